@@ -1,0 +1,96 @@
+// Package credential says what a credential is: its kinds and types, the names it goes by, what of it may be shown, what of it is
+// secret, and the errors that every part of the service speaks of. It does no I/O.
+package credential
+
+import (
+	"regexp"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// Type is the form of a credential: which fields it has. The values are those of AutoGPT's API.
+type Type string
+
+// The four types.
+const (
+	APIKey       Type = "api_key"
+	OAuth2       Type = "oauth2"
+	UserPassword Type = "user_password"
+	HostScoped   Type = "host_scoped"
+)
+
+// Valid reports whether t is one of the four types.
+func (t Type) Valid() bool {
+	_, ok := fieldsOf[t]
+	return ok
+}
+
+// Metadata is all of a credential that an API answer may show: never a secret. Username and Scopes belong to oauth2 alone and Host
+// to host_scoped alone; they are null otherwise.
+type Metadata struct {
+	ID       string   `json:"id"`
+	Provider string   `json:"provider"`
+	Type     Type     `json:"type"`
+	Title    *string  `json:"title"`
+	Scopes   []string `json:"scopes"`
+	Username *string  `json:"username"`
+	Host     *string  `json:"host"`
+	// Managed is true for a credential that the platform made for this one user. The user sees and uses it, and cannot change it.
+	Managed bool `json:"autogpt_managed"`
+	// System is true for a credential of the platform's own, the same for all users, which nobody changes over this API.
+	System bool `json:"is_system"`
+}
+
+// Resource names what was made for one user at a third party.
+type Resource struct {
+	// ID is the third party's id of what holds the key (a pod, a service account), or of the key itself where nothing holds it.
+	ID string
+	// KeyID is the third party's id of the key that is stored.
+	KeyID string
+	// OrgID is the organisation that the resource belongs to: a key of another organisation gets 404 for it, which proves nothing.
+	OrgID string
+}
+
+// MaxUserIDLength is how many characters a user id may have. A user id is otherwise opaque.
+const MaxUserIDLength = 256
+
+// ValidUserID reports whether s can be a user id: not empty, valid UTF-8, and at most MaxUserIDLength characters.
+func ValidUserID(s string) bool {
+	return s != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= MaxUserIDLength
+}
+
+var (
+	providerName = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
+	lowerUUID    = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+)
+
+// ValidProvider reports whether s has the form of a provider's name.
+func ValidProvider(s string) bool { return providerName.MatchString(s) }
+
+// ValidID reports whether s has the form of a credential's id: a UUID in lower case.
+func ValidID(s string) bool { return lowerUUID.MatchString(s) }
+
+// namespace is this service's own, so that its version-5 UUIDs meet nobody else's. To change it would give every managed and every
+// system credential another id.
+var namespace = uuid.MustParse("6f1c1d0a-8f0e-4c56-9d0b-2f3b7a5f4e21")
+
+// ManagedID is the id of a user's managed credential at a provider: always the same one, so that it is known before anything exists
+// and outlives every re-provisioning. A provider's name has no '#', so no two pairs share an id.
+func ManagedID(provider, userID string) string {
+	return uuid.NewSHA1(namespace, []byte(provider+"#"+userID)).String()
+}
+
+// SystemID is the id of the platform's own credential for a provider: the same for every user. No user's managed id can equal it,
+// since a user id is never empty.
+func SystemID(provider string) string {
+	return uuid.NewSHA1(namespace, []byte(provider+"#")).String()
+}
+
+// NewID is a fresh random id for a user's own credential.
+func NewID() string { return uuid.NewString() }
+
+// System is the platform's own credential for a provider, as it is listed.
+func System(provider, title string) Metadata {
+	return Metadata{ID: SystemID(provider), Provider: provider, Type: APIKey, Title: &title, System: true}
+}
