@@ -1,0 +1,149 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// Tombstone says that an account was deleted. It stays for ever.
+type Tombstone struct {
+	User string
+	// Username is the Cognito user that has still to be removed; "" if none has.
+	Username string
+	// Tries counts the rounds that did not finish.
+	Tries int
+}
+
+// Bury writes the user's tombstone if there is none yet, due at once. From then on no claim and no create of that user can succeed.
+// A username is noted for removal, on a tombstone that stands already, too. Safe to repeat.
+func (s *Store) Bury(ctx context.Context, user, username string) error {
+	key := tombstoneKey(user)
+	item := key.item()
+	now := number(s.now().UnixMilli())
+	item["v"] = number(version)
+	item["created_at"] = now
+	item["due_at"] = now
+	item["due_shard"] = &types.AttributeValueMemberS{Value: shard("dead", key.PK)}
+	if username != "" {
+		item["cognito_username"] = &types.AttributeValueMemberS{Value: username}
+	}
+	condition := "attribute_not_exists(#pk)"
+	err := repeat(ctx, func() error {
+		_, err := s.db.PutItem(ctx, &dynamodb.PutItemInput{
+			TableName:                &s.table,
+			Item:                     item,
+			ConditionExpression:      &condition,
+			ExpressionAttributeNames: names(condition),
+		})
+		return err
+	})
+	if isRefused(err) {
+		if username == "" {
+			return nil
+		}
+		return s.noteUsername(ctx, user, username)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the tombstone: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) noteUsername(ctx context.Context, user, username string) error {
+	key := tombstoneKey(user)
+	values := args{}
+	expression := "SET #cognito_username = " + values.str("username", username) +
+		", #due_at = " + values.time("now", s.now()) +
+		", #due_shard = " + values.str("shard", shard("dead", key.PK))
+	err := s.update(ctx, key, expression, "attribute_exists(#pk)", values)
+	if err != nil {
+		return fmt.Errorf("noting the username on the tombstone: %w", err)
+	}
+	return nil
+}
+
+// Tombstone reads what is left to do of the user's tombstone: nothing if there is none.
+func (s *Store) Tombstone(ctx context.Context, user string) (Tombstone, error) {
+	key := tombstoneKey(user)
+	items, err := s.read(ctx, "#pk, #sk, #cognito_username, #tries", key)
+	if err != nil {
+		return Tombstone{}, fmt.Errorf("reading the tombstone: %w", err)
+	}
+	item := items[key]
+	if item == nil {
+		return Tombstone{User: user}, nil
+	}
+	r := reader{item: item}
+	t := Tombstone{User: user, Username: r.text("cognito_username"), Tries: int(r.count("tries"))}
+	if r.bad {
+		return Tombstone{}, fmt.Errorf("reading the tombstone: %w", errUndecodable)
+	}
+	return t, nil
+}
+
+// UsernameGone notes that the Cognito user has been removed, unless another was noted meanwhile. Safe to repeat.
+func (s *Store) UsernameGone(ctx context.Context, t Tombstone) error {
+	values := args{}
+	condition := "#cognito_username = " + values.str("username", t.Username)
+	err := s.update(ctx, tombstoneKey(t.User), "REMOVE #cognito_username", condition, values)
+	if err != nil && !isRefused(err) {
+		return fmt.Errorf("noting that the Cognito user is gone: %w", err)
+	}
+	return nil
+}
+
+// Rest takes the tombstone out of the due work: the caller has seen, by a consistent read that started after the tombstone stood, that
+// nothing else of the user is left. Refused, which is no error, while a Cognito user has still to be removed. Safe to repeat.
+func (s *Store) Rest(ctx context.Context, user string) error {
+	condition := "attribute_exists(#pk) AND attribute_not_exists(#cognito_username)"
+	err := s.update(ctx, tombstoneKey(user), "REMOVE #due_at, #due_shard, #tries", condition, nil)
+	if err != nil && !isRefused(err) {
+		return fmt.Errorf("laying the tombstone to rest: %w", err)
+	}
+	return nil
+}
+
+// PostponeTombstone says when a round that did not finish goes on. Refused, which is no error, where another round has finished it.
+func (s *Store) PostponeTombstone(ctx context.Context, t Tombstone, dueAt time.Time) error {
+	values := args{}
+	expression := "SET #due_at = " + values.time("due", dueAt) + ", #tries = " + values.num("tries", int64(t.Tries))
+	err := s.update(ctx, tombstoneKey(t.User), expression, "attribute_exists(#due_at)", values)
+	if err != nil && !isRefused(err) {
+		return fmt.Errorf("postponing the tombstone: %w", err)
+	}
+	return nil
+}
+
+// MarkRevoking turns a slot of a deleted account to revoking, due at once, and removes its ciphertext. Who works on it, and its lease,
+// stay as they are. A slot that is marked already, or has gone, is left as it is. Safe to repeat.
+func (s *Store) MarkRevoking(ctx context.Context, key Key) error {
+	values := args{}
+	revoking := values.str("revoking", string(Revoking))
+	condition := "attribute_exists(#pk) AND NOT #state IN (" + revoking + ", " + values.str("parked", string(Parked)) + ")"
+	expression := "SET #state = " + revoking +
+		", #due_at = " + values.time("now", s.now()) +
+		", #due_shard = " + values.str("shard", shard("dead", key.PK)) +
+		", #tries = " + values.num("zero", 0) +
+		" REMOVE #secret, #reason"
+	err := s.update(ctx, key, expression, condition, values)
+	if err != nil && !isRefused(err) {
+		return fmt.Errorf("marking the slot as revoking: %w", err)
+	}
+	return nil
+}
+
+// DeleteOwn deletes a credential of a deleted account that is no slot, whether it can be decoded or not. Safe to repeat.
+func (s *Store) DeleteOwn(ctx context.Context, key Key) error {
+	err := repeat(ctx, func() error {
+		_, err := s.db.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key.item()})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("deleting a credential of the account: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,41 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// dueIndex is the sparse index of the items with work left.
+const dueIndex = "due"
+
+// Cursor is a position in a shard's due work; nil is the start, and the end.
+type Cursor map[string]types.AttributeValue
+
+// Due returns the keys of a shard's items with work due at the time now, the longest due first, at most limit of them, from the cursor
+// on, and where to go on. The index is eventually consistent: a key may be missing for a moment, or be due no more.
+func (s *Store) Due(ctx context.Context, shard string, now time.Time, limit int32, from Cursor) ([]Key, Cursor, error) {
+	values := args{}
+	condition := "#due_shard = " + values.str("shard", shard) + " AND #due_at <= " + values.time("now", now)
+	out, err := s.db.Query(ctx, &dynamodb.QueryInput{
+		TableName:                 &s.table,
+		IndexName:                 aws.String(dueIndex),
+		KeyConditionExpression:    &condition,
+		ExpressionAttributeNames:  names(condition),
+		ExpressionAttributeValues: values,
+		Limit:                     &limit,
+		ExclusiveStartKey:         from,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("querying due work: %w", err)
+	}
+	keys := make([]Key, len(out.Items))
+	for i, item := range out.Items {
+		keys[i] = keyOf(item)
+	}
+	return keys, out.LastEvaluatedKey, nil
+}

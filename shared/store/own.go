@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"managed-credentials/shared/credential"
+)
+
+// Create stores a user's own credential, in one transaction with the condition that the account is not deleted. m.ID has to be a
+// fresh one. It returns ErrAccountDeleted. Not to be repeated after an unknown outcome: that would store it twice, under two ids.
+func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, ciphertext []byte) error {
+	key := CredentialKey(user, m.Provider, m.ID)
+	item := key.item()
+	item["v"] = number(version)
+	item["type"] = &types.AttributeValueMemberS{Value: string(m.Type)}
+	item["autogpt_managed"] = &types.AttributeValueMemberBOOL{Value: false}
+	item["secret"] = &types.AttributeValueMemberB{Value: ciphertext}
+	item["created_at"] = number(s.now().UnixMilli())
+	for name, value := range shown(m.Title, credential.Open{Username: m.Username, Scopes: m.Scopes, Host: m.Host}) {
+		item[name] = &types.AttributeValueMemberS{Value: value}
+	}
+	free := "attribute_not_exists(#pk)"
+	err := repeat(ctx, func() error {
+		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
+			s.notDeleted(user),
+			{Put: &types.Put{TableName: &s.table, Item: item, ConditionExpression: &free, ExpressionAttributeNames: names(free)}},
+		}})
+		return err
+	})
+	reasons := cancellation(err)
+	if len(reasons) > 0 && reasons[0] == conditionalCheckFailed {
+		return credential.ErrAccountDeleted
+	}
+	if err != nil {
+		return fmt.Errorf("creating the credential: %w", err)
+	}
+	return nil
+}
+
+// notDeleted is the check that the user's tombstone does not stand, as the first part of a transaction.
+func (s *Store) notDeleted(user string) types.TransactWriteItem {
+	condition := "attribute_not_exists(#pk)"
+	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
+		TableName:                &s.table,
+		Key:                      tombstoneKey(user).item(),
+		ConditionExpression:      &condition,
+		ExpressionAttributeNames: names(condition),
+	}}
+}
+
+// shown is what a credential's item holds in the clear, attribute by attribute.
+func shown(title *string, open credential.Open) map[string]string {
+	all := map[string]string{}
+	if title != nil {
+		all["title"] = *title
+	}
+	if open.Username != nil {
+		all["username"] = *open.Username
+	}
+	if open.Scopes != nil {
+		all["scopes"] = strings.Join(open.Scopes, " ")
+	}
+	if open.Host != nil {
+		all["host"] = *open.Host
+	}
+	return all
+}
+
+// Update changes a user's own credential in one conditional write and returns how it then is. A nil ciphertext keeps the secret and
+// what goes with it. It returns ErrNotFound, a *ForbiddenError for a managed one, or a *FieldError if the credential is of another
+// type than the change. Safe to repeat.
+func (s *Store) Update(ctx context.Context, user, provider, id string, change credential.Change, ciphertext []byte) (credential.Metadata, error) {
+	values := args{}
+	condition := ownCondition(values)
+	if change.Type != "" {
+		condition += " AND #type = " + values.str("type", string(change.Type))
+	}
+	var set, remove []string
+	put := shown(change.Title, change.Open)
+	if ciphertext != nil {
+		values[":secret"] = &types.AttributeValueMemberB{Value: ciphertext}
+		set = append(set, "#secret = :secret")
+		for _, name := range []string{"username", "scopes", "host"} {
+			_, ok := put[name]
+			if !ok {
+				remove = append(remove, "#"+name)
+			}
+		}
+	}
+	for name, value := range put {
+		set = append(set, "#"+name+" = "+values.str("new_"+name, value))
+	}
+	expression := "SET " + strings.Join(set, ", ")
+	if len(remove) > 0 {
+		expression += " REMOVE " + strings.Join(remove, ", ")
+	}
+	var out *dynamodb.UpdateItemOutput
+	err := repeat(ctx, func() error {
+		var err error
+		out, err = s.db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName:                           &s.table,
+			Key:                                 CredentialKey(user, provider, id).item(),
+			UpdateExpression:                    &expression,
+			ConditionExpression:                 &condition,
+			ExpressionAttributeNames:            names(expression, condition),
+			ExpressionAttributeValues:           values,
+			ReturnValues:                        types.ReturnValueAllNew,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		})
+		return err
+	})
+	if isRefused(err) {
+		return credential.Metadata{}, refusal(err, "updated", change.Type)
+	}
+	if err != nil {
+		return credential.Metadata{}, fmt.Errorf("updating the credential: %w", err)
+	}
+	return decodeOwn(out.Attributes)
+}
+
+// Delete removes a user's own credential in one conditional write. It returns ErrNotFound, or a *ForbiddenError for a managed one.
+// Safe to repeat; the repeat gets ErrNotFound.
+func (s *Store) Delete(ctx context.Context, user, provider, id string) error {
+	values := args{}
+	condition := ownCondition(values)
+	err := repeat(ctx, func() error {
+		_, err := s.db.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+			TableName:                           &s.table,
+			Key:                                 CredentialKey(user, provider, id).item(),
+			ConditionExpression:                 &condition,
+			ExpressionAttributeNames:            names(condition),
+			ExpressionAttributeValues:           values,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		})
+		return err
+	})
+	if isRefused(err) {
+		return refusal(err, "deleted", "")
+	}
+	if err != nil {
+		return fmt.Errorf("deleting the credential: %w", err)
+	}
+	return nil
+}
+
+// refusal says why a guard refused, by the item that the refusal brought along.
+func refusal(err error, verb string, want credential.Type) error {
+	item := refusedItem(err)
+	if item == nil {
+		return credential.ErrNotFound
+	}
+	r := reader{item: item}
+	if (Slot{State: State(r.text("state"))}).Dead() {
+		return credential.ErrNotFound
+	}
+	if r.flag("autogpt_managed") {
+		return &credential.ForbiddenError{Detail: "AutoGPT-managed credentials cannot be " + verb}
+	}
+	m, err := decodeOwn(item)
+	if err == nil && want != "" && m.Type != want {
+		return &credential.FieldError{Field: "type", Problem: "is " + string(want) + ", but the credential's is " + string(m.Type) +
+			": make a new credential instead"}
+	}
+	return credential.ErrNotFound
+}
+
+// refusedItem is the item as it was when its condition refused a write; nil if there was none.
+func refusedItem(err error) map[string]types.AttributeValue {
+	var refused *types.ConditionalCheckFailedException
+	if !errors.As(err, &refused) || len(refused.Item) == 0 {
+		return nil
+	}
+	return refused.Item
+}
