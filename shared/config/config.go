@@ -1,0 +1,117 @@
+// Package config reads a function's environment and the AWS configuration that goes with it.
+package config
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+
+	"managed-credentials/shared/credential"
+)
+
+// Env reads variables and collects what is wrong with them, so that one error names all.
+type Env struct {
+	lookup func(string) string
+	errs   []error
+}
+
+// Environ is the process's environment.
+func Environ() *Env { return &Env{lookup: os.Getenv} }
+
+// Err returns what was wrong with the variables read so far.
+func (e *Env) Err() error { return errors.Join(e.errs...) }
+
+// Required returns a variable that has to be set.
+func (e *Env) Required(name string) string {
+	value := e.lookup(name)
+	if value == "" {
+		e.errs = append(e.errs, fmt.Errorf("%s has to be set", name))
+	}
+	return value
+}
+
+// Optional returns a variable that may be empty.
+func (e *Env) Optional(name string) string { return e.lookup(name) }
+
+// Duration returns a variable such as "5s", or the fallback if it is empty.
+func (e *Env) Duration(name string, fallback time.Duration) time.Duration {
+	value := e.lookup(name)
+	if value == "" {
+		return fallback
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d <= 0 {
+		e.errs = append(e.errs, fmt.Errorf("%s has to be a duration such as 5s, not %q", name, value))
+	}
+	return d
+}
+
+// The defaults of the two durations on which the protocol rests.
+const (
+	DefaultBudget = 5 * time.Second
+	DefaultLease  = 60 * time.Second
+)
+
+// Budget is how long a list may spend on provisioning.
+func (e *Env) Budget() time.Duration { return e.Duration("PROVISION_BUDGET", DefaultBudget) }
+
+// Lease is how long a claim holds.
+func (e *Env) Lease() time.Duration { return e.Duration("LEASE", DefaultLease) }
+
+// LogLevel is the least level that is logged; INFO if it is not set.
+func (e *Env) LogLevel() slog.Level {
+	var level slog.Level
+	value := e.lookup("LOG_LEVEL")
+	if value == "" {
+		return slog.LevelInfo
+	}
+	err := level.UnmarshalText([]byte(value))
+	if err != nil {
+		e.errs = append(e.errs, fmt.Errorf("LOG_LEVEL has to be DEBUG, INFO, WARN or ERROR, not %q", value))
+	}
+	return level
+}
+
+// SystemCredentials are the titles of the system credentials on offer, by provider; none if the variable is empty.
+func (e *Env) SystemCredentials() map[string]string {
+	value := e.lookup("SYSTEM_CREDENTIALS")
+	if value == "" {
+		return nil
+	}
+	var titles map[string]string
+	err := json.Unmarshal([]byte(value), &titles)
+	if err != nil {
+		e.errs = append(e.errs, fmt.Errorf("SYSTEM_CREDENTIALS has to be a JSON object of provider names and titles: %w", err))
+	}
+	for provider := range titles {
+		if !credential.ValidProvider(provider) {
+			e.errs = append(e.errs, fmt.Errorf("SYSTEM_CREDENTIALS names the provider %q, which is not of the form [a-z0-9_]{1,64}", provider))
+		}
+	}
+	return titles
+}
+
+const (
+	// callTimeout bounds one HTTP exchange with an AWS service, so that one that hangs leaves time for the SDK's retries.
+	callTimeout = 3 * time.Second
+	dialTimeout = time.Second
+)
+
+// AWS loads the SDK's standard configuration, endpoints included.
+func AWS(ctx context.Context) (aws.Config, error) {
+	client := awshttp.NewBuildableClient().WithTimeout(callTimeout).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
+	c, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client))
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("loading the AWS configuration: %w", err)
+	}
+	return c, nil
+}

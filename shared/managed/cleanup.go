@@ -1,0 +1,260 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/orgkey"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+// Pending is something of a deleted account that is still to go.
+type Pending struct {
+	// Provider is whose it is; UserPool for the user themselves.
+	Provider string
+	State    store.State
+	// RetryAt is when it is tried again.
+	RetryAt time.Time
+}
+
+// UserPool is the Provider of a Pending that stands for the user in the user pool.
+const UserPool = "user_pool"
+
+// width is how many slots or items are worked on at once.
+const width = 8
+
+// DeleteAccount deletes the user's account: the tombstone first, from which on nothing of the user can be made, listed or released;
+// then all that was made for them at third parties, their own credentials, and, if a username is given, that user in the user pool.
+// It does what it can in the time that ctx leaves and in half a lease, and returns what is left, which reconcile goes on with.
+//
+// An error means that the tombstone may not stand, or that nobody could see what is left. Safe to repeat, and to run twice at once.
+func (e *Engine) DeleteAccount(ctx context.Context, user, username string) ([]Pending, error) {
+	if e.Users == nil {
+		username = ""
+	}
+	err := e.Store.Bury(ctx, user, username)
+	if err != nil {
+		return nil, err
+	}
+	return e.bury(ctx, user)
+}
+
+// bury does one round of what is due for an account whose tombstone stands.
+func (e *Engine) bury(ctx context.Context, user string) ([]Pending, error) {
+	work, cancel := context.WithTimeout(ctx, e.Lease/2)
+	defer cancel()
+	account, err := e.Store.Account(work, user)
+	if err != nil {
+		return nil, err
+	}
+	e.noteUnreadable(ctx, account.Unreadable)
+	e.clear(work, user, account)
+	e.removeUser(work, user)
+	return e.remaining(ctx, user)
+}
+
+// clear deletes the user's own credentials, and marks and revokes the managed ones.
+func (e *Engine) clear(ctx context.Context, user string, account store.Account) {
+	var own, slots []store.Key
+	for _, m := range account.Own {
+		own = append(own, store.CredentialKey(user, m.Provider, m.ID))
+	}
+	for _, key := range account.Unreadable {
+		if key.IsSlot() {
+			slots = append(slots, key)
+		} else {
+			own = append(own, key)
+		}
+	}
+	for _, slot := range account.Slots {
+		slots = append(slots, slot.Key())
+	}
+	var work errgroup.Group
+	work.SetLimit(width)
+	for _, key := range slots {
+		work.Go(func() error {
+			err := e.Store.MarkRevoking(ctx, key)
+			if err == nil {
+				err = e.revokeDue(ctx, key)
+			}
+			return e.logged(ctx, "revoking", key, err)
+		})
+	}
+	for _, key := range own {
+		work.Go(func() error { return e.logged(ctx, "deleting", key, e.Store.DeleteOwn(ctx, key)) })
+	}
+	_ = work.Wait() // what failed was logged, and is still there to be found
+}
+
+// logged reports a failure that leaves its work due.
+func (e *Engine) logged(ctx context.Context, doing string, key store.Key, err error) error {
+	if err != nil {
+		e.Log.WarnContext(ctx, doing+" failed, it stays due", "pk", key.PK, "sk", key.SK, "error", err)
+	}
+	return err
+}
+
+// revokeDue revokes a slot if it is due.
+func (e *Engine) revokeDue(ctx context.Context, key store.Key) error {
+	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
+	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
+		return err
+	}
+	slot, ok := slots[key.Provider()]
+	if !ok || !slot.Dead() || slot.DueAt.After(e.Now()) {
+		return nil
+	}
+	return e.revoke(ctx, slot)
+}
+
+// revoke does one pass over a slot that is due and dead, and was just read. Its errors are those of the table; what the provider
+// could not do is noted in the slot.
+func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
+	p := e.byName[slot.Provider]
+	if p == nil {
+		return e.park(ctx, slot, "no such provider is registered")
+	}
+	_, err := e.OrgKeys.Key(ctx, slot.Provider)
+	if errors.Is(err, orgkey.ErrNone) {
+		return e.park(ctx, slot, "no org key is configured")
+	}
+	now := e.Now()
+	if !slot.Claimable(now) {
+		return e.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
+	}
+	outage := e.outage(slot.Provider)
+	if !outage.IsZero() {
+		return e.Store.Postpone(ctx, slot, slot.State, slot.Reason, outage)
+	}
+	claimed, err := e.Store.ClaimDead(ctx, slot, now.Add(e.Lease))
+	if errors.Is(err, store.ErrStale) {
+		return nil // somebody else is at it
+	}
+	if err != nil {
+		return err
+	}
+	a := e.attempt(claimed, slot, now)
+	work, cancel := e.outside(ctx, a)
+	defer cancel()
+	err = e.call(work, p, func(org credential.Secret) error { return p.Deprovision(work, org, a) })
+	if err != nil {
+		e.revocationFailed(ctx, claimed, a, err)
+		return nil
+	}
+	return e.revoked(ctx, claimed, a)
+}
+
+// revoked ends a pass after which nothing was left.
+func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt) error {
+	if !a.settled() { // a create of this pass may still take effect: another pass has to look
+		e.release(ctx, slot, store.Release{State: slot.State, Tries: slot.Tries, Resource: slot.Resource})
+		return nil
+	}
+	wctx, cancel := writing(ctx)
+	defer cancel()
+	err := e.Store.Remove(wctx, slot)
+	if err != nil {
+		return err
+	}
+	e.Metrics.Count(telemetry.CredentialsRevoked, slot.Provider, 1)
+	e.Log.InfoContext(ctx, "revoked", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt)
+	return nil
+}
+
+// revocationFailed ends a pass that did not finish. Many failures park the slot; it is still tried, slowly.
+func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attempt, cause error) {
+	classed := classified(cause)
+	r := store.Release{
+		State:    slot.State,
+		Settled:  a.settled(),
+		Tries:    slot.Tries,
+		Reason:   string(classed.Class),
+		Resource: a.Resource,
+	}
+	if classed.Class != NotYet {
+		r.Tries++
+		e.Metrics.Count(telemetry.RevocationFailed, slot.Provider, 1)
+	}
+	r.DueAt = e.retryAt(r.Tries, classed)
+	if r.Tries >= triesUntilPark {
+		r.State = store.Parked
+		r.DueAt = e.Now().Add(jittered(parkedRetry))
+		e.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
+	}
+	e.Log.WarnContext(ctx, "revoking did not finish", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt,
+		"tries", r.Tries, "state", r.State, "settled", r.Settled, "retry_at", r.DueAt, "error", cause)
+	e.release(ctx, slot, r)
+}
+
+// park puts a revocation aside that cannot be done as the service is configured: never "done" without proof.
+func (e *Engine) park(ctx context.Context, slot store.Slot, reason string) error {
+	e.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
+	e.Log.ErrorContext(ctx, "a revocation is parked: configure the provider, then it goes on by itself",
+		"user", slot.User, "provider", slot.Provider, "reason", reason)
+	return e.Store.Postpone(ctx, slot, store.Parked, reason, e.Now().Add(jittered(parkedRetry)))
+}
+
+// removeUser removes the account's user from the user pool, if one is noted on the tombstone.
+func (e *Engine) removeUser(ctx context.Context, user string) {
+	t, err := e.Store.Tombstone(ctx, user)
+	if err == nil && t.Username != "" && e.Users != nil {
+		err = e.Users.Remove(ctx, t.Username)
+		if err == nil {
+			err = e.Store.UsernameGone(ctx, t)
+		}
+	}
+	if err != nil {
+		e.Log.WarnContext(ctx, "removing the user from the user pool failed, it stays due", "user", user, "error", err)
+	}
+}
+
+// remaining is what is left of a deleted account, by a consistent read. With nothing left the tombstone is laid to rest; else it is due
+// again.
+func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) {
+	ctx, cancel := writing(ctx)
+	defer cancel()
+	account, err := e.Store.Account(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	t, err := e.Store.Tombstone(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	pending := e.pending(account, t)
+	if len(pending) == 0 {
+		return nil, e.Store.Rest(ctx, user)
+	}
+	t.Tries++
+	soonest := e.Now().Add(backoff(t.Tries))
+	return pending, e.Store.PostponeTombstone(ctx, t, soonest)
+}
+
+func (e *Engine) pending(account store.Account, t store.Tombstone) []Pending {
+	soon := e.Now().Add(backoffBase)
+	var all []Pending
+	for _, slot := range account.Slots {
+		all = append(all, Pending{slot.Provider, store.Revoking, slot.DueAt})
+		if slot.State == store.Parked {
+			all[len(all)-1].State = store.Parked
+		}
+	}
+	for _, m := range account.Own {
+		all = append(all, Pending{m.Provider, deleting, soon})
+	}
+	for _, key := range account.Unreadable {
+		all = append(all, Pending{key.Provider(), deleting, soon})
+	}
+	if t.Username != "" {
+		all = append(all, Pending{UserPool, deleting, soon})
+	}
+	return all
+}
+
+// deleting is the state of a Pending that is no slot's.
+const deleting store.State = "deleting"

@@ -1,0 +1,215 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/orgkey"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+// Config is what an engine works with.
+type Config struct {
+	Store *store.Store
+	// Providers are all that the platform knows, available or not.
+	Providers []Provider
+	// OrgKeys gives the keys with which the platform makes and revokes things at the third parties.
+	OrgKeys OrgKeys
+	// Seal encrypts what is stored. nil where nothing is provisioned.
+	Seal Sealer
+	// Users removes the user of a deleted account from the user pool; nil if there is no pool.
+	Users Users
+	// Lease is how long a claim holds. Outside calls are made in its first half only.
+	Lease time.Duration
+	// Budget is how long a list may spend on provisioning: with a second to spare within half of the lease. 0 where nothing is listed.
+	Budget time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Log and Metrics are how the engine is seen.
+	Log     *slog.Logger
+	Metrics *telemetry.Metrics
+}
+
+// OrgKeys gives the organisation's keys.
+type OrgKeys interface {
+	// Key returns the provider's org key, or orgkey.ErrNone if it has none: then it is not available.
+	Key(ctx context.Context, provider string) (credential.Secret, error)
+	// Refresh returns the key that took the place of a rejected one, fetched anew; the same one if none did.
+	Refresh(ctx context.Context, provider string, rejected credential.Secret) (credential.Secret, error)
+}
+
+// Sealer encrypts a credential's material for one user's item.
+type Sealer interface {
+	Seal(ctx context.Context, user, provider, id string, m credential.Material) ([]byte, error)
+}
+
+// Users is the user pool.
+type Users interface {
+	// Remove removes a user by name. One who has gone already is no error.
+	Remove(ctx context.Context, username string) error
+}
+
+// Engine provisions and revokes. It is safe for concurrent use.
+type Engine struct {
+	Config
+	byName  map[string]Provider
+	outages outages
+}
+
+// New checks the configuration and returns an engine.
+func New(c Config) (*Engine, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Budget+time.Second > c.Lease/2 {
+		return nil, fmt.Errorf("PROVISION_BUDGET (%v) with 1s added has to be at most half of LEASE (%v)", c.Budget, c.Lease)
+	}
+	e := &Engine{Config: c, byName: map[string]Provider{}, outages: outages{until: map[string]time.Time{}}}
+	for _, p := range c.Providers {
+		if !credential.ValidProvider(p.Name()) || e.byName[p.Name()] != nil {
+			return nil, fmt.Errorf("the provider name %q is malformed or given twice", p.Name())
+		}
+		e.byName[p.Name()] = p
+	}
+	return e, nil
+}
+
+// writeTime is how long a write to the table may take that ends a claim, after the time for outside calls is over.
+const writeTime = 3 * time.Second
+
+// writing is a context for the write that ends a claim: not bound to the time for outside calls.
+func writing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), writeTime)
+}
+
+// attempt describes a claim to a provider. was is the slot before it was claimed, and claimedAt a time before the claim was sent.
+func (e *Engine) attempt(slot, was store.Slot, claimedAt time.Time) *Attempt {
+	return &Attempt{
+		User:      slot.User,
+		Number:    slot.Attempt,
+		Resource:  slot.Resource,
+		now:       e.Now,
+		cutoff:    claimedAt.Add(e.Lease / 2),
+		inherited: !was.Settled(),
+	}
+}
+
+// outside is a context for outside calls under an attempt: it ends with the lease's first half, or earlier with ctx.
+func (e *Engine) outside(ctx context.Context, a *Attempt) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, a.cutoff.Sub(e.Now()))
+}
+
+// call makes an outside call with the provider's org key, and once more with a fresh one if that was rejected. A panic is an error: a
+// provider that fails does not take the others along. A provider in trouble is then left alone for a while.
+func (e *Engine) call(ctx context.Context, p Provider, do func(org credential.Secret) error) (err error) {
+	defer func() {
+		r := recover()
+		if r != nil {
+			err = &Error{Class: Permanent, Err: fmt.Errorf("the provider panicked: %v", r)}
+		}
+		e.noteOutage(p, err)
+	}()
+	org, err := e.OrgKeys.Key(ctx, p.Name())
+	if err != nil {
+		return fmt.Errorf("fetching the org key: %w", err)
+	}
+	err = do(org)
+	if err == nil || classified(err).Class != Rejected {
+		return err
+	}
+	fresh, refreshErr := e.OrgKeys.Refresh(ctx, p.Name(), org)
+	if refreshErr != nil {
+		return errors.Join(err, fmt.Errorf("fetching the org key anew: %w", refreshErr))
+	}
+	if fresh != org {
+		err = do(fresh)
+	}
+	if err != nil && classified(err).Class == Rejected {
+		e.Metrics.Count(telemetry.OrgKeyRejected, p.Name(), 1)
+		e.Log.ErrorContext(ctx, "the org key was rejected, also after it was fetched anew: put a valid one into the org keys secret",
+			"provider", p.Name(), "error", err)
+	}
+	return err
+}
+
+// How long to wait before the next try, by the number of tries that failed.
+const (
+	backoffBase     = 2 * time.Second
+	backoffCap      = 15 * time.Minute
+	slowRetry       = time.Hour
+	parkedRetry     = 6 * time.Hour
+	notYetRetry     = 10 * time.Second
+	triesUntilPark  = 12
+	longestWaitSaid = 15 * time.Minute // of a Retry-After
+	outageMemory    = 10 * time.Second
+	sealerOutage    = "KMS" // in capitals: never a provider's name
+)
+
+// backoff is an exponential pause with jitter, for the n-th failure, n ≥ 1.
+func backoff(n int) time.Duration {
+	d := backoffBase
+	for i := 1; i < n && d < backoffCap; i++ {
+		d *= 2
+	}
+	return jittered(min(d, backoffCap))
+}
+
+// jittered is d less up to a half.
+func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
+
+// retryAt is when to try again after the n-th failure.
+func (e *Engine) retryAt(n int, err *Error) time.Time {
+	pause := backoff(n)
+	switch err.Class {
+	case NotYet:
+		pause = notYetRetry
+	case Permanent:
+		pause = jittered(slowRetry)
+	}
+	return e.Now().Add(max(pause, min(err.RetryAfter, longestWaitSaid)))
+}
+
+// outages remembers, in this process only, what is in trouble, so that an outage costs neither every user the whole budget nor the
+// third party a key per attempt.
+type outages struct {
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+func (e *Engine) noteOutage(p Provider, err error) {
+	if err == nil || errors.Is(err, orgkey.ErrNone) {
+		return
+	}
+	classed := classified(err)
+	if classed.Class == NotYet || classed.Class == Permanent {
+		return
+	}
+	e.remember(p.Name(), max(outageMemory, min(classed.RetryAfter, longestWaitSaid)))
+}
+
+func (e *Engine) remember(name string, pause time.Duration) {
+	e.outages.mu.Lock()
+	defer e.outages.mu.Unlock()
+	e.outages.until[name] = e.Now().Add(pause)
+}
+
+// outage is until when to leave the named alone; zero if none is known to be in trouble.
+func (e *Engine) outage(names ...string) time.Time {
+	e.outages.mu.Lock()
+	defer e.outages.mu.Unlock()
+	var latest time.Time
+	for _, name := range names {
+		until := e.outages.until[name]
+		if until.After(e.Now()) && until.After(latest) {
+			latest = until
+		}
+	}
+	return latest
+}

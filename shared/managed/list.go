@@ -1,0 +1,294 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/orgkey"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+// Listing is a user's credentials and how their managed ones stand.
+type Listing struct {
+	// Credentials are those that can be used now, ordered by provider and id.
+	Credentials []credential.Metadata
+	// Standings are those of the providers that a list provisions, ordered by name.
+	Standings []Standing
+}
+
+// Standing says how a user's managed credential stands.
+type Standing struct {
+	Provider string
+	State    StandingState
+	// RetryAt is when it is tried again; only for StandingFailed.
+	RetryAt time.Time
+}
+
+// StandingState is a Standing's state.
+type StandingState string
+
+// The states of a standing.
+const (
+	StandingReady        StandingState = "ready"
+	StandingProvisioning StandingState = "provisioning"
+	StandingFailed       StandingState = "failed"
+	StandingUnavailable  StandingState = "unavailable"
+)
+
+// List returns a user's credentials, of one provider or, if only is "", of all; managed ones that are missing are provisioned first,
+// within the budget. Whatever fails there costs no more than the budget and never the list.
+//
+// It returns ErrAccountDeleted, or an error if the account cannot be read. Safe to repeat.
+func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
+	l := &listing{
+		Engine:   e,
+		user:     user,
+		deadline: e.Now().Add(e.Budget),
+		standing: map[string]Standing{},
+	}
+	account, err := e.Store.Account(ctx, user)
+	if err != nil {
+		return Listing{}, err
+	}
+	if account.Deleted {
+		return Listing{}, credential.ErrAccountDeleted
+	}
+	e.noteUnreadable(ctx, account.Unreadable)
+	l.slots = account.Slots
+	for _, p := range e.Providers {
+		if p.OnDemand() || only != "" && only != p.Name() {
+			continue
+		}
+		if slices.Contains(account.Unreadable, store.SlotKey(user, p.Name())) {
+			l.standing[p.Name()] = Standing{State: StandingUnavailable}
+			continue
+		}
+		l.wanted = append(l.wanted, p)
+	}
+	err = l.ensure(ctx)
+	if err != nil {
+		return Listing{}, err
+	}
+	return l.result(account.Own, only), nil
+}
+
+func (e *Engine) noteUnreadable(ctx context.Context, keys []store.Key) {
+	for _, key := range keys {
+		e.Metrics.Count(telemetry.ItemsUndecodable, key.Provider(), 1)
+		e.Log.ErrorContext(ctx, "an item cannot be decoded and is left out", "pk", key.PK, "sk", key.SK)
+	}
+}
+
+// listing is one list under way.
+type listing struct {
+	*Engine
+	user     string
+	deadline time.Time
+	wanted   []Provider
+	// slots are the user's, as last read or written.
+	slots map[string]store.Slot
+	// standing holds what the slot alone does not tell.
+	standing map[string]Standing
+	// owner is this list's own claim, if it made one.
+	owner string
+	// reads counts the times that the slots were read again.
+	reads int
+}
+
+// ensure provisions what is missing and waits for what others are provisioning. Its only error is ErrAccountDeleted.
+func (l *listing) ensure(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.deadline.Sub(l.Now()))
+	defer cancel()
+	claimedAt := l.Now()
+	was, claimed, err := l.claim(ctx)
+	if err != nil {
+		return err
+	}
+	results := make(chan store.Slot, len(claimed))
+	var workers sync.WaitGroup
+	for i, slot := range claimed {
+		workers.Go(func() {
+			results <- l.provision(ctx, l.byName[slot.Provider], slot, was[i], claimedAt)
+		})
+	}
+	err = l.await(ctx)
+	// Joined before the handler answers: a goroutine that Lambda froze would thaw in a later invocation.
+	workers.Wait()
+	close(results)
+	for slot := range results {
+		l.slots[slot.Provider] = slot
+	}
+	return err
+}
+
+// claim takes all that is to be provisioned, in one transaction. After a refusal it reads again, and claims once more what is still
+// claimable. It returns the slots as they were and as they are claimed.
+func (l *listing) claim(ctx context.Context) (was, claimed []store.Slot, err error) {
+	for range 2 {
+		was = l.missing(ctx)
+		if len(was) == 0 {
+			return nil, nil, nil
+		}
+		claimed, err = l.Store.Claim(ctx, l.user, was, store.Provisioning, l.Now().Add(l.Lease))
+		if !errors.Is(err, store.ErrStale) {
+			break
+		}
+		err = l.reread(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	switch {
+	case errors.Is(err, credential.ErrAccountDeleted):
+		return nil, nil, err
+	case err != nil: // whether they are claimed is unknown: the lease runs out by itself
+		l.Log.WarnContext(ctx, "claiming failed", "error", err)
+		for _, slot := range was {
+			l.standing[slot.Provider] = Standing{State: StandingProvisioning}
+		}
+		return nil, nil, nil
+	}
+	for _, slot := range claimed {
+		l.slots[slot.Provider] = slot
+		l.owner = slot.Owner
+	}
+	return was, claimed, nil
+}
+
+// missing are the slots that a list may claim: those that are absent, or failed cleanly and are due. An expired lease is reconcile's:
+// a page that polls would start over for ever. A provider in trouble, or without org key, is left alone.
+func (l *listing) missing(ctx context.Context) []store.Slot {
+	var missing []store.Slot
+	for _, p := range l.wanted {
+		name := p.Name()
+		slot, ok := l.slots[name]
+		if !ok {
+			slot = store.Slot{User: l.user, Provider: name}
+		}
+		clean := slot.State == store.Absent || slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(l.Now())
+		if !clean {
+			continue
+		}
+		outage := l.outage(name, sealerOutage)
+		if !outage.IsZero() {
+			l.standing[name] = Standing{State: StandingFailed, RetryAt: outage}
+			continue
+		}
+		_, err := l.OrgKeys.Key(ctx, name)
+		if errors.Is(err, orgkey.ErrNone) {
+			l.standing[name] = Standing{State: StandingUnavailable}
+			continue
+		}
+		if err != nil {
+			l.Log.WarnContext(ctx, "fetching the org key failed", "provider", name, "error", err)
+			l.standing[name] = Standing{State: StandingFailed, RetryAt: l.Now().Add(outageMemory)}
+			continue
+		}
+		slot.Title = p.Title()
+		missing = append(missing, slot)
+	}
+	return missing
+}
+
+// waits are the moments, as parts of the budget, at which a list looks again for what others are provisioning.
+var waits = []float64{0.04, 0.12, 0.40, 0.95}
+
+// await reads the slots that others are provisioning again until they are done, at most len(waits) times in all.
+func (l *listing) await(ctx context.Context) error {
+	start := l.deadline.Add(-l.Budget)
+	for l.reads < len(waits) {
+		if !slices.ContainsFunc(l.wanted, l.othersWork) {
+			return nil
+		}
+		at := start.Add(time.Duration(waits[l.reads] * float64(l.Budget)))
+		timer := time.NewTimer(at.Sub(l.Now()))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		err := l.reread(ctx)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// othersWork reports whether p is being provisioned by somebody from whom a result can still come: a list that was killed gives none.
+func (l *listing) othersWork(p Provider) bool {
+	slot := l.slots[p.Name()]
+	end := slot.LeaseUntil.Add(l.Budget - l.Lease)
+	return slot.State == store.Provisioning && slot.Owner != "" && slot.Owner != l.owner && l.Now().Before(end)
+}
+
+// reread reads the slots again that are not this list's own work. Its only error is ErrAccountDeleted.
+func (l *listing) reread(ctx context.Context) error {
+	l.reads++
+	var names []string
+	for _, p := range l.wanted {
+		names = append(names, p.Name())
+	}
+	slots, err := l.Store.Slots(ctx, l.user, names...)
+	if errors.Is(err, credential.ErrAccountDeleted) {
+		return err
+	}
+	if err != nil {
+		l.Log.WarnContext(ctx, "reading slots again failed", "error", err)
+		return nil
+	}
+	maps.Copy(l.slots, slots)
+	return nil
+}
+
+// result is the answer, made from what was read and what was committed.
+func (l *listing) result(own []credential.Metadata, only string) Listing {
+	var r Listing
+	for _, m := range own {
+		if only == "" || m.Provider == only {
+			r.Credentials = append(r.Credentials, m)
+		}
+	}
+	for _, slot := range l.slots {
+		if slot.Usable() && (only == "" || slot.Provider == only) {
+			r.Credentials = append(r.Credentials, slot.Metadata())
+		}
+	}
+	slices.SortFunc(r.Credentials, func(a, b credential.Metadata) int {
+		return strings.Compare(a.Provider+"#"+a.ID, b.Provider+"#"+b.ID)
+	})
+	for _, p := range l.wanted {
+		l.standing[p.Name()] = l.stands(p.Name())
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.standing)) {
+		standing := l.standing[name]
+		standing.Provider = name
+		r.Standings = append(r.Standings, standing)
+	}
+	return r
+}
+
+func (l *listing) stands(name string) Standing {
+	slot := l.slots[name]
+	special, ok := l.standing[name]
+	switch {
+	case slot.Usable():
+		return Standing{State: StandingReady}
+	case slot.State == store.Provisioning:
+		return Standing{State: StandingProvisioning}
+	case ok:
+		return special
+	case slot.State == store.Failed:
+		return Standing{State: StandingFailed, RetryAt: slot.DueAt}
+	default:
+		return Standing{State: StandingUnavailable}
+	}
+}

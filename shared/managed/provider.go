@@ -1,0 +1,172 @@
+// Package managed is the engine of managed credentials: it makes the missing ones, and revokes what was made for a deleted account,
+// so that every user has exactly one scoped key and none is left behind, through crashes, races, retries and outages.
+//
+// A provider is one third party. What the engine needs of it is the interface Provider; what the engine promises it in turn is written
+// there, too. The table and its transitions are package store's.
+package managed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"managed-credentials/shared/credential"
+)
+
+// Provider is one third party at which the platform makes a resource, and a key scoped to it, for each user.
+//
+// The engine calls a provider only under a claim of the user's slot, with a context that ends within the first half of the claim's
+// lease. A provider has to return soon after its context has ended, and must not go on in the background. Every call that could create
+// something goes through Attempt.Create: also one that is meant as a lookup.
+//
+// Errors are classified with *Error; one without a class counts as transient. They are logged, so they must not carry a secret.
+// Providers are safe for concurrent use.
+type Provider interface {
+	// Name is the provider's name in the API, of the form that credential.ValidProvider accepts.
+	Name() string
+
+	// Title is what a user sees of the credential.
+	Title() string
+
+	// OnDemand reports whether a list must not provision it: it is then made by explicit demand only.
+	OnDemand() bool
+
+	// Provision makes the user's resource and one key, named after the attempt. An attempt above the first is a take-over: it first
+	// removes every key of ours that a lower one may have left, but the one that a.Resource names, and then calls Attempt.Accounted. A
+	// key that it made but cannot return is left for the next attempt. After an unknown outcome it sends no create again, unless that
+	// is idempotent.
+	Provision(ctx context.Context, org credential.Secret, a *Attempt) (Grant, error)
+
+	// Sweep removes every key of ours from the user's resource but the one that a.Resource names, and then calls Attempt.Accounted.
+	// Safe to repeat.
+	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error
+
+	// Discard deletes the one key that r names, which the caller has just made. One that is gone already is no error.
+	Discard(ctx context.Context, org credential.Secret, r credential.Resource) error
+
+	// Deprovision removes all that was made for the user, children first. It goes by a.Resource; only where that names nothing, or
+	// there may be more (Attempt.Inherited), does it look for it, and then calls Attempt.Accounted. nil means that nothing is left, with proof:
+	// "not found" counts only if the org key is of the organisation that the resource belongs to. What the third party goes on
+	// deleting by itself is the class NotYet. Safe to repeat.
+	Deprovision(ctx context.Context, org credential.Secret, a *Attempt) error
+}
+
+// Grant is what a provider made.
+type Grant struct {
+	Resource credential.Resource
+	Key      credential.Secret
+}
+
+// Attempt is one claim of a user's slot, as a provider sees it.
+type Attempt struct {
+	User string
+	// Number is the attempt's, which belongs to this claim for ever. Keys carry it in their names.
+	Number int64
+	// Resource is what the slot has stored so far.
+	Resource credential.Resource
+
+	now    func() time.Time
+	cutoff time.Time
+
+	mu        sync.Mutex
+	inherited bool
+	unknown   bool
+}
+
+// Outcome says what is known of a create after it was sent.
+type Outcome int
+
+const (
+	// Unknown: it may still take effect, or have done so: the answer was lost, or was a 5xx.
+	Unknown Outcome = iota
+	// Known: it has taken effect, or never will.
+	Known
+)
+
+// Create sends a call that can create something, unless the lease's first half is over by the clock: a context's deadline alone does
+// not hold in a process that was frozen. Once an outcome of the attempt is unknown it stays so, whatever comes after it.
+func (a *Attempt) Create(ctx context.Context, send func(context.Context) (Outcome, error)) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !a.now().Before(a.cutoff) {
+		return &Error{Class: Transient, Err: errors.New("the first half of the lease is over, nothing was sent")}
+	}
+	outcome := Unknown
+	defer func() { // also when send panics
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.unknown = a.unknown || outcome != Known
+	}()
+	var err error
+	outcome, err = send(ctx)
+	return err
+}
+
+// Inherited reports whether a lower attempt may have left something that the slot does not name: its outcome was never known.
+func (a *Attempt) Inherited() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.inherited
+}
+
+// Accounted notes that all that lower attempts may have left has been found: it was removed, or is named by Found.
+func (a *Attempt) Accounted() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.inherited = false
+}
+
+// Found notes what is known to exist, so that the slot names it also when the attempt fails.
+func (a *Attempt) Found(id, orgID string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Resource.ID, a.Resource.OrgID = id, orgID
+}
+
+// settled reports whether nothing sent under the slot can take effect any more, and nothing exists that it does not name.
+func (a *Attempt) settled() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.inherited && !a.unknown
+}
+
+// Class sorts a provider's errors by what is to be done.
+type Class string
+
+const (
+	// Transient: try again, with backoff.
+	Transient Class = "transient"
+	// Rejected: the org key is not accepted. It is fetched anew once; then an operator has to look.
+	Rejected Class = "org_key_rejected"
+	// Quota: the organisation may not have more of these.
+	Quota Class = "quota"
+	// Permanent: no repeat will help until something is changed.
+	Permanent Class = "permanent"
+	// NotYet: the third party is still at it. Not a failure.
+	NotYet Class = "not_yet"
+)
+
+// Error is a provider's failure with its class.
+type Error struct {
+	Class Class
+	// RetryAfter is how long to wait at least; 0 if the third party did not say.
+	RetryAfter time.Duration
+	Err        error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Class, e.Err) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// classified is err with its class; transient if it has none.
+func classified(err error) *Error {
+	var classed *Error
+	if errors.As(err, &classed) {
+		return classed
+	}
+	return &Error{Class: Transient, Err: err}
+}

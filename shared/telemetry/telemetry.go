@@ -1,0 +1,82 @@
+// Package telemetry is how the functions are seen from outside: structured logs and metrics, one JSON line each on stdout. Neither
+// ever carries a secret: types that hold one redact themselves, and metrics have a name and a provider only.
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
+)
+
+// Namespace is the CloudWatch namespace of every metric.
+const Namespace = "ManagedCredentials"
+
+// The metrics, all of them counts.
+const (
+	CredentialsProvisioned = "CredentialsProvisioned"
+	ProvisioningFailed     = "ProvisioningFailed"
+	CredentialsRevoked     = "CredentialsRevoked"
+	RevocationFailed       = "RevocationFailed"
+	// RevocationsParked: a revocation that cannot succeed without an operator, or has failed many times. It is still tried, slowly.
+	RevocationsParked = "RevocationsParked"
+	// OrgKeyRejected: a third party rejected the organisation's key, also after it was fetched anew.
+	OrgKeyRejected = "OrgKeyRejected"
+	// ItemsUndecodable: items that were left out because this version cannot read them.
+	ItemsUndecodable = "ItemsUndecodable"
+)
+
+// Logger returns a logger of JSON lines, in the form that Lambda expects, with the request's id in each.
+func Logger(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(handler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: lambdacontext.ReplaceAttr})})
+}
+
+type handler struct{ slog.Handler }
+
+func (h handler) Handle(ctx context.Context, record slog.Record) error {
+	lc, ok := lambdacontext.FromContext(ctx)
+	if ok {
+		record.AddAttrs(slog.String("requestId", lc.AwsRequestID))
+	}
+	return h.Handler.Handle(ctx, record)
+}
+
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return handler{h.Handler.WithAttrs(attrs)}
+}
+
+func (h handler) WithGroup(name string) slog.Handler { return handler{h.Handler.WithGroup(name)} }
+
+// Metrics writes metrics in CloudWatch's embedded metric format
+// (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
+// It is safe for concurrent use.
+type Metrics struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// NewMetrics returns metrics that are written to w.
+func NewMetrics(w io.Writer) *Metrics { return &Metrics{w: w} }
+
+// Count adds n to a metric, once in all and once for the provider.
+func (m *Metrics) Count(name, provider string, n int) {
+	line, _ := json.Marshal(map[string]any{ // texts and numbers always marshal
+		"_aws": map[string]any{
+			"Timestamp": time.Now().UnixMilli(),
+			"CloudWatchMetrics": []any{map[string]any{
+				"Namespace":  Namespace,
+				"Dimensions": [][]string{{}, {"provider"}},
+				"Metrics":    []any{map[string]any{"Name": name, "Unit": "Count"}},
+			}},
+		},
+		"provider": provider,
+		name:       n,
+	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, _ = m.w.Write(append(line, '\n'))
+}
