@@ -1,0 +1,235 @@
+package agentmail
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/managed"
+)
+
+const (
+	// callTimeout bounds one HTTP exchange; the context mostly ends earlier.
+	callTimeout = 10 * time.Second
+	// maxTries is how often a call that may be repeated is sent.
+	maxTries = 3
+	// firstPause is the pause before the first repeat, where AgentMail asks for none; it doubles.
+	firstPause = 100 * time.Millisecond
+	// maxAnswer is how much of an answer is read.
+	maxAnswer = 1 << 20
+)
+
+// client speaks AgentMail's HTTP API.
+type client struct {
+	base string
+	http *http.Client
+}
+
+func newClient(base string) (*client, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Path != "" && u.Path != "/" {
+		return nil, fmt.Errorf("AGENTMAIL_BASE_URL has to be an origin such as https://api.agentmail.to, not %q", base)
+	}
+	return &client{
+		base: u.Scheme + "://" + u.Host,
+		http: &http.Client{
+			Timeout: callTimeout,
+			// A redirect would take the org key to wherever it points.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// apiError is an answer that is no success. It holds nothing of the body but the error's code.
+type apiError struct {
+	method, path string
+	status       int
+	code         string
+	retryAfter   time.Duration
+	requestID    string
+}
+
+func (e *apiError) Error() string {
+	return fmt.Sprintf("%s %s: %d %s (request %s)", e.method, e.path, e.status, e.code, e.requestID)
+}
+
+// errNotSent: the request did not leave this machine.
+var errNotSent = errors.New("not sent")
+
+// errAnswer: a success whose body is not what the API promises.
+var errAnswer = errors.New("the answer cannot be understood")
+
+// once sends one request and reads its answer into out, unless that is nil.
+func (c *client) once(ctx context.Context, org credential.Secret, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		encoded, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errNotSent, err)
+		}
+		body = bytes.NewReader(encoded)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotSent, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+org.Reveal())
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "dial" {
+			return fmt.Errorf("%w: %w", errNotSent, err)
+		}
+		return err
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		return newAPIError(method, path, res, answer)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %w", method, path, errAnswer, err)
+	}
+	if out == nil {
+		return nil
+	}
+	err = json.Unmarshal(answer, out)
+	if err != nil { // the error itself may quote the answer, which may hold a key
+		return fmt.Errorf("%s %s: %w", method, path, errAnswer)
+	}
+	return nil
+}
+
+func newAPIError(method, path string, res *http.Response, answer []byte) *apiError {
+	var body struct {
+		Code string `json:"code"`
+	}
+	_ = json.Unmarshal(answer, &body) // an answer from the edge has no code
+	e := &apiError{method: method, path: path, status: res.StatusCode, code: body.Code, requestID: res.Header.Get("apigw-requestid")}
+	seconds, err := strconv.Atoi(res.Header.Get("Retry-After"))
+	if err == nil && seconds > 0 {
+		e.retryAfter = time.Duration(seconds) * time.Second
+	}
+	return e
+}
+
+// outcome says what is known of a create that ended with err: whether it can still take effect.
+func outcome(err error) managed.Outcome {
+	var answered *apiError
+	switch {
+	case err == nil, errors.Is(err, errNotSent), errors.Is(err, errAnswer):
+		return managed.Known
+	case errors.As(err, &answered) && answered.status >= 400 && answered.status < 500 && answered.status != http.StatusRequestTimeout:
+		return managed.Known
+	default:
+		return managed.Unknown
+	}
+}
+
+// repeatable reports whether the same request may be sent again after err, and how long to wait first at least.
+func repeatable(err error) (time.Duration, bool) {
+	var answered *apiError
+	var classed *managed.Error
+	if !errors.As(err, &answered) {
+		return 0, !errors.Is(err, errAnswer) && !errors.As(err, &classed)
+	}
+	switch {
+	case answered.status == http.StatusRequestTimeout, answered.status == http.StatusTooManyRequests, answered.status >= 500,
+		answered.code == "race_condition":
+		return answered.retryAfter, true
+	}
+	return 0, false
+}
+
+// do sends a request that may be repeated: a GET, a DELETE, or the create of a pod. Each send goes through try. It does not wait past
+// the context's deadline.
+func (c *client) do(ctx context.Context, try func(context.Context) error) error {
+	pause := firstPause
+	for n := 1; ; n++ {
+		err := try(ctx)
+		if err == nil || n == maxTries || ctx.Err() != nil {
+			return err
+		}
+		wait, ok := repeatable(err)
+		if !ok {
+			return err
+		}
+		wait = max(wait, pause)
+		deadline, bounded := ctx.Deadline()
+		if bounded && time.Until(deadline) < wait {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+		pause *= 2
+	}
+}
+
+// get reads path into out.
+func (c *client) get(ctx context.Context, org credential.Secret, path string, out any) error {
+	return c.do(ctx, func(ctx context.Context) error { return c.once(ctx, org, http.MethodGet, path, nil, out) })
+}
+
+// remove deletes path. What is gone already is no error.
+func (c *client) remove(ctx context.Context, org credential.Secret, path string) error {
+	err := c.do(ctx, func(ctx context.Context) error { return c.once(ctx, org, http.MethodDelete, path, nil, nil) })
+	if isGone(err) {
+		return nil
+	}
+	return err
+}
+
+func isGone(err error) bool {
+	var answered *apiError
+	return errors.As(err, &answered) && answered.status == http.StatusNotFound
+}
+
+// classify gives an error its class.
+func classify(err error) error {
+	var classed *managed.Error
+	var answered *apiError
+	if err == nil || errors.As(err, &classed) {
+		return err
+	}
+	if !errors.As(err, &answered) {
+		return &managed.Error{Class: managed.Transient, Err: err}
+	}
+	class := managed.Transient
+	switch answered.status {
+	case http.StatusUnauthorized:
+		class = managed.Rejected
+	case http.StatusForbidden:
+		switch answered.code {
+		case "":
+			class = managed.Rejected
+		case "limit_exceeded":
+			class = managed.Quota
+		default:
+			class = managed.Permanent
+		}
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		class = managed.Permanent
+	case http.StatusConflict:
+		if answered.code == "cannot_delete" || answered.code == "resource_deleting" {
+			class = managed.NotYet
+		}
+	}
+	return &managed.Error{Class: class, RetryAfter: answered.retryAfter, Err: err}
+}
