@@ -1,0 +1,61 @@
+// Function list-with-provision lists a user's credentials and makes the managed ones that are missing.
+package main
+
+import (
+	"context"
+	"log"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"managed-credentials/shared/config"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/orgkey"
+	"managed-credentials/shared/provider"
+	"managed-credentials/shared/seal"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+func main() {
+	handler, err := wire(context.Background(), config.Environ())
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambda.Start(handler)
+}
+
+func wire(ctx context.Context, env *config.Env) (lambda.Handler, error) {
+	logger := telemetry.Logger(os.Stdout, env.LogLevel())
+	cfg, err := config.AWS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	providers, err := provider.All(env)
+	if err != nil {
+		return nil, err
+	}
+	table := store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil)
+	system := env.SystemCredentials()
+	c := managed.Config{
+		Store:     table,
+		Providers: providers,
+		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
+		Seal:      seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
+		Lease:     env.Lease(),
+		Budget:    env.Budget(),
+		Log:       logger,
+		Metrics:   telemetry.NewMetrics(os.Stdout),
+	}
+	err = env.Err()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := managed.New(c)
+	if err != nil {
+		return nil, err
+	}
+	return newHandler(logger, engine, table, system), nil
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/orgkey"
+	"managed-credentials/shared/seal"
+	"managed-credentials/shared/store"
+)
+
+// function is resolve-credential.
+type function struct {
+	table  *store.Store
+	sealer *seal.Sealer
+	// system are the titles of the system credentials on offer, by provider, and systemKeys their keys.
+	system     map[string]string
+	systemKeys *orgkey.Keys
+	log        *slog.Logger
+}
+
+// request is the event. Without CredentialID the user's managed credential at the provider is meant.
+type request struct {
+	UserID       string `json:"user_id"`
+	Provider     string `json:"provider"`
+	CredentialID string `json:"credential_id"`
+}
+
+// refusal is the answer to a request that is not granted, with an HTTP status that says why. It is no function error: to repeat the
+// request would not help.
+type refusal struct {
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+}
+
+// Invoke implements lambda.Handler. A fault is a function error; the secret is in an answer, and nowhere else.
+func (f *function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
+	answer, err := f.resolve(ctx, event)
+	refused, ok := refusalOf(err)
+	if ok {
+		return json.Marshal(refused)
+	}
+	if err != nil {
+		f.log.ErrorContext(ctx, "resolving failed", "error", err)
+		return nil, err
+	}
+	return json.Marshal(answer)
+}
+
+func refusalOf(err error) (refusal, bool) {
+	var field *credential.FieldError
+	switch {
+	case errors.As(err, &field):
+		return refusal{http.StatusUnprocessableEntity, field.Error()}, true
+	case errors.Is(err, credential.ErrNotFound):
+		return refusal{http.StatusNotFound, "Credentials not found"}, true
+	case errors.Is(err, credential.ErrNotUsable):
+		return refusal{http.StatusConflict, "The credential cannot be used now"}, true
+	case errors.Is(err, credential.ErrAccountDeleted):
+		return refusal{http.StatusGone, "The account has been deleted"}, true
+	default:
+		return refusal{}, false
+	}
+}
+
+func (f *function) resolve(ctx context.Context, event []byte) (map[string]any, error) {
+	var r request
+	err := json.Unmarshal(event, &r)
+	if err != nil {
+		return nil, &credential.FieldError{Field: "event", Problem: "must be a JSON object with user_id, provider and, but for the managed one, credential_id"}
+	}
+	if !credential.ValidUserID(r.UserID) {
+		return nil, &credential.FieldError{Field: "user_id", Problem: fmt.Sprintf("must be a text of 1 to %d characters", credential.MaxUserIDLength)}
+	}
+	if !credential.ValidProvider(r.Provider) {
+		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+	}
+	if r.CredentialID == "" {
+		r.CredentialID = credential.ManagedID(r.Provider, r.UserID)
+	}
+	if !credential.ValidID(r.CredentialID) {
+		return nil, credential.ErrNotFound
+	}
+	m, material, err := f.open(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	err = f.audit(ctx, r.UserID, m)
+	if err != nil {
+		return nil, fmt.Errorf("writing the audit line, without which nothing is released: %w", err)
+	}
+	return answer(m, material), nil
+}
+
+// open reads and decrypts what the request names.
+func (f *function) open(ctx context.Context, r request) (credential.Metadata, credential.Material, error) {
+	title, ok := f.system[r.Provider]
+	if ok && r.CredentialID == credential.SystemID(r.Provider) {
+		return f.openSystem(ctx, r, title)
+	}
+	sealed, err := f.table.Sealed(ctx, r.UserID, r.Provider, r.CredentialID)
+	if err != nil {
+		return credential.Metadata{}, credential.Material{}, err
+	}
+	material, err := f.sealer.Open(ctx, r.UserID, r.Provider, r.CredentialID, sealed.Type, sealed.Ciphertext)
+	return sealed.Metadata, material, err
+}
+
+// openSystem reads the platform's own key, unless the user's account was deleted.
+func (f *function) openSystem(ctx context.Context, r request, title string) (credential.Metadata, credential.Material, error) {
+	_, err := f.table.Slots(ctx, r.UserID)
+	if err != nil {
+		return credential.Metadata{}, credential.Material{}, err
+	}
+	key, err := f.systemKeys.Key(ctx, r.Provider)
+	if errors.Is(err, orgkey.ErrNone) {
+		return credential.Metadata{}, credential.Material{}, credential.ErrNotUsable
+	}
+	return credential.System(r.Provider, title), credential.APIKeyMaterial(key), err
+}
+
+// audit writes, before the secret is released, who gets what.
+func (f *function) audit(ctx context.Context, user string, m credential.Metadata) error {
+	record := slog.NewRecord(time.Now(), slog.LevelInfo, "secret released", 0)
+	record.Add("audit", true, "user", user, "provider", m.Provider, "credential", m.ID, "managed", m.Managed, "system", m.System)
+	return f.log.Handler().Handle(ctx, record)
+}
+
+// answer is the credential with its secret fields, under the API's names.
+func answer(m credential.Metadata, material credential.Material) map[string]any {
+	all := map[string]any{"id": m.ID, "provider": m.Provider, "type": m.Type}
+	for name, value := range material.Fields() {
+		all[name] = value
+	}
+	if m.Type == credential.OAuth2 {
+		all["username"], all["scopes"] = m.Username, m.Scopes
+	}
+	if m.Type == credential.HostScoped {
+		all["host"] = m.Host
+	}
+	return all
+}

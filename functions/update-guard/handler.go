@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/gateway"
+	"managed-credentials/shared/seal"
+	"managed-credentials/shared/store"
+)
+
+// function is update-guard.
+type function struct {
+	table  *store.Store
+	sealer *seal.Sealer
+	// system are the titles of the system credentials on offer, by provider.
+	system map[string]string
+}
+
+func newHandler(log *slog.Logger, table *store.Store, sealer *seal.Sealer, system map[string]string) *gateway.Handler {
+	f := function{table: table, sealer: sealer, system: system}
+	return gateway.NewHandler(log, map[string]gateway.Route{"PUT /{provider}/credentials/{id}": f.update})
+}
+
+func (f function) update(ctx context.Context, r gateway.Request) (gateway.Response, error) {
+	err := gateway.Guard(r, f.system, "updated")
+	if err != nil {
+		return gateway.Response{}, err
+	}
+	change, err := credential.ParseChange(r.Body)
+	if err != nil {
+		return gateway.Response{}, err
+	}
+	var sealed []byte
+	if change.Material != nil {
+		sealed, err = f.sealer.Seal(ctx, r.User, r.Provider, r.ID, *change.Material)
+		if err != nil {
+			return gateway.Response{}, err
+		}
+	}
+	m, err := f.table.Update(ctx, r.User, r.Provider, r.ID, change, sealed)
+	if err != nil {
+		return gateway.Response{}, err
+	}
+	return gateway.Response{Status: http.StatusOK, Body: m}, nil
+}

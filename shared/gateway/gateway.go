@@ -1,0 +1,191 @@
+// Package gateway turns API Gateway HTTP API events (payload format 2.0) into requests, and answers and errors into responses. Who is
+// asking comes from the claims that API Gateway's JWT authorizer has verified, and from nothing else in the event.
+package gateway
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"managed-credentials/shared/credential"
+)
+
+// Request is what a route's handler gets.
+type Request struct {
+	// User is the verified token's sub.
+	User string
+	// Username is the user's name in the user pool.
+	Username string
+	// Provider and ID are the path's parameters, "" where the route has none. They are as the client sent them.
+	Provider, ID string
+	// Body is the request's, decoded from base64 if it came so; at most MaxBody bytes.
+	Body []byte
+}
+
+// Response is an answer.
+type Response struct {
+	Status int
+	Header map[string]string
+	// Body is marshalled to JSON; nil for none.
+	Body any
+}
+
+// Route answers a request. Its errors are mapped to responses: see problem.
+type Route func(context.Context, Request) (Response, error)
+
+// Handler serves the routes of one function, by API Gateway's route key, such as "GET /credentials".
+type Handler struct {
+	routes map[string]Route
+	log    *slog.Logger
+}
+
+// NewHandler returns a handler of the given routes.
+func NewHandler(log *slog.Logger, routes map[string]Route) *Handler {
+	return &Handler{routes: routes, log: log}
+}
+
+// MaxBody is how large a request's body may be, in bytes.
+const MaxBody = 64 << 10
+
+// Invoke implements lambda.Handler. Its error is always nil: what went wrong is in the response.
+func (h *Handler) Invoke(ctx context.Context, event []byte) ([]byte, error) {
+	return json.Marshal(h.respond(ctx, event))
+}
+
+func (h *Handler) respond(ctx context.Context, event []byte) events.APIGatewayV2HTTPResponse {
+	var e events.APIGatewayV2HTTPRequest
+	err := json.Unmarshal(event, &e)
+	if err != nil {
+		return encode(Response{Status: http.StatusBadRequest, Body: detail{"The event is not one of an API Gateway HTTP API."}})
+	}
+	route, ok := h.routes[e.RouteKey]
+	if !ok {
+		return encode(Response{Status: http.StatusNotFound, Body: message{"Not Found"}})
+	}
+	request, err := read(e)
+	if err != nil {
+		return encode(h.problem(ctx, e.RouteKey, err))
+	}
+	response, err := route(ctx, request)
+	if err != nil {
+		return encode(h.problem(ctx, e.RouteKey, err))
+	}
+	return encode(response)
+}
+
+// read takes a request out of an event.
+func read(e events.APIGatewayV2HTTPRequest) (Request, error) {
+	auth := e.RequestContext.Authorizer
+	if auth == nil || auth.JWT == nil {
+		return Request{}, credential.ErrUnauthenticated
+	}
+	claims := auth.JWT.Claims
+	if claims["token_use"] != "access" || !credential.ValidUserID(claims["sub"]) {
+		return Request{}, credential.ErrUnauthenticated
+	}
+	r := Request{
+		User:     claims["sub"],
+		Username: claims["username"],
+		Provider: e.PathParameters["provider"],
+		ID:       e.PathParameters["id"],
+		Body:     []byte(e.Body),
+	}
+	if e.IsBase64Encoded {
+		var err error
+		r.Body, err = base64.StdEncoding.DecodeString(e.Body)
+		if err != nil {
+			return Request{}, &credential.FieldError{Field: "body", Problem: "is not valid base64"}
+		}
+	}
+	if len(r.Body) > MaxBody {
+		return Request{}, errBody
+	}
+	return r, nil
+}
+
+var errBody = errors.New("the body is too large")
+
+// The two forms of an error's body: the API's own, and API Gateway's.
+type detail struct {
+	Detail string `json:"detail"`
+}
+
+type message struct {
+	Message string `json:"message"`
+}
+
+// retryAfter is what a client is told to wait after a fault, in seconds.
+const retryAfter = "5"
+
+// problem is the one table of errors and responses. An error that is not in it is a fault: it is logged, and the client learns no more
+// than that a repeat may help.
+func (h *Handler) problem(ctx context.Context, route string, err error) Response {
+	var forbidden *credential.ForbiddenError
+	var field *credential.FieldError
+	switch {
+	case errors.Is(err, credential.ErrUnauthenticated):
+		return Response{Status: http.StatusUnauthorized, Body: message{"Unauthorized"}}
+	case errors.Is(err, credential.ErrAccountDeleted):
+		return Response{Status: http.StatusUnauthorized, Body: detail{"This account has been deleted."}}
+	case errors.As(err, &forbidden):
+		return Response{Status: http.StatusForbidden, Body: detail{forbidden.Detail}}
+	case errors.Is(err, credential.ErrNotFound):
+		return Response{Status: http.StatusNotFound, Body: detail{"Credentials not found"}}
+	case errors.Is(err, errBody):
+		return Response{Status: http.StatusRequestEntityTooLarge, Body: detail{"The body exceeds 64 KB."}}
+	case errors.Is(err, credential.ErrTooLarge):
+		return Response{Status: http.StatusRequestEntityTooLarge, Body: detail{"The secret fields together exceed 4,096 bytes."}}
+	case errors.As(err, &field):
+		return Response{Status: http.StatusUnprocessableEntity, Body: detail{field.Error()}}
+	default:
+		h.log.ErrorContext(ctx, "the request failed", "route", route, "error", err)
+		return Response{
+			Status: http.StatusServiceUnavailable,
+			Header: map[string]string{"retry-after": retryAfter},
+			Body:   detail{"The service cannot answer right now. Please try again."},
+		}
+	}
+}
+
+func encode(r Response) events.APIGatewayV2HTTPResponse {
+	out := events.APIGatewayV2HTTPResponse{
+		StatusCode: r.Status,
+		Headers:    map[string]string{"cache-control": "no-store", "x-content-type-options": "nosniff"},
+	}
+	for name, value := range r.Header {
+		out.Headers[name] = value
+	}
+	if r.Body != nil {
+		body, _ := json.Marshal(r.Body) // metadata and texts always marshal
+		out.Headers["content-type"] = "application/json"
+		out.Body = string(body)
+	}
+	return out
+}
+
+// CheckProvider returns a *credential.FieldError for a provider's name that is malformed.
+func CheckProvider(name string) error {
+	if !credential.ValidProvider(name) {
+		return &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+	}
+	return nil
+}
+
+// Guard answers what needs no look into the table about a change to one credential: the system's cannot be changed, and a malformed
+// name or id is nobody's. system is keyed by provider; verb is "updated" or "deleted".
+func Guard(r Request, system map[string]string, verb string) error {
+	for provider := range system {
+		if r.ID == credential.SystemID(provider) {
+			return &credential.ForbiddenError{Detail: "System-managed credentials cannot be " + verb}
+		}
+	}
+	if !credential.ValidProvider(r.Provider) || !credential.ValidID(r.ID) {
+		return credential.ErrNotFound
+	}
+	return nil
+}
