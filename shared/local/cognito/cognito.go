@@ -1,0 +1,140 @@
+// Package cognito stands in for the administration of one Amazon Cognito user pool: looking a user up and deleting one, over HTTP and in
+// the shapes of the real service, so that the stock SDK client talks to it. It signs nobody in and issues no tokens.
+package cognito
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"managed-credentials/shared/local/awsjson"
+)
+
+// Config says what the pool is and who hears of a deletion.
+type Config struct {
+	// UserPoolID is the one pool that exists, such as "us-east-1_local".
+	UserPoolID string
+	// Users are in the pool from the start.
+	Users []User
+	// OnDelete, if set, is called once for each user that AdminDeleteUser has removed, before the call is answered. No lock is held.
+	OnDelete func(sub, username string)
+}
+
+// User is one user of the pool. In a pool that signs in by e-mail address AWS gives both fields the same value.
+type User struct {
+	Username string
+	// Sub is the claim that identifies the user in tokens.
+	Sub string
+}
+
+// Server answers the Cognito user pools API. It is safe for concurrent use.
+type Server struct {
+	api      awsjson.Service
+	poolID   string
+	onDelete func(sub, username string)
+
+	mu    sync.Mutex
+	users map[string]record // by user name
+}
+
+type record struct {
+	User
+	created time.Time
+}
+
+// New makes a server for the pool of cfg.
+func New(cfg Config) *Server {
+	s := &Server{poolID: cfg.UserPoolID, onDelete: cfg.OnDelete, users: map[string]record{}}
+	for _, u := range cfg.Users {
+		s.AddUser(u)
+	}
+	s.api = awsjson.Service{Target: "AWSCognitoIdentityProviderService", Operations: map[string]awsjson.Operation{
+		"AdminGetUser":    awsjson.Op(s.adminGetUser),
+		"AdminDeleteUser": awsjson.Op(s.adminDeleteUser),
+	}}
+	return s
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
+
+// AddUser puts a user into the pool, in place of one with the same user name.
+func (s *Server) AddUser(u User) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users[u.Username] = record{User: u, created: time.Now()}
+}
+
+type userInput struct {
+	UserPoolID string `json:"UserPoolId"`
+	Username   string
+}
+
+type attribute struct{ Name, Value string }
+
+type adminGetUserOutput struct {
+	Username             string
+	UserAttributes       []attribute
+	Enabled              bool
+	UserStatus           string
+	UserCreateDate       float64
+	UserLastModifiedDate float64
+}
+
+func (s *Server) adminGetUser(in userInput) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u, err := s.find(in)
+	if err != nil {
+		return nil, err
+	}
+	created := float64(u.created.UnixMilli()) / 1000 // The protocol writes times as seconds since 1970.
+	return adminGetUserOutput{
+		Username:             u.Username,
+		UserAttributes:       []attribute{{Name: "sub", Value: u.Sub}},
+		Enabled:              true,
+		UserStatus:           "CONFIRMED",
+		UserCreateDate:       created,
+		UserLastModifiedDate: created,
+	}, nil
+}
+
+func (s *Server) adminDeleteUser(in userInput) (any, error) {
+	u, err := s.remove(in)
+	if err != nil {
+		return nil, err
+	}
+	if s.onDelete != nil {
+		s.onDelete(u.Sub, u.Username)
+	}
+	return nil, nil
+}
+
+func (s *Server) remove(in userInput) (record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u, err := s.find(in)
+	if err != nil {
+		return record{}, err
+	}
+	delete(s.users, u.Username)
+	return u, nil
+}
+
+// find returns the user that a request means. AWS takes a user's sub in place of the user name
+// (https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_AdminGetUser.html), so that a name that nobody has may
+// still find somebody. Which of two users comes first, when one is named after the other's sub, is not documented; here it is the name.
+func (s *Server) find(in userInput) (record, error) {
+	if in.UserPoolID != s.poolID {
+		return record{}, awsjson.Errorf("ResourceNotFoundException", "User pool %s does not exist.", in.UserPoolID)
+	}
+	u, ok := s.users[in.Username]
+	if ok {
+		return u, nil
+	}
+	for _, u := range s.users {
+		if u.Sub == in.Username {
+			return u, nil
+		}
+	}
+	return record{}, awsjson.Errorf("UserNotFoundException", "User does not exist.")
+}

@@ -1,0 +1,130 @@
+package cognito_test
+
+import (
+	"errors"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	idp "github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
+	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider/types"
+
+	"managed-credentials/shared/local/cognito"
+)
+
+const pool = "us-east-1_local"
+
+func start(t *testing.T, cfg cognito.Config) (*cognito.Server, *idp.Client) {
+	t.Helper()
+	cfg.UserPoolID = pool
+	server := cognito.New(cfg)
+	web := httptest.NewServer(server)
+	t.Cleanup(web.Close)
+	return server, idp.New(idp.Options{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(web.URL),
+		Credentials:  credentials.NewStaticCredentialsProvider("local", "local", ""),
+	})
+}
+
+func get(t *testing.T, client *idp.Client, username string) (*idp.AdminGetUserOutput, error) {
+	t.Helper()
+	return client.AdminGetUser(t.Context(), &idp.AdminGetUserInput{UserPoolId: aws.String(pool), Username: aws.String(username)})
+}
+
+func remove(t *testing.T, client *idp.Client, username string) error {
+	t.Helper()
+	_, err := client.AdminDeleteUser(t.Context(), &idp.AdminDeleteUserInput{UserPoolId: aws.String(pool), Username: aws.String(username)})
+	return err
+}
+
+func wantNoUser(t *testing.T, err error) {
+	t.Helper()
+	var notFound *types.UserNotFoundException
+	if !errors.As(err, &notFound) {
+		t.Errorf("got %v, want UserNotFoundException", err)
+	}
+}
+
+func TestAUserIsFoundByNameAndBySub(t *testing.T) {
+	t.Parallel()
+	server, client := start(t, cognito.Config{Users: []cognito.User{{Username: "ada", Sub: "sub-ada"}}})
+	server.AddUser(cognito.User{Username: "eve", Sub: "sub-eve"})
+	for _, name := range []string{"eve", "sub-eve"} {
+		out, err := get(t, client, name)
+		if err != nil {
+			t.Fatalf("getting %s: %v", name, err)
+		}
+		if *out.Username != "eve" || !out.Enabled || out.UserStatus != types.UserStatusTypeConfirmed ||
+			out.UserCreateDate == nil || out.UserCreateDate.IsZero() {
+			t.Errorf("getting %s gave %+v", name, out)
+		}
+		if len(out.UserAttributes) != 1 || *out.UserAttributes[0].Name != "sub" || *out.UserAttributes[0].Value != "sub-eve" {
+			t.Errorf("getting %s gave attributes %+v", name, out.UserAttributes)
+		}
+	}
+	_, err := get(t, client, "nobody")
+	wantNoUser(t, err)
+}
+
+func TestADeletedUserIsGoneAndReportedOnce(t *testing.T) {
+	t.Parallel()
+	var deleted [][2]string
+	_, client := start(t, cognito.Config{
+		Users:    []cognito.User{{Username: "ada", Sub: "sub-ada"}, {Username: "eve", Sub: "sub-eve"}},
+		OnDelete: func(sub, username string) { deleted = append(deleted, [2]string{sub, username}) },
+	})
+	err := remove(t, client, "ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantNoUser(t, remove(t, client, "ada"))
+	_, err = get(t, client, "ada")
+	wantNoUser(t, err)
+	_, err = get(t, client, "eve")
+	if err != nil {
+		t.Errorf("another user: %v", err)
+	}
+	if len(deleted) != 1 || deleted[0] != [2]string{"sub-ada", "ada"} {
+		t.Errorf("reported %v", deleted)
+	}
+}
+
+// A user who has taken another's sub for a name comes first while they exist; once they are gone, that name means the other. A caller
+// that repeats a deletion by name alone therefore deletes the wrong user.
+func TestANameThatIsAnothersSubFindsTheOtherOnceItsOwnerIsGone(t *testing.T) {
+	t.Parallel()
+	_, client := start(t, cognito.Config{Users: []cognito.User{
+		{Username: "ada", Sub: "sub-ada"},
+		{Username: "sub-ada", Sub: "sub-eve"},
+	}})
+	err := remove(t, client, "sub-ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := get(t, client, "sub-ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *out.Username != "ada" {
+		t.Errorf("found %s", *out.Username)
+	}
+}
+
+func TestAnotherPoolDoesNotExist(t *testing.T) {
+	t.Parallel()
+	_, client := start(t, cognito.Config{Users: []cognito.User{{Username: "ada", Sub: "sub-ada"}}})
+	_, getErr := client.AdminGetUser(t.Context(), &idp.AdminGetUserInput{
+		UserPoolId: aws.String("us-east-1_other"), Username: aws.String("ada"),
+	})
+	_, deleteErr := client.AdminDeleteUser(t.Context(), &idp.AdminDeleteUserInput{
+		UserPoolId: aws.String("us-east-1_other"), Username: aws.String("ada"),
+	})
+	for _, err := range []error{getErr, deleteErr} {
+		var notFound *types.ResourceNotFoundException
+		if !errors.As(err, &notFound) || notFound.ErrorMessage() != "User pool us-east-1_other does not exist." {
+			t.Errorf("got %v", err)
+		}
+	}
+}
