@@ -203,7 +203,7 @@ func (e *Engine) park(ctx context.Context, slot store.Slot, reason string) error
 func (e *Engine) removeUser(ctx context.Context, user string) {
 	t, err := e.Store.Tombstone(ctx, user)
 	if err == nil && t.Username != "" && e.Users != nil {
-		err = e.Users.Remove(ctx, t.Username)
+		err = e.Users.Remove(ctx, t.Username, user)
 		if err == nil {
 			err = e.Store.UsernameGone(ctx, t)
 		}

@@ -52,8 +52,8 @@ type Sealer interface {
 
 // Users is the user pool.
 type Users interface {
-	// Remove removes a user by name. One who has gone already is no error.
-	Remove(ctx context.Context, username string) error
+	// Remove removes the user with this name and sub. One who has gone already is no error.
+	Remove(ctx context.Context, username, sub string) error
 }
 
 // Engine provisions and revokes. It is safe for concurrent use.

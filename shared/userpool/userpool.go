@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider/types"
 )
@@ -19,26 +20,49 @@ type Pool struct {
 // New returns the user pool with the given id.
 func New(api API, id string) *Pool { return &Pool{api: api, id: id} }
 
-// Remove removes the user with the given name. One who has gone already is no error. Safe to repeat.
-func (p *Pool) Remove(ctx context.Context, username string) error {
-	_, err := p.api.AdminDeleteUser(ctx, &cognitoidentityprovider.AdminDeleteUserInput{UserPoolId: &p.id, Username: &username})
+// Remove removes the user with the given name, if their sub is the given one. One who has gone already is no error. The sub is compared,
+// because Cognito takes a sub for a name, too: once a user has gone who was named after somebody else's sub, their name finds that
+// other user. Safe to repeat.
+func (p *Pool) Remove(ctx context.Context, username, sub string) error {
+	found, err := p.sub(ctx, username)
+	if err != nil {
+		return err
+	}
+	if found != sub {
+		return nil
+	}
+	_, err = p.api.AdminDeleteUser(ctx, &cognitoidentityprovider.AdminDeleteUserInput{UserPoolId: &p.id, Username: &username})
 	if err != nil && !isUnknown(err) {
 		return fmt.Errorf("removing the Cognito user: %w", err)
 	}
 	return nil
 }
 
-// Exists reports whether there is a user with the given name.
+// Exists reports whether there is a user with the given name or sub.
 func (p *Pool) Exists(ctx context.Context, username string) (bool, error) {
-	_, err := p.api.AdminGetUser(ctx, &cognitoidentityprovider.AdminGetUserInput{UserPoolId: &p.id, Username: &username})
+	sub, err := p.sub(ctx, username)
+	return sub != "", err
+}
+
+// sub is the sub of the user with the given name; "" if there is none.
+func (p *Pool) sub(ctx context.Context, username string) (string, error) {
+	out, err := p.api.AdminGetUser(ctx, &cognitoidentityprovider.AdminGetUserInput{UserPoolId: &p.id, Username: &username})
 	if isUnknown(err) {
-		return false, nil
+		return "", nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("looking for the Cognito user: %w", err)
+		return "", fmt.Errorf("looking for the Cognito user: %w", err)
 	}
-	return true, nil
+	for _, attribute := range out.UserAttributes {
+		if aws.ToString(attribute.Name) == "sub" {
+			return aws.ToString(attribute.Value), nil
+		}
+	}
+	return "", errNoSub
 }
+
+// errNoSub: Cognito gives every user a sub.
+var errNoSub = errors.New("the Cognito user has no sub")
 
 func isUnknown(err error) bool {
 	var unknown *types.UserNotFoundException

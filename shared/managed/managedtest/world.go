@@ -1,0 +1,475 @@
+// Package managedtest is the world in which the engine is tested: AWS's own DynamoDB Local, servers that stand in for KMS, Secrets
+// Manager and AgentMail, a proxy before each of them that injects faults and counts calls, and a clock that the test moves.
+package managedtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	awssecrets "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/google/uuid"
+
+	"managed-credentials/shared/credential"
+	localdynamodb "managed-credentials/shared/local/dynamodb"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/kms"
+	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/orgkey"
+	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/seal"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+// Provider is the name of the provider in a world's engines.
+const Provider = agentmail.Name
+
+const (
+	region   = "us-east-1"
+	kmsKeyID = "4b8f2a36-6f0e-4c8e-9f43-0d7d9a1c2e55"
+	secretID = "org-keys"
+)
+
+// Main runs a package's tests with one DynamoDB Local for all of them, and returns the exit code.
+func Main(m *testing.M) int {
+	server, err := localdynamodb.Start(context.Background(), localdynamodb.Config{Log: os.Stderr})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer server.Stop()
+	database = server
+	return m.Run()
+}
+
+var database *localdynamodb.Server
+
+// Table makes an empty table, defined as in template.yaml, and returns its name and a client for it.
+func Table(t testing.TB) (name string, client *dynamodb.Client) {
+	t.Helper()
+	if database == nil {
+		t.Fatal("the package's TestMain has to call managedtest.Main")
+	}
+	definition, err := template.Load(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client = database.Client(region)
+	name = "test-" + uuid.NewString()
+	err = localdynamodb.CreateTable(t.Context(), client, name, definition.Table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, err := client.DeleteTable(context.Background(), &dynamodb.DeleteTableInput{TableName: &name})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return name, client
+}
+
+// Clock is a clock that stands still until it is moved.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// Now is the clock's time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance moves the clock on.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Options say how a world differs from the default.
+type Options struct {
+	// Lease and Budget are the engines'; 0 means 60s and 5s.
+	Lease, Budget time.Duration
+	// Providers are the engines'; nil means AgentMail alone. They get the world's AgentMail's URL.
+	Providers func(agentMailURL string) []managed.Provider
+	// Users is the user pool of the engines; nil for none.
+	Users managed.Users
+}
+
+// World is one test's.
+type World struct {
+	t       testing.TB
+	options Options
+	logs    *lockedBuffer
+
+	// Clock is that of the engines and of AgentMail.
+	Clock *Clock
+	// Mail is AgentMail itself.
+	Mail *fake.Server
+	// Secrets is Secrets Manager itself, and Keys KMS itself.
+	Secrets *secretsmanager.Server
+	Keys    *kms.Server
+	// The proxies before each.
+	DynamoDB, KMS, SecretsManager, AgentMail *fault.Proxy
+	// Store goes past the proxy.
+	Store *store.Store
+
+	table  string
+	direct *dynamodb.Client
+	urls   map[*fault.Proxy]string
+}
+
+// New makes a world in which nothing exists yet.
+func New(t testing.TB, o Options) *World {
+	t.Helper()
+	if o.Lease == 0 {
+		o.Lease, o.Budget = 60*time.Second, 5*time.Second
+	}
+	w := &World{
+		t:       t,
+		options: o,
+		logs:    &lockedBuffer{},
+		Clock:   &Clock{now: time.Now().Truncate(time.Millisecond)},
+		Secrets: secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{secretID: `{"` + Provider + `":"` + fake.OrgKey + `"}`}}),
+		Keys:    kms.New(kms.Config{Keys: []kms.Key{{ID: kmsKeyID}}}),
+		urls:    map[*fault.Proxy]string{},
+	}
+	w.Mail = fake.New(fake.Config{Now: w.Clock.Now})
+	w.table, w.direct = Table(t)
+	w.Store = store.New(w.direct, w.table, w.Clock.Now)
+	w.DynamoDB = w.proxy(database.URL())
+	w.KMS = w.proxy(serve(t, httptest.NewServer(w.Keys)))
+	w.SecretsManager = w.proxy(serve(t, httptest.NewServer(w.Secrets)))
+	mail := httptest.NewServer(w.Mail)
+	t.Cleanup(func() { w.Mail.Close(); mail.Close() })
+	w.AgentMail = w.proxy(mail.URL)
+	t.Cleanup(w.checkLogs)
+	return w
+}
+
+func serve(t testing.TB, s *httptest.Server) string {
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func (w *World) proxy(target string) *fault.Proxy {
+	p := fault.New(target)
+	w.urls[p] = serve(w.t, httptest.NewServer(p))
+	return p
+}
+
+// aws is a configuration of stock clients whose pauses between retries are short.
+func (w *World) aws() aws.Config {
+	return aws.Config{
+		Region:      region,
+		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+		Retryer: func() aws.Retryer {
+			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = 20 * time.Millisecond })
+		},
+	}
+}
+
+// Engine returns a new engine: what a new process would have, with clients and memories of its own.
+func (w *World) Engine() *managed.Engine {
+	w.t.Helper()
+	return w.EngineAt(w.Clock.Now)
+}
+
+// EngineAt is an engine with a clock of its own.
+func (w *World) EngineAt(now func() time.Time) *managed.Engine {
+	w.t.Helper()
+	cfg := w.aws()
+	db := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
+		o.BaseEndpoint = aws.String(w.urls[w.DynamoDB])
+		o.DisableValidateResponseChecksum = true
+	})
+	keys := orgkey.New(awssecrets.NewFromConfig(cfg, func(o *awssecrets.Options) {
+		o.BaseEndpoint = aws.String(w.urls[w.SecretsManager])
+	}), secretID, now)
+	e, err := managed.New(managed.Config{
+		Store:     store.New(db, w.table, now),
+		Providers: w.providers(),
+		OrgKeys:   keys,
+		Seal:      w.Sealer(),
+		Users:     w.options.Users,
+		Lease:     w.options.Lease,
+		Budget:    w.options.Budget,
+		Now:       now,
+		Log:       telemetry.Logger(w.logs, slog.LevelDebug),
+		Metrics:   telemetry.NewMetrics(w.logs),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+func (w *World) providers() []managed.Provider {
+	url := w.urls[w.AgentMail]
+	if w.options.Providers != nil {
+		return w.options.Providers(url)
+	}
+	p, err := agentmail.New(agentmail.Config{BaseURL: url})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return []managed.Provider{p}
+}
+
+// Sealer is the world's, behind the proxy before KMS.
+func (w *World) Sealer() *seal.Sealer {
+	return seal.New(awskms.NewFromConfig(w.aws(), func(o *awskms.Options) { o.BaseEndpoint = aws.String(w.urls[w.KMS]) }), kmsKeyID)
+}
+
+// SetOrgKeys replaces the org keys secret.
+func (w *World) SetOrgKeys(json string) { w.Secrets.Put(secretID, json) }
+
+// Heal ends every fault: what the proxies and AgentMail hold back takes effect or is dropped by now.
+func (w *World) Heal() {
+	for p := range w.urls {
+		p.SetHook(nil)
+	}
+	w.Mail.ClearFaults()
+}
+
+// maxRounds is how many rounds of reconcile convergence may take.
+const maxRounds = 60
+
+// Converge lets reconcile run, with all faults ended, until nothing is due: each round in a new process, the clock moved to when the
+// next work is due.
+func (w *World) Converge() {
+	w.t.Helper()
+	w.Heal()
+	for range maxRounds {
+		due := w.nextDue()
+		if due.IsZero() {
+			return
+		}
+		wait := due.Sub(w.Clock.Now()) + time.Millisecond
+		if wait > 0 {
+			w.Clock.Advance(wait)
+		}
+		_, err := w.Engine().Reconcile(context.Background())
+		if err != nil {
+			w.t.Fatalf("reconciling: %v\n%s", err, w.logs)
+		}
+	}
+	w.t.Fatalf("after %d rounds there is still work due:\n%s\n%s", maxRounds, w.Dump(), w.logs)
+}
+
+// nextDue is when the next work is due; zero if there is none.
+func (w *World) nextDue() time.Time {
+	var next time.Time
+	for _, item := range w.items() {
+		due, ok := item["due_at"].(*types.AttributeValueMemberN)
+		if !ok {
+			continue
+		}
+		at := millis(w.t, due.Value)
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+func millis(t testing.TB, s string) time.Time {
+	t.Helper()
+	var n int64
+	_, err := fmt.Sscan(s, &n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.UnixMilli(n)
+}
+
+// items is the whole table.
+func (w *World) items() []map[string]types.AttributeValue {
+	w.t.Helper()
+	var all []map[string]types.AttributeValue
+	pages := dynamodb.NewScanPaginator(w.direct, &dynamodb.ScanInput{TableName: &w.table, ConsistentRead: aws.Bool(true)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.Background())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		all = append(all, page.Items...)
+	}
+	return all
+}
+
+// Dump is the table as a text, a line an item, ciphertexts left out.
+func (w *World) Dump() string {
+	var lines []string
+	for _, item := range w.items() {
+		var parts []string
+		for name, value := range item {
+			switch v := value.(type) {
+			case *types.AttributeValueMemberS:
+				parts = append(parts, name+"="+v.Value)
+			case *types.AttributeValueMemberN:
+				parts = append(parts, name+"="+v.Value)
+			case *types.AttributeValueMemberB:
+				parts = append(parts, name)
+			}
+		}
+		slices.Sort(parts)
+		lines = append(lines, strings.Join(parts, " "))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// SetItem changes attributes of an item behind everybody's back; a nil value removes one.
+func (w *World) SetItem(key store.Key, attributes map[string]types.AttributeValue) {
+	w.t.Helper()
+	for _, item := range w.items() {
+		if item["pk"].(*types.AttributeValueMemberS).Value != key.PK || item["sk"].(*types.AttributeValueMemberS).Value != key.SK {
+			continue
+		}
+		for name, value := range attributes {
+			if value == nil {
+				delete(item, name)
+			} else {
+				item[name] = value
+			}
+		}
+		_, err := w.direct.PutItem(context.Background(), &dynamodb.PutItemInput{TableName: &w.table, Item: item})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return
+	}
+	w.t.Fatalf("there is no item %v", key)
+}
+
+// Key returns the user's stored key, decrypted.
+func (w *World) Key(user string) credential.Secret {
+	w.t.Helper()
+	id := credential.ManagedID(Provider, user)
+	sealed, err := w.Store.Sealed(context.Background(), user, Provider, id)
+	if err != nil {
+		w.t.Fatalf("reading the stored key of %s: %v\n%s", user, err, w.Dump())
+	}
+	m, err := w.Sealer().Open(context.Background(), user, Provider, id, sealed.Type, sealed.Ciphertext)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return credential.NewSecret(strings.Trim(string(m.Fields()["api_key"]), `"`))
+}
+
+// ours are the keys in the pod that carry the engine's names.
+func ours(user string, pod fake.Pod) []fake.Key {
+	var all []fake.Key
+	for _, key := range pod.Keys {
+		if strings.HasPrefix(key.Name, user+"-agpt-managed.") {
+			all = append(all, key)
+		}
+	}
+	return all
+}
+
+// CheckExactlyOne is I1: one pod, one key of ours that AgentMail lists, and it is the one that is stored and works.
+func (w *World) CheckExactlyOne(user string) {
+	w.t.Helper()
+	var pods []fake.Pod
+	for _, pod := range w.Mail.Pods() {
+		if pod.ClientID == user {
+			pods = append(pods, pod)
+		}
+	}
+	if len(pods) != 1 {
+		w.t.Fatalf("I1: %s has %d pods\n%s\n%s", user, len(pods), w.Dump(), w.logs)
+	}
+	keys := ours(user, pods[0])
+	if len(keys) != 1 {
+		w.t.Fatalf("I1: %s has %d keys of ours: %v\n%s\n%s", user, len(keys), keys, w.Dump(), w.logs)
+	}
+	slots, err := w.Store.Slots(context.Background(), user, Provider)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	slot := slots[Provider]
+	if slot.State != store.Ready || slot.Resource.ID != pods[0].ID || slot.Resource.KeyID != keys[0].ID {
+		w.t.Fatalf("I1: the slot is %+v, but AgentMail has %+v\n%s", slot, pods[0], w.logs)
+	}
+	podID, keyID, ok := w.Mail.Identify(w.Key(user).Reveal())
+	if !ok || podID != pods[0].ID || keyID != keys[0].ID {
+		w.t.Fatalf("I1: the stored key is not the listed one\n%s", w.logs)
+	}
+}
+
+// CheckNothingLeft is I2: no pod, no key, and no item but the tombstone.
+func (w *World) CheckNothingLeft(user string) {
+	w.t.Helper()
+	for _, pod := range w.Mail.Pods() {
+		if pod.ClientID == user {
+			w.t.Fatalf("I2: the pod of %s is left: %+v\n%s\n%s", user, pod, w.Dump(), w.logs)
+		}
+	}
+	tombstones := 0
+	for _, item := range w.items() {
+		if item["pk"].(*types.AttributeValueMemberS).Value != "USER#"+user {
+			continue
+		}
+		if item["sk"].(*types.AttributeValueMemberS).Value != "ACCOUNT" {
+			w.t.Fatalf("I2: of %s is left:\n%s\n%s", user, w.Dump(), w.logs)
+		}
+		tombstones++
+	}
+	if tombstones != 1 {
+		w.t.Fatalf("I2: %s has %d tombstones", user, tombstones)
+	}
+}
+
+// secretForm is that of AgentMail's keys.
+var secretForm = regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`)
+
+// checkLogs is I7 as far as logs and metrics go.
+func (w *World) checkLogs() {
+	if secretForm.MatchString(w.logs.String()) {
+		w.t.Errorf("I7: a secret was logged:\n%s", w.logs)
+	}
+}
+
+// Logs is what the engines have logged so far, metrics included.
+func (w *World) Logs() string { return w.logs.String() }
+
+// lockedBuffer is a buffer for several writers.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
