@@ -151,7 +151,7 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 
 // revoked ends a pass after which nothing was left.
 func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt) error {
-	if !a.settled() { // a create of this pass may still take effect: another pass has to look
+	if !a.Settled() { // a create of this pass may still take effect: another pass has to look
 		e.release(ctx, slot, store.Release{State: slot.State, Tries: slot.Tries, Resource: slot.Resource})
 		return nil
 	}
@@ -171,7 +171,7 @@ func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attem
 	classed := classified(cause)
 	r := store.Release{
 		State:    slot.State,
-		Settled:  a.settled(),
+		Settled:  a.Settled(),
 		Tries:    slot.Tries,
 		Reason:   string(classed.Class),
 		Resource: a.Resource,

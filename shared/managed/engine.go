@@ -91,14 +91,7 @@ func writing(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // attempt describes a claim to a provider. was is the slot before it was claimed, and claimedAt a time before the claim was sent.
 func (e *Engine) attempt(slot, was store.Slot, claimedAt time.Time) *Attempt {
-	return &Attempt{
-		User:      slot.User,
-		Number:    slot.Attempt,
-		Resource:  slot.Resource,
-		now:       e.Now,
-		cutoff:    claimedAt.Add(e.Lease / 2),
-		inherited: !was.Settled(),
-	}
+	return NewAttempt(slot.User, slot.Attempt, slot.Resource, !was.Settled(), e.Now, claimedAt.Add(e.Lease/2))
 }
 
 // outside is a context for outside calls under an attempt: it ends with the lease's first half, or earlier with ctx.

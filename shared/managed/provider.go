@@ -75,6 +75,12 @@ type Attempt struct {
 	unknown   bool
 }
 
+// NewAttempt describes a claim to a provider: creates are sent until cutoff by the clock now, and inherited says whether a lower attempt
+// may have left something that stored does not name. It is exported for the tests of providers.
+func NewAttempt(user string, number int64, stored credential.Resource, inherited bool, now func() time.Time, cutoff time.Time) *Attempt {
+	return &Attempt{User: user, Number: number, Resource: stored, now: now, cutoff: cutoff, inherited: inherited}
+}
+
 // Outcome says what is known of a create after it was sent.
 type Outcome int
 
@@ -126,8 +132,8 @@ func (a *Attempt) Found(id, orgID string) {
 	a.Resource.ID, a.Resource.OrgID = id, orgID
 }
 
-// settled reports whether nothing sent under the slot can take effect any more, and nothing exists that it does not name.
-func (a *Attempt) settled() bool {
+// Settled reports whether nothing sent under the slot can take effect any more, and nothing exists that it does not name.
+func (a *Attempt) Settled() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return !a.inherited && !a.unknown

@@ -49,7 +49,7 @@ func (e *Engine) seal(ctx context.Context, slot store.Slot, key credential.Secre
 }
 
 func (e *Engine) commit(ctx context.Context, p Provider, slot store.Slot, a *Attempt, sealed []byte, made credential.Resource) store.Slot {
-	settled := a.settled()
+	settled := a.Settled()
 	wctx, cancel := writing(ctx)
 	defer cancel()
 	err := e.Store.Commit(wctx, slot, sealed, made, settled)
@@ -96,7 +96,7 @@ func (e *Engine) fail(ctx context.Context, slot store.Slot, a *Attempt, cause er
 	tries := slot.Tries + 1
 	r := store.Release{
 		State:    store.Failed,
-		Settled:  a.settled(),
+		Settled:  a.Settled(),
 		DueAt:    e.retryAt(tries, classed),
 		Tries:    tries,
 		Reason:   string(classed.Class),

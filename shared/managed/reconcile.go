@@ -174,7 +174,7 @@ func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, cla
 	work, cancel := r.outside(ctx, a)
 	defer cancel()
 	err := r.call(work, p, func(org credential.Secret) error { return p.Sweep(work, org, a) })
-	release := store.Release{State: store.Ready, Settled: a.settled(), Resource: slot.Resource}
+	release := store.Release{State: store.Ready, Settled: a.Settled(), Resource: slot.Resource}
 	if err != nil {
 		classed := classified(err)
 		release.Settled = false

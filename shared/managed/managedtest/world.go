@@ -231,11 +231,7 @@ func (w *World) providers() []managed.Provider {
 	if w.options.Providers != nil {
 		return w.options.Providers(url)
 	}
-	p, err := agentmail.New(agentmail.Config{BaseURL: url})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return []managed.Provider{p}
+	return []managed.Provider{AgentMail(w.t, url, Provider)}
 }
 
 // Sealer is the world's, behind the proxy before KMS.
@@ -473,3 +469,26 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// AgentMail is AgentMail as a provider of any name. Under a name other than Provider it goes for a third party of its own: its pods'
+// client_ids begin with that name and a dot.
+func AgentMail(t testing.TB, url, name string) managed.Provider {
+	t.Helper()
+	c := agentmail.Config{BaseURL: url}
+	if name != Provider {
+		c.ClientIDPrefix = name + "."
+	}
+	p, err := agentmail.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return named{p, name}
+}
+
+// named is a provider under another name.
+type named struct {
+	managed.Provider
+	name string
+}
+
+func (n named) Name() string { return n.name }

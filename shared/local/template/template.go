@@ -1,0 +1,277 @@
+// Package template reads from template.yaml what the local machine shares with the deployed service: the table, the functions with the
+// variables that each of them is given, and the routes. There is no second list of any of these.
+//
+// It is no CloudFormation. Values that only a deployment settles (!Ref, !Sub, !If and the like) are passed over where they say nothing
+// about the local machine, and are an error where they do.
+package template
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"go.yaml.in/yaml/v3"
+)
+
+// Template is what the local machine needs of template.yaml.
+type Template struct {
+	// Table defines the table. It has no name: that is up to the deployment.
+	Table *dynamodb.CreateTableInput
+	// Functions are sorted by name.
+	Functions []Function
+}
+
+// Function is one Lambda function.
+type Function struct {
+	// Name is the function's folder under functions/ and under dist/.
+	Name string
+	// LogicalID is the function's name within the template.
+	LogicalID string
+	// Timeout is how long an invocation may take.
+	Timeout time.Duration
+	// MemoryMB is the memory that the function is given, in MB.
+	MemoryMB int
+	// Variables are the names of its environment variables, sorted. Their values are the deployment's.
+	Variables []string
+	// Routes are what the API calls it for.
+	Routes []Route
+}
+
+// Route is one method and path of the API.
+type Route struct {
+	Method string
+	// Path is a pattern such as "/{provider}/credentials"; a name in braces stands for one segment.
+	Path string
+	// Public is true if the route is called without a token.
+	Public bool
+}
+
+// Root returns the directory of the Go module that dir is in, which is the repository's.
+func Root(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("finding the repository: %w", err)
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		_, err := os.Stat(filepath.Join(at, "go.mod"))
+		if err == nil {
+			return at, nil
+		}
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("finding the repository: there is no go.mod in %s or above it", dir)
+		}
+	}
+}
+
+// Load reads the template.yaml of the repository that dir is in.
+func Load(dir string) (*Template, error) {
+	root, err := Root(dir)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(root, "template.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the template: %w", err)
+	}
+	t, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", file, err)
+	}
+	return t, nil
+}
+
+// The document, as far as it is of interest. What may hold an intrinsic function is a yaml.Node.
+type (
+	document struct {
+		Globals struct {
+			Function functionProperties `yaml:"Function"`
+		} `yaml:"Globals"`
+		Resources map[string]resource `yaml:"Resources"`
+	}
+	resource struct {
+		Type       string    `yaml:"Type"`
+		Metadata   metadata  `yaml:"Metadata"`
+		Properties yaml.Node `yaml:"Properties"`
+	}
+	metadata struct {
+		Function string `yaml:"Function"`
+	}
+	functionProperties struct {
+		Timeout     int `yaml:"Timeout"`
+		MemorySize  int `yaml:"MemorySize"`
+		Environment struct {
+			Variables map[string]yaml.Node `yaml:"Variables"`
+		} `yaml:"Environment"`
+		Events map[string]event `yaml:"Events"`
+	}
+	event struct {
+		Type       string    `yaml:"Type"`
+		Properties yaml.Node `yaml:"Properties"`
+	}
+	routeProperties struct {
+		Method string `yaml:"Method"`
+		Path   string `yaml:"Path"`
+		Auth   struct {
+			Authorizer string `yaml:"Authorizer"`
+		} `yaml:"Auth"`
+	}
+	apiProperties struct {
+		Auth struct {
+			DefaultAuthorizer string `yaml:"DefaultAuthorizer"`
+		} `yaml:"Auth"`
+	}
+)
+
+func parse(text []byte) (*Template, error) {
+	var doc document
+	err := yaml.Unmarshal(text, &doc)
+	if err != nil {
+		return nil, err
+	}
+	t := &Template{}
+	guarded := false
+	for _, id := range slices.Sorted(maps.Keys(doc.Resources)) {
+		r := doc.Resources[id]
+		switch r.Type {
+		case "AWS::DynamoDB::Table":
+			if t.Table != nil {
+				return nil, fmt.Errorf("%s: there is a second table", id)
+			}
+			t.Table, err = parseTable(r)
+		case "AWS::Serverless::HttpApi":
+			var api apiProperties
+			err = r.Properties.Decode(&api)
+			guarded = api.Auth.DefaultAuthorizer != ""
+		case "AWS::Serverless::Function":
+			var f Function
+			f, err = parseFunction(id, r, doc.Globals.Function)
+			t.Functions = append(t.Functions, f)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", id, err)
+		}
+	}
+	switch {
+	case t.Table == nil:
+		return nil, errors.New("there is no table")
+	case !guarded:
+		// Deployed, every route would be open to everybody.
+		return nil, errors.New("the API has no default authorizer")
+	}
+	slices.SortFunc(t.Functions, func(a, b Function) int { return strings.Compare(a.Name, b.Name) })
+	return t, nil
+}
+
+func parseFunction(id string, r resource, globals functionProperties) (Function, error) {
+	// SAM's own defaults: https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-resource-function.html
+	p := functionProperties{Timeout: 3, MemorySize: 128}
+	if globals.Timeout != 0 {
+		p.Timeout = globals.Timeout
+	}
+	if globals.MemorySize != 0 {
+		p.MemorySize = globals.MemorySize
+	}
+	err := r.Properties.Decode(&p)
+	if err != nil {
+		return Function{}, err
+	}
+	if r.Metadata.Function == "" {
+		return Function{}, errors.New("Metadata.Function, which is its folder, is missing")
+	}
+	variables := maps.Clone(globals.Environment.Variables)
+	if variables == nil {
+		variables = map[string]yaml.Node{}
+	}
+	maps.Copy(variables, p.Environment.Variables)
+	f := Function{
+		Name:      r.Metadata.Function,
+		LogicalID: id,
+		Timeout:   time.Duration(p.Timeout) * time.Second,
+		MemoryMB:  p.MemorySize,
+		Variables: slices.Sorted(maps.Keys(variables)),
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Events)) {
+		e := p.Events[name]
+		if e.Type != "HttpApi" {
+			continue
+		}
+		route, err := parseRoute(e)
+		if err != nil {
+			return Function{}, fmt.Errorf("event %s: %w", name, err)
+		}
+		f.Routes = append(f.Routes, route)
+	}
+	return f, nil
+}
+
+func parseRoute(e event) (Route, error) {
+	var p routeProperties
+	err := e.Properties.Decode(&p)
+	if err != nil {
+		return Route{}, err
+	}
+	route := Route{Method: strings.ToUpper(p.Method), Path: p.Path, Public: p.Auth.Authorizer == "NONE"}
+	switch {
+	case !strings.HasPrefix(p.Path, "/"), p.Method == "":
+		return Route{}, errors.New("it has no method or no path")
+	case route.Method == "ANY", strings.Contains(p.Path, "+}"):
+		return Route{}, fmt.Errorf("%s %s: the local gateway knows neither ANY nor greedy path variables", route.Method, p.Path)
+	}
+	return route, nil
+}
+
+func parseTable(r resource) (*dynamodb.CreateTableInput, error) {
+	type key []struct {
+		AttributeName string        `yaml:"AttributeName"`
+		KeyType       types.KeyType `yaml:"KeyType"`
+	}
+	var p struct {
+		BillingMode          types.BillingMode `yaml:"BillingMode"`
+		AttributeDefinitions []struct {
+			AttributeName string                    `yaml:"AttributeName"`
+			AttributeType types.ScalarAttributeType `yaml:"AttributeType"`
+		} `yaml:"AttributeDefinitions"`
+		KeySchema              key `yaml:"KeySchema"`
+		GlobalSecondaryIndexes []struct {
+			IndexName  string `yaml:"IndexName"`
+			KeySchema  key    `yaml:"KeySchema"`
+			Projection struct {
+				ProjectionType   types.ProjectionType `yaml:"ProjectionType"`
+				NonKeyAttributes []string             `yaml:"NonKeyAttributes"`
+			} `yaml:"Projection"`
+		} `yaml:"GlobalSecondaryIndexes"`
+	}
+	err := r.Properties.Decode(&p)
+	if err != nil {
+		return nil, err
+	}
+	schema := func(k key) []types.KeySchemaElement {
+		var elements []types.KeySchemaElement
+		for _, e := range k {
+			elements = append(elements, types.KeySchemaElement{AttributeName: aws.String(e.AttributeName), KeyType: e.KeyType})
+		}
+		return elements
+	}
+	table := &dynamodb.CreateTableInput{BillingMode: p.BillingMode, KeySchema: schema(p.KeySchema)}
+	for _, a := range p.AttributeDefinitions {
+		table.AttributeDefinitions = append(table.AttributeDefinitions,
+			types.AttributeDefinition{AttributeName: aws.String(a.AttributeName), AttributeType: a.AttributeType})
+	}
+	for _, i := range p.GlobalSecondaryIndexes {
+		table.GlobalSecondaryIndexes = append(table.GlobalSecondaryIndexes, types.GlobalSecondaryIndex{
+			IndexName:  aws.String(i.IndexName),
+			KeySchema:  schema(i.KeySchema),
+			Projection: &types.Projection{ProjectionType: i.Projection.ProjectionType, NonKeyAttributes: i.Projection.NonKeyAttributes},
+		})
+	}
+	return table, nil
+}

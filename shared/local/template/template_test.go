@@ -1,0 +1,189 @@
+package template
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+const small = `
+Globals:
+  Function:
+    Timeout: 7
+    Architectures: [!Ref Architecture]
+    Environment:
+      Variables:
+        LOG_LEVEL: !Ref LogLevel
+Resources:
+  Api:
+    Type: AWS::Serverless::HttpApi
+    Properties:
+      Auth:
+        DefaultAuthorizer: Pool
+        Authorizers: {Pool: {JwtConfiguration: {audience: [!If [Own, !Ref Client, !Ref Given]]}}}
+  Things:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      TableName: !Sub ${AWS::StackName}-things
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions:
+        - {AttributeName: pk, AttributeType: S}
+        - {AttributeName: at, AttributeType: N}
+      KeySchema:
+        - {AttributeName: pk, KeyType: HASH}
+      GlobalSecondaryIndexes:
+        - IndexName: by_time
+          KeySchema:
+            - {AttributeName: at, KeyType: HASH}
+          Projection: {ProjectionType: KEYS_ONLY}
+  ShowThing:
+    Type: AWS::Serverless::Function
+    Metadata: {BuildMethod: makefile, Function: show-thing}
+    Properties:
+      Role: !GetAtt ShowThingRole.Arn
+      MemorySize: 256
+      Environment:
+        Variables: {TABLE_NAME: !Ref Things}
+      Events:
+        One:
+          Type: HttpApi
+          Properties: {ApiId: !Ref Api, Method: get, Path: '/things/{id}'}
+        Page:
+          Type: HttpApi
+          Properties: {ApiId: !Ref Api, Method: GET, Path: /, Auth: {Authorizer: NONE}}
+        Often:
+          Type: Schedule
+          Properties: {Schedule: rate(1 minute)}
+  Clean:
+    Type: AWS::Serverless::Function
+    Metadata: {Function: clean}
+    Properties: {Timeout: 60}
+`
+
+func TestTemplateTellsTheTableTheFunctionsAndTheirRoutes(t *testing.T) {
+	t.Parallel()
+	got, err := parse([]byte(small))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Template{
+		Table: &dynamodb.CreateTableInput{
+			BillingMode: types.BillingModePayPerRequest,
+			AttributeDefinitions: []types.AttributeDefinition{
+				{AttributeName: aws.String("pk"), AttributeType: types.ScalarAttributeTypeS},
+				{AttributeName: aws.String("at"), AttributeType: types.ScalarAttributeTypeN},
+			},
+			KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("pk"), KeyType: types.KeyTypeHash}},
+			GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
+				IndexName:  aws.String("by_time"),
+				KeySchema:  []types.KeySchemaElement{{AttributeName: aws.String("at"), KeyType: types.KeyTypeHash}},
+				Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+			}},
+		},
+		Functions: []Function{
+			{Name: "clean", LogicalID: "Clean", Timeout: time.Minute, MemoryMB: 128, Variables: []string{"LOG_LEVEL"}},
+			{
+				Name: "show-thing", LogicalID: "ShowThing", Timeout: 7 * time.Second, MemoryMB: 256,
+				Variables: []string{"LOG_LEVEL", "TABLE_NAME"},
+				Routes:    []Route{{Method: "GET", Path: "/things/{id}"}, {Method: "GET", Path: "/", Public: true}},
+			},
+		},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestTemplateThatWouldRunDifferentlyOnceDeployedIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]struct{ from, to, says string }{
+		"open API":         {"DefaultAuthorizer: Pool", "Other: Pool", "no default authorizer"},
+		"no folder":        {"Metadata: {Function: clean}", "Metadata: {}", "Metadata.Function"},
+		"greedy route":     {"/things/{id}", "/things/{id+}", "greedy"},
+		"any method":       {"Method: get", "Method: any", "ANY"},
+		"route, no path":   {"Path: /,", "Way: /,", "no path"},
+		"computed timeout": {"Timeout: 60", "Timeout: !Ref Patience", "Clean"},
+		"computed route":   {"'/things/{id}'", "!Join [a, b]", "event One"},
+		"no table":         {"AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable", "no table"},
+		"not YAML":         {"Resources:", "Resources: [", "yaml"},
+	} {
+		if !strings.Contains(small, change.from) {
+			t.Fatalf("%s: the fixture does not hold %q", name, change.from)
+		}
+		_, err := parse([]byte(strings.Replace(small, change.from, change.to, 1)))
+		if err == nil || !strings.Contains(err.Error(), change.says) {
+			t.Errorf("%s: err = %v, want one that says %q", name, err, change.says)
+		}
+	}
+}
+
+func TestLoadFindsTheTemplateFromAnyDirectoryOfTheRepository(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	deep := filepath.Join(root, "a", "b")
+	err := os.MkdirAll(deep, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"go.mod": "module x\n", "template.yaml": small} {
+		err = os.WriteFile(filepath.Join(root, name), []byte(text), 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := Load(deep)
+	if err != nil || len(got.Functions) != 2 {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	_, err = Root(string(filepath.Separator))
+	if err == nil {
+		t.Fatal("found a repository where there is none")
+	}
+}
+
+func TestServicesTemplateHasEveryFunctionThatHasAFolder(t *testing.T) {
+	t.Parallel()
+	got, err := Load(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	routes := map[Route]string{}
+	for _, f := range got.Functions {
+		names = append(names, f.Name)
+		for _, r := range f.Routes {
+			routes[r] = f.Name
+		}
+		if f.Timeout < 5*time.Second || !slices.Contains(f.Variables, "LOG_LEVEL") {
+			t.Errorf("%s: %+v", f.Name, f)
+		}
+	}
+	mains, err := filepath.Glob(filepath.Join(root, "functions", "*", "main.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, main := range mains {
+		name := filepath.Base(filepath.Dir(main))
+		if !slices.Contains(names, name) {
+			t.Errorf("functions/%s is not in the template", name)
+		}
+	}
+	if routes[Route{Method: "GET", Path: "/credentials"}] != "list-with-provision" {
+		t.Errorf("GET /credentials does not list, or is open to everybody: %v", routes)
+	}
+	if len(got.Table.KeySchema) != 2 || len(got.Table.GlobalSecondaryIndexes) != 1 {
+		t.Errorf("the table has keys %+v and indexes %+v", got.Table.KeySchema, got.Table.GlobalSecondaryIndexes)
+	}
+}

@@ -1,0 +1,329 @@
+package managed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/managed/managedtest"
+	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/store"
+)
+
+func TestASettledSlotIsRevokedWithinTheRequestByItsStoredID(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	if left := remove(t, w.Engine(), alice); len(left) != 0 {
+		t.Errorf("left: %+v", left)
+	}
+	w.CheckNothingLeft(alice)
+	if n := w.Mail.Count(fake.CreatePod); n != 1 {
+		t.Errorf("the deletion looked the pod up by %d POSTs", n-1)
+	}
+	w.Converge() // the tombstone is due no more
+	w.CheckNothingLeft(alice)
+}
+
+func TestADeletedAccountsOwnCredentialsGoToo(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	for range 30 {
+		m := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}
+		err := w.Store.Create(t.Context(), alice, m, []byte("sealed"))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := remove(t, w.Engine(), alice); len(left) != 0 {
+		t.Errorf("left: %+v", left)
+	}
+	w.CheckNothingLeft(alice)
+}
+
+func TestAnotherUserIsNotTouchedByADeletion(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	list(t, w.Engine(), bob)
+	remove(t, w.Engine(), alice)
+	w.CheckNothingLeft(alice)
+	w.CheckExactlyOne(bob)
+}
+
+func TestAPodWithInboxesIsRevokedWhenTheyHaveGone(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.Mail.SetSwitches(fake.Switches{InboxDeletion: 3 * time.Minute})
+	w.Mail.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}, {Address: "b@agentmail.to"}},
+		Domains: []string{"example.com"}, Webhooks: []string{"https://example.com/hook"}})
+	key := w.Key(alice)
+	left := remove(t, w.Engine(), alice)
+	if len(left) != 1 || left[0].Provider != managedtest.Provider || left[0].State != store.Revoking || !left[0].RetryAt.After(w.Clock.Now()) {
+		t.Errorf("left: %+v", left)
+	}
+	_, _, works := w.Mail.Identify(key.Reveal())
+	if works {
+		t.Error("the key still works while the inboxes are being deleted")
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+	if strings.Contains(w.Logs(), `"RevocationFailed"`) {
+		t.Error("not yet was counted as a failure")
+	}
+}
+
+func TestARevocationThatKeepsFailingIsParkedAndStillTried(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	remove(t, w.Engine(), alice)
+	var waits []time.Duration
+	for range 40 {
+		s := slot(t, w, alice)
+		if s.State == store.Parked {
+			break
+		}
+		waits = append(waits, s.DueAt.Sub(w.Clock.Now()))
+		w.Clock.Advance(s.DueAt.Sub(w.Clock.Now()) + time.Millisecond)
+		reconcile(t, w.Engine())
+	}
+	if s := slot(t, w, alice); s.State != store.Parked {
+		t.Fatalf("the slot is %+v", s)
+	}
+	if len(waits) < 5 || waits[len(waits)-1] < 8*waits[0] {
+		t.Errorf("the waits do not grow: %v", waits)
+	}
+	if !strings.Contains(w.Logs(), `"RevocationsParked":1`) {
+		t.Error("no alarm")
+	}
+	left := remove(t, w.Engine(), alice)
+	if len(left) != 1 || left[0].State != store.Parked {
+		t.Errorf("left: %+v", left)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestNeverDoneWithoutProof_NoOrgKeyParksTheRevocation(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.SetOrgKeys(`{}`)
+	left := remove(t, w.Engine(), alice)
+	if len(left) != 1 || left[0].State != store.Parked || !strings.Contains(w.Logs(), `"RevocationsParked":1`) {
+		t.Errorf("left: %+v", left)
+	}
+	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `"}`)
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestNeverDoneWithoutProof_AnUnregisteredProviderParksTheRevocation(t *testing.T) {
+	t.Parallel()
+	none := false
+	w := managedtest.New(t, managedtest.Options{Providers: func(url string) []managed.Provider {
+		if none {
+			return nil
+		}
+		return []managed.Provider{managedtest.AgentMail(t, url, managedtest.Provider)}
+	}})
+	list(t, w.Engine(), alice)
+	none = true
+	left := remove(t, w.Engine(), alice)
+	if len(left) != 1 || left[0].State != store.Parked || !strings.Contains(w.Logs(), `"RevocationsParked":1`) {
+		t.Errorf("left: %+v", left)
+	}
+	none = false
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestNeverDoneWithoutProof_NotFoundByAnotherOrganisationsKeyIsNoProof(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	foreign := "am_us_" + strings.Repeat("d", 64)
+	w.Mail.AcceptOrgKey(foreign, "11111111-2222-4333-8444-555555555555")
+	w.SetOrgKeys(`{"agent_mail":"` + foreign + `"}`)
+	left := remove(t, w.Engine(), alice)
+	if len(left) != 1 || !strings.Contains(w.Logs(), `"OrgKeyRejected":1`) {
+		t.Errorf("left: %+v", left)
+	}
+	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `"}`)
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestAPodThatIsGoneAlreadyIsDone(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault { // the removal of the slot is lost for good
+		if c.Op == "DeleteItem" {
+			return fault.Drop()
+		}
+		return nil
+	})
+	if left := remove(t, w.Engine(), alice); len(left) != 1 {
+		t.Errorf("left: %+v", left)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestARevocationsLostAnswersAreItsOwn(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	var struck atomic.Int32
+	w.DynamoDB.Reset()
+	w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault { // each write takes effect, and the SDK repeats it
+		if c.Nth%2 == 1 && (c.Op == update || c.Op == "DeleteItem") {
+			struck.Add(1)
+			return fault.LoseAnswer()
+		}
+		return nil
+	})
+	if left := remove(t, w.Engine(), alice); len(left) != 0 {
+		t.Errorf("left: %+v", left)
+	}
+	if struck.Load() < 3 {
+		t.Errorf("only %d answers were lost", struck.Load())
+	}
+	w.CheckNothingLeft(alice)
+}
+
+func TestATombstoneThatCannotBeWrittenIsAnError(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	inject(t, w.DynamoDB, put, 0, fault.Throttled())
+	_, err := w.Engine().DeleteAccount(t.Context(), alice, "")
+	if err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestADeletionThatCrashedAfterItsTombstoneIsFinishedByReconcile(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	err := w.Store.Bury(t.Context(), alice, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+// pool is a user pool that fails a given number of times.
+type pool struct {
+	failures atomic.Int32
+	removed  atomic.Value
+}
+
+func (p *pool) Remove(_ context.Context, username, sub string) error {
+	if p.failures.Add(-1) >= 0 {
+		return errors.New("the user pool is down")
+	}
+	p.removed.Store(username + " " + sub)
+	return nil
+}
+
+func TestTheCognitoUserIsDueUntilItHasGone(t *testing.T) {
+	t.Parallel()
+	users := &pool{}
+	users.failures.Store(2)
+	w := managedtest.New(t, managedtest.Options{Users: users})
+	left, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
+	if err != nil || len(left) != 1 || left[0].Provider != managed.UserPool {
+		t.Errorf("%v, left: %+v", err, left)
+	}
+	w.Converge()
+	if got := users.removed.Load(); got != "Alice the First alice" {
+		t.Errorf("removed: %v", got)
+	}
+	if strings.Contains(w.Dump(), "Alice the First") {
+		t.Errorf("the username is kept:\n%s", w.Dump())
+	}
+	w.CheckNothingLeft(alice)
+}
+
+func TestAUsernameIsNotedAlsoWhenTheTombstoneStandsAlready(t *testing.T) {
+	t.Parallel()
+	users := &pool{}
+	w := managedtest.New(t, managedtest.Options{Users: users})
+	remove(t, w.Engine(), alice)
+	_, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
+	if err != nil || users.removed.Load() != "Alice the First alice" {
+		t.Errorf("%v, removed: %v", err, users.removed.Load())
+	}
+}
+
+func TestAReconcileRoundGoesThroughAllThatIsDue(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	const users = 60 // more than two pages of a shard
+	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	for i := range users {
+		list(t, w.Engine(), fmt.Sprintf("user-%d", i))
+	}
+	w.Heal()
+	w.Clock.Advance(time.Minute)
+	r := reconcile(t, w.Engine())
+	if r.Done != users || r.Failed != 0 || r.More {
+		t.Errorf("the report is %+v", r)
+	}
+	for i := range users {
+		w.CheckExactlyOne(fmt.Sprintf("user-%d", i))
+	}
+}
+
+func TestARoundStartsNothingItHasNoTimeFor(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	list(t, w.Engine(), alice)
+	w.Heal()
+	w.Clock.Advance(time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // less than half a lease
+	defer cancel()
+	r, err := w.Engine().Reconcile(ctx)
+	if err != nil || r.Done != 0 || !r.More {
+		t.Errorf("%v, the report is %+v", err, r)
+	}
+	if creates(w) != 0 {
+		t.Error("work was started")
+	}
+}
+
+func TestAnAccountDeletedMeanwhileIsNotProvisionedByReconcile(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	list(t, w.Engine(), alice)
+	w.Heal()
+	w.Clock.Advance(time.Minute)
+	inject(t, w.DynamoDB, transact, 1, first(func() {
+		err := w.Store.Bury(context.Background(), alice, "")
+		if err != nil {
+			t.Error(err)
+		}
+	}))
+	reconcile(t, w.Engine())
+	if creates(w) != 0 {
+		t.Error("I5: a key was asked for after the tombstone")
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}

@@ -1,0 +1,347 @@
+package managed_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/managed/managedtest"
+	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/store"
+)
+
+func ops(p *fault.Proxy) []string {
+	var all []string
+	for _, c := range p.Calls() {
+		all = append(all, c.Op)
+	}
+	return all
+}
+
+func TestAFirstListCostsWhatItMay(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	l := list(t, w.Engine(), alice)
+	if !has(l, alice) || stands(t, l) != managed.StandingReady {
+		t.Fatalf("the first list is %+v", l)
+	}
+	w.CheckExactlyOne(alice)
+	if got := ops(w.DynamoDB); !slices.Equal(got, []string{query, transact, update}) {
+		t.Errorf("DynamoDB calls: %v", got)
+	}
+	if got := ops(w.SecretsManager); !slices.Equal(got, []string{"GetSecretValue"}) {
+		t.Errorf("Secrets Manager calls: %v", got)
+	}
+	if got := ops(w.AgentMail); len(got) != 2 || got[0] != createPd || !strings.HasSuffix(got[1], "/api-keys") {
+		t.Errorf("AgentMail calls: %v", got)
+	}
+	// CheckExactlyOne decrypts through the same proxy.
+	if got := ops(w.KMS); !slices.Equal(got, []string{"Encrypt", "Decrypt"}) {
+		t.Errorf("KMS calls: %v", got)
+	}
+}
+
+func TestASecondListCostsOneQuery(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	proxies := []*fault.Proxy{w.DynamoDB, w.KMS, w.SecretsManager, w.AgentMail}
+	for _, p := range proxies {
+		p.Reset()
+	}
+	l := list(t, w.Engine(), alice)
+	if !has(l, alice) {
+		t.Fatalf("the second list is %+v", l)
+	}
+	var all []string
+	for _, p := range proxies {
+		all = append(all, ops(p)...)
+	}
+	if !slices.Equal(all, []string{query}) {
+		t.Errorf("calls: %v", all)
+	}
+}
+
+func TestAListNeverReadsCiphertext(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	list(t, w.Engine(), alice)
+	for _, c := range w.DynamoDB.Calls() {
+		body := string(c.Body)
+		if strings.Contains(body, "ALL_OLD") || strings.Contains(body, "ALL_NEW") {
+			t.Errorf("%s returns values: %s", c.Op, body)
+		}
+		if c.Op == query && (!strings.Contains(body, "ProjectionExpression") || strings.Contains(body, "#secret")) {
+			t.Errorf("the Query reads too much: %s", body)
+		}
+	}
+}
+
+func TestConcurrentFirstListsMakeOneKeyAndAllShowIt(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	var all sync.WaitGroup
+	for range 32 {
+		all.Go(func() {
+			l, err := w.Engine().List(context.Background(), alice, "")
+			if err != nil || !has(l, alice) {
+				t.Errorf("%v %+v", err, l)
+			}
+		})
+	}
+	all.Wait()
+	w.CheckExactlyOne(alice)
+	if creates(w) != 1 {
+		t.Errorf("%d keys were asked for", creates(w))
+	}
+}
+
+func TestAListWaitsForWhatAnotherProvisionsWithFourReadsAtMost(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{Lease: 6 * time.Second, Budget: time.Second})
+	held := w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Before: fake.UntilReleased})
+	var one, two managed.Listing
+	var both sync.WaitGroup
+	both.Go(func() { one = list(t, w.Engine(), alice) })
+	err := w.Mail.Await(t.Context(), fake.CreateKey, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.DynamoDB.Reset()
+	inject(t, w.DynamoDB, batchGet, 2, first(func() { w.Mail.RemoveFault(held) }))
+	both.Go(func() { two = list(t, w.Engine(), alice) })
+	both.Wait()
+	if !has(one, alice) || !has(two, alice) {
+		t.Errorf("the lists are %+v and %+v", one, two)
+	}
+	if n := w.DynamoDB.Count(batchGet); n < 2 || n > 4 {
+		t.Errorf("%d reads again", n)
+	}
+	if n := w.DynamoDB.Count(transact); n != 0 {
+		t.Errorf("the second list claimed")
+	}
+}
+
+func TestAProviderThatHangsDoesNotHoldUpAList(t *testing.T) {
+	t.Parallel()
+	for _, operation := range []fake.Operation{fake.CreatePod, fake.CreateKey} {
+		t.Run(string(operation), func(t *testing.T) {
+			t.Parallel()
+			w := managedtest.New(t, managedtest.Options{Lease: 3 * time.Second, Budget: 300 * time.Millisecond})
+			w.Mail.Inject(fake.Fault{Operation: operation, Before: fake.UntilReleased})
+			l := list(t, w.Engine(), alice) // comes back although nobody lets the provider go
+			if len(l.Credentials) != 0 || stands(t, l) != managed.StandingFailed {
+				t.Errorf("the list is %+v", l)
+			}
+			if slot(t, w, alice).Settled() {
+				t.Error("an unknown outcome was settled")
+			}
+			w.Converge()
+			w.CheckExactlyOne(alice)
+		})
+	}
+}
+
+func TestFaultsAroundAListNeverFailIt(t *testing.T) {
+	t.Parallel()
+	for name, strike := range map[string]func(*testing.T, *managedtest.World){
+		"AgentMail is down": func(t *testing.T, w *managedtest.World) {
+			inject(t, w.AgentMail, createPd, 0, fault.Respond(http.StatusServiceUnavailable, nil, nil))
+		},
+		"AgentMail drops connections": func(t *testing.T, w *managedtest.World) {
+			inject(t, w.AgentMail, createPd, 0, fault.Drop())
+		},
+		"AgentMail answers rubbish": func(t *testing.T, w *managedtest.World) {
+			inject(t, w.AgentMail, createPd, 0, fault.Respond(http.StatusOK, nil, []byte("<html>")))
+		},
+		"AgentMail limits the rate": func(t *testing.T, w *managedtest.World) {
+			inject(t, w.AgentMail, createPd, 0, fault.Respond(http.StatusTooManyRequests, http.Header{"Retry-After": {"30"}}, nil))
+		},
+		"the org key is rejected": func(t *testing.T, w *managedtest.World) { w.Mail.RejectOrgKey(fake.OrgKey) },
+		"KMS is down": func(t *testing.T, w *managedtest.World) {
+			inject(t, w.KMS, "Encrypt", 0, fault.AWSError(http.StatusInternalServerError, "KMSInternalException", ""))
+		},
+		"KMS throttles": func(t *testing.T, w *managedtest.World) { inject(t, w.KMS, "Encrypt", 0, fault.Throttled()) },
+		"Secrets Manager is down": func(t *testing.T, w *managedtest.World) {
+			inject(t, w.SecretsManager, "GetSecretValue", 0, fault.AWSError(http.StatusInternalServerError, "InternalServiceError", ""))
+		},
+		"Secrets Manager drops connections": func(t *testing.T, w *managedtest.World) {
+			inject(t, w.SecretsManager, "GetSecretValue", 0, fault.Drop())
+		},
+		"the claim fails": func(t *testing.T, w *managedtest.World) {
+			inject(t, w.DynamoDB, transact, 0, fault.AWSError(http.StatusInternalServerError, "InternalServerError", ""))
+		},
+		"the commit is throttled": func(t *testing.T, w *managedtest.World) { inject(t, w.DynamoDB, update, 0, fault.Throttled()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := managedtest.New(t, managedtest.Options{})
+			title := "mine"
+			own := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey, Title: &title}
+			err := w.Store.Create(t.Context(), alice, own, []byte("sealed"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			strike(t, w)
+			l := list(t, w.Engine(), alice)
+			if len(l.Credentials) != 1 || l.Credentials[0].ID != own.ID {
+				t.Errorf("the list is %+v", l.Credentials)
+			}
+			if s := stands(t, l); s != managed.StandingFailed && s != managed.StandingProvisioning {
+				t.Errorf("it stands as %s", s)
+			}
+			w.Mail.AcceptOrgKey(fake.OrgKey, fake.OrganizationID)
+			w.Heal()
+			w.Clock.Advance(time.Hour)
+			list(t, w.Engine(), alice)
+			w.Converge()
+			w.CheckExactlyOne(alice)
+		})
+	}
+}
+
+func TestAnAccountThatCannotBeReadIsAnErrorNotAnEmptyList(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	inject(t, w.DynamoDB, query, 0, fault.Throttled())
+	_, err := w.Engine().List(t.Context(), alice, "")
+	if err == nil {
+		t.Error("no error")
+	}
+	if creates(w) != 0 {
+		t.Error("something was provisioned")
+	}
+}
+
+func TestAProviderWithoutOrgKeyIsUnavailable(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.SetOrgKeys(`{}`)
+	l := list(t, w.Engine(), alice)
+	if stands(t, l) != managed.StandingUnavailable || w.Dump() != "" {
+		t.Errorf("the list is %+v, the table:\n%s", l, w.Dump())
+	}
+}
+
+func TestAnItemThatCannotBeDecodedIsLeftOutAndCounted(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	newer := map[string]types.AttributeValue{"v": &types.AttributeValueMemberN{Value: "2"}}
+	w.SetItem(store.SlotKey(alice, managedtest.Provider), newer)
+	before := w.Dump()
+	w.Clock.Advance(time.Hour)
+	l := list(t, w.Engine(), alice)
+	if len(l.Credentials) != 0 || stands(t, l) != managed.StandingUnavailable {
+		t.Errorf("the list is %+v", l)
+	}
+	if !strings.Contains(w.Logs(), `"ItemsUndecodable":1`) {
+		t.Error("it was not counted")
+	}
+	if w.Dump() != before {
+		t.Errorf("it was touched:\n%s\n%s", before, w.Dump())
+	}
+	left := remove(t, w.Engine(), alice)
+	if len(left) != 1 {
+		t.Errorf("its revocation cannot be done, but what is left is %+v", left)
+	}
+}
+
+func TestAManagedCredentialKeepsItsID(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Then: &fake.Answer{Status: http.StatusInternalServerError}})
+	list(t, w.Engine(), alice)
+	w.Converge()
+	l := list(t, w.Engine(), alice)
+	if !has(l, alice) {
+		t.Errorf("I8: the list is %+v", l)
+	}
+	if s := slot(t, w, alice); s.Attempt < 2 {
+		t.Errorf("it was not provisioned anew: %+v", s)
+	}
+}
+
+// onDemand is a provider that no list may provision.
+type onDemand struct{ managed.Provider }
+
+func (onDemand) OnDemand() bool { return true }
+
+func TestAListDoesNotProvisionWhatIsOnDemand(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{Providers: func(url string) []managed.Provider {
+		return []managed.Provider{onDemand{managedtest.AgentMail(t, url, managedtest.Provider)}}
+	}})
+	l := list(t, w.Engine(), alice)
+	if len(l.Standings) != 0 || w.Dump() != "" {
+		t.Errorf("the list is %+v, the table:\n%s", l, w.Dump())
+	}
+}
+
+// twoMails are two providers, both AgentMail, whose pods are told apart by a prefix.
+func twoMails(t *testing.T) func(string) []managed.Provider {
+	return func(url string) []managed.Provider {
+		return []managed.Provider{managedtest.AgentMail(t, url, managedtest.Provider), managedtest.AgentMail(t, url, "second_mail")}
+	}
+}
+
+func TestAllProvidersAreClaimedInOneTransaction(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{Providers: twoMails(t)})
+	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `","second_mail":"` + fake.OrgKey + `"}`)
+	l := list(t, w.Engine(), alice)
+	if len(l.Credentials) != 2 || len(l.Standings) != 2 {
+		t.Errorf("the list is %+v", l)
+	}
+	if n := w.DynamoDB.Count(transact); n != 1 {
+		t.Errorf("%d claims", n)
+	}
+}
+
+func TestAFailingProviderDoesNotHoldUpTheOthers(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{Providers: twoMails(t), Lease: 3 * time.Second, Budget: 400 * time.Millisecond})
+	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `","second_mail":"` + fake.OrgKey + `"}`)
+	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, ClientID: "second_mail." + alice, Before: fake.UntilReleased})
+	l := list(t, w.Engine(), alice)
+	if !has(l, alice) || l.Standings[0].State != managed.StandingReady || l.Standings[1].State != managed.StandingFailed {
+		t.Errorf("the list is %+v", l)
+	}
+}
+
+func TestAListOfOneProviderProvisionsThatOneOnly(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	l, err := w.Engine().List(t.Context(), alice, "github")
+	if err != nil || len(l.Credentials)+len(l.Standings) != 0 || w.Dump() != "" {
+		t.Errorf("%v %+v\n%s", err, l, w.Dump())
+	}
+	l, err = w.Engine().List(t.Context(), alice, managedtest.Provider)
+	if err != nil || !has(l, alice) {
+		t.Errorf("%v %+v", err, l)
+	}
+}
+
+func TestADeletedAccountIsNotListed(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	remove(t, w.Engine(), alice)
+	_, err := w.Engine().List(t.Context(), alice, "")
+	if !errors.Is(err, credential.ErrAccountDeleted) {
+		t.Errorf("the error is %v", err)
+	}
+	if w.Mail.Count(fake.CreatePod) != 0 {
+		t.Error("I5: something was provisioned")
+	}
+}
