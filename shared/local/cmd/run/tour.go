@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/template"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/provider/agentmail"
+)
+
+// tour says where everything is, and what to try first.
+func tour(out io.Writer, s *stack.Stack) {
+	var text strings.Builder
+	err := tourText.Execute(&text, map[string]any{
+		"Stack": s,
+		"ID":    credential.ManagedID(agentmail.Name, "alice"),
+	})
+	if err != nil {
+		panic(err) // The text is ours.
+	}
+	_, _ = fmt.Fprint(out, text.String())
+}
+
+var tourText = template.Must(template.New("tour").Parse(`
+The service runs. Ctrl-C ends it, and nothing is kept.
+
+  integrations page  {{.Stack.URL}}/
+  AgentMail          {{.Stack.AgentMailURL}}{{if .Stack.AgentMail}} (the fake; /_fake/state shows what it holds){{else}} (the real one){{end}}
+  DynamoDB Local     {{.Stack.DynamoDBURL}} (table {{.Stack.Table}})
+  KMS                {{.Stack.KMSURL}}
+  Secrets Manager    {{.Stack.SecretsManagerURL}}
+  Cognito            {{.Stack.CognitoURL}} (user pool {{.Stack.UserPoolID}})
+
+To try it, paste these one after the other. A token for alice, and her credentials: listing them makes her a key at AgentMail.
+
+  TOKEN=$(curl -s {{.Stack.URL}}/local/token -d '{"sub":"alice"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+  curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/credentials
+
+What an executor gets: the key itself.
+
+  curl -w ' %{http_code}\n' {{.Stack.URL}}/local/resolve -d '{"sub":"alice","provider":"agent_mail"}'
+
+She can neither change nor delete it: 403, twice.
+
+  curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/agent_mail/credentials/{{.ID}} -X PUT -d '{"title":"mine"}'
+  curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/agent_mail/credentials/{{.ID}} -X DELETE
+
+Her account is deleted: her token gets 401 though it has not expired, and nothing of hers is left.
+
+  curl -w ' %{http_code}\n' {{.Stack.URL}}/local/delete-user -d '{"sub":"alice"}'
+  curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/credentials
+{{- if .Stack.AgentMail}}
+  curl {{.Stack.AgentMailURL}}/_fake/state
+{{- end}}
+
+A deleted account stays deleted: for another round take another name than alice.
+`))

@@ -1,0 +1,261 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"managed-credentials/shared/local/lambda"
+)
+
+// Local is what is behind the paths under /local/, which exist on one machine alone.
+type Local struct {
+	// UserPoolID is the pool that deletions are told of.
+	UserPoolID string
+	// Token returns a valid access token of a user.
+	Token func(sub, username string) (string, error)
+	// AddUser puts a user into the pool, if it is not there.
+	AddUser func(sub, username string)
+	// RemoveUser takes a user out of the pool, if it is there, without telling anybody.
+	RemoveUser func(ctx context.Context, sub string) error
+}
+
+// maxLocalBody is the most that a request under /local/ may hold, in bytes.
+const maxLocalBody = 64 << 10
+
+// localHandlers are by method and path.
+func (g *Gateway) localHandlers() map[string]http.HandlerFunc {
+	handlers := map[string]http.HandlerFunc{
+		"POST /local/token":       g.serveToken,
+		"POST /local/delete-user": g.serveDeleteUser,
+		"POST /local/reconcile":   g.serveReconcile,
+		"POST /local/resolve":     g.serveResolve,
+	}
+	for path, handler := range handlers {
+		handlers[path] = fromHere(handler)
+	}
+	return handlers
+}
+
+// fromHere keeps out what a page on the web has a developer's browser send: these paths ask for no token, and hand out secrets. A page of
+// another origin is refused by that, and one that claims this machine's address for its own name by the name.
+func fromHere(next http.Handler) http.HandlerFunc {
+	sameOrigin := http.NewCrossOriginProtection().Handler(next)
+	return func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		ip := net.ParseIP(strings.Trim(host, "[]"))
+		if host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			detail(w, http.StatusForbidden, "this is for callers on this machine")
+			return
+		}
+		sameOrigin.ServeHTTP(w, r)
+	}
+}
+
+type userRequest struct {
+	Sub      string `json:"sub"`
+	Username string `json:"username"`
+}
+
+func (g *Gateway) serveToken(w http.ResponseWriter, r *http.Request) {
+	user, ok := readUser(w, r)
+	if !ok {
+		return
+	}
+	g.cfg.Local.AddUser(user.Sub, user.Username)
+	token, err := g.cfg.Local.Token(user.Sub, user.Username)
+	if err != nil {
+		detail(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"access_token": token})
+}
+
+func (g *Gateway) serveDeleteUser(w http.ResponseWriter, r *http.Request) {
+	user, ok := readUser(w, r)
+	if !ok {
+		return
+	}
+	err := g.cfg.Local.RemoveUser(r.Context(), user.Sub)
+	if err != nil {
+		detail(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	out, ok := g.invoke(w, r, "user-cleanup", UserDeleted(g.cfg.Local.UserPoolID, user.Sub, time.Now()))
+	if ok {
+		writeJSON(w, http.StatusOK, out)
+	}
+}
+
+func (g *Gateway) serveReconcile(w http.ResponseWriter, r *http.Request) {
+	_, ok := readBody(w, r)
+	if !ok {
+		return
+	}
+	out, ok := g.invoke(w, r, "reconcile", Scheduled(time.Now()))
+	if ok {
+		writeJSON(w, http.StatusOK, out)
+	}
+}
+
+// serveResolve does as an executor does. Without a credential's id the user's managed credential at the provider is meant. An answer with
+// a status is a refusal.
+func (g *Gateway) serveResolve(w http.ResponseWriter, r *http.Request) {
+	body, ok := readBody(w, r)
+	if !ok {
+		return
+	}
+	var request struct {
+		Sub          string `json:"sub"`
+		Provider     string `json:"provider"`
+		CredentialID string `json:"credential_id"`
+	}
+	err := json.Unmarshal(body, &request)
+	if err != nil {
+		detail(w, http.StatusUnprocessableEntity, `the body has to be {"sub": "…", "provider": "…"}, optionally with a "credential_id"`)
+		return
+	}
+	payload, _ := json.Marshal(map[string]string{ // Strings can always be written.
+		"user_id": request.Sub, "provider": request.Provider, "credential_id": request.CredentialID,
+	})
+	out, ok := g.invoke(w, r, "resolve-credential", payload)
+	if !ok {
+		return
+	}
+	var refusal struct {
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}
+	err = json.Unmarshal(out, &refusal)
+	switch {
+	case err != nil:
+		detail(w, http.StatusBadGateway, "resolve-credential gave an answer of another shape")
+	case refusal.Status == 0:
+		writeJSON(w, http.StatusOK, out)
+	case refusal.Status < 400 || refusal.Status > 599:
+		detail(w, http.StatusBadGateway, fmt.Sprintf("resolve-credential refused with %d", refusal.Status))
+	default:
+		detail(w, refusal.Status, refusal.Detail)
+	}
+}
+
+// invoke calls a function for as long as it takes. If it fails, invoke answers the request, without the function's message, which may
+// hold anything, and reports false.
+func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request, function string, payload []byte) (json.RawMessage, bool) {
+	out, err := g.cfg.Invoke(r.Context(), function, payload)
+	var failed *lambda.FunctionError
+	switch {
+	case errors.As(err, &failed):
+		detail(w, http.StatusBadGateway, function+" failed with "+failed.Type+", see its log")
+	case err != nil:
+		detail(w, http.StatusBadGateway, function+" could not be invoked")
+	case !json.Valid(out):
+		detail(w, http.StatusBadGateway, function+" gave an answer that is not JSON")
+	default:
+		return out, true
+	}
+	return nil, false
+}
+
+// readUser reads a request that names a user. A user without a name of its own is called by its sub, as in a pool that signs in by e-mail
+// address.
+func readUser(w http.ResponseWriter, r *http.Request) (userRequest, bool) {
+	body, ok := readBody(w, r)
+	if !ok {
+		return userRequest{}, false
+	}
+	var user userRequest
+	err := json.Unmarshal(body, &user)
+	if err != nil || user.Sub == "" {
+		detail(w, http.StatusUnprocessableEntity, `the body has to be {"sub": "…"}, the user's id, optionally with a "username"`)
+		return userRequest{}, false
+	}
+	if user.Username == "" {
+		user.Username = user.Sub
+	}
+	return user, true
+}
+
+// readBody reads a JSON object. No body stands for an empty one.
+func readBody(w http.ResponseWriter, r *http.Request) (json.RawMessage, bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxLocalBody))
+	if err != nil {
+		detail(w, http.StatusRequestEntityTooLarge, "the body is too large")
+		return nil, false
+	}
+	if len(body) == 0 {
+		return json.RawMessage("{}"), true
+	}
+	var object map[string]json.RawMessage
+	err = json.Unmarshal(body, &object)
+	if err != nil || object == nil {
+		detail(w, http.StatusUnprocessableEntity, "the body has to be a JSON object")
+		return nil, false
+	}
+	return body, true
+}
+
+// UserDeleted is what EventBridge delivers once CloudTrail has recorded that an administrator deleted a user of a pool. AWS does not
+// publish the event's exact shape; this one has what is known of it, and the user name hidden, as it mostly is.
+func UserDeleted(userPoolID, sub string, at time.Time) []byte {
+	region, _, _ := strings.Cut(userPoolID, "_")
+	return bridged("aws.cognito-idp", "AWS API Call via CloudTrail", region, at, map[string]any{
+		"eventVersion": "1.11",
+		"userIdentity": map[string]any{"type": "AWSAccount", "principalId": account, "accountId": account},
+		"eventTime":    at.UTC().Format(time.RFC3339),
+		"eventSource":  "cognito-idp.amazonaws.com",
+		"eventName":    "AdminDeleteUser",
+		"awsRegion":    region,
+		"requestParameters": map[string]any{
+			"userPoolId": userPoolID,
+			"username":   "HIDDEN_DUE_TO_SECURITY_REASONS",
+		},
+		"responseElements":    nil,
+		"additionalEventData": map[string]any{"sub": sub},
+		"requestID":           uuid.NewString(),
+		"eventID":             uuid.NewString(),
+		"readOnly":            false,
+		"eventType":           "AwsApiCall",
+		"managementEvent":     true,
+		"recipientAccountId":  account,
+		"eventCategory":       "Management",
+	})
+}
+
+// Scheduled is what EventBridge delivers on a schedule.
+func Scheduled(at time.Time) []byte {
+	return bridged("aws.events", "Scheduled Event", "us-east-1", at, map[string]any{})
+}
+
+func bridged(source, detailType, region string, at time.Time, detail map[string]any) []byte {
+	event, err := json.Marshal(map[string]any{
+		"version":     "0",
+		"id":          uuid.NewString(),
+		"source":      source,
+		"detail-type": detailType,
+		"account":     account,
+		"region":      region,
+		"time":        at.UTC().Format(time.RFC3339),
+		"resources":   []string{},
+		"detail":      detail,
+	})
+	if err != nil {
+		panic(err) // Strings, booleans and maps of them can always be written.
+	}
+	return event
+}
+
+func detail(w http.ResponseWriter, status int, text string) {
+	writeJSON(w, status, map[string]string{"detail": text})
+}

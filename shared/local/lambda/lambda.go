@@ -1,0 +1,285 @@
+// Package lambda runs built Lambda functions on one machine: it is the other side of Lambda's Runtime API for `bootstrap` binaries, which
+// run unchanged as child processes.
+//
+// What matters to a function is as on AWS: an instance works on one event at a time and is reused for the next one, more instances are
+// started when all are busy, an invocation that takes too long is ended together with its instance, and a new instance takes the place of
+// one that died. Children get the environment that they are configured with, and nothing of this program's.
+//
+// One thing is not as on AWS: an idle instance is not frozen.
+package lambda
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Config says which functions there are.
+type Config struct {
+	// Functions are what can be invoked. Each has a name of its own.
+	Functions []Function
+	// MaxInstances is how many instances of one function there may be; further events wait. 0 means 8.
+	MaxInstances int
+	// Region and Account make up the functions' ARNs. Empty means us-east-1 and 000000000000.
+	Region, Account string
+	// Log gets what the functions write to stdout and stderr, line by line, with the function's name before each line, and a line for
+	// each instance that came to an unusual end. Nil means that it is thrown away.
+	Log io.Writer
+}
+
+// Function is one Lambda function.
+type Function struct {
+	Name string
+	// Bootstrap is the path of its binary.
+	Bootstrap string
+	// Timeout is how long an invocation may take. 0 means 3 s, as on AWS.
+	Timeout time.Duration
+	// MemoryMB is what the function is told that it has. Nothing limits it. 0 means 128.
+	MemoryMB int
+	// Env is its environment beside what Lambda sets, over which it wins.
+	Env map[string]string
+}
+
+var (
+	// ErrUnknownFunction is returned for a function that is not in Config.
+	ErrUnknownFunction = errors.New("there is no such function")
+	// ErrClosed is returned for an invocation that came after Close, or that Close ended.
+	ErrClosed = errors.New("the host is closed")
+)
+
+// FunctionError is the outcome of an invocation that was carried out and failed: the handler returned an error, or the instance did not
+// survive it.
+type FunctionError struct {
+	Function string
+	// Type is the handler's type of error, or one of Lambda's own, such as ExitError.
+	Type string
+	// Message may quote anything that the function knows.
+	Message string
+}
+
+// Types of FunctionError that come from Lambda and not from the function.
+const (
+	// ExitError: the process ended without an answer.
+	ExitError = "Runtime.ExitError"
+	// TimedOut: the answer took longer than Function.Timeout, and the process was killed.
+	TimedOut = "Sandbox.Timedout"
+	// TooLarge: the answer was larger than 6 MB.
+	TooLarge = "Function.ResponseSizeTooLarge"
+)
+
+func (e *FunctionError) Error() string { return e.Function + ": " + e.Type + ": " + e.Message }
+
+// Host runs functions. It is safe for concurrent use.
+type Host struct {
+	functions map[string]*function
+
+	mu       sync.Mutex // orders Invoke and Close
+	closed   chan struct{}
+	underway sync.WaitGroup
+}
+
+// New returns a host that has started nothing yet: instances start when they are needed.
+func New(cfg Config) *Host {
+	if cfg.MaxInstances == 0 {
+		cfg.MaxInstances = 8
+	}
+	if cfg.Region == "" {
+		cfg.Region = "us-east-1"
+	}
+	if cfg.Account == "" {
+		cfg.Account = "000000000000"
+	}
+	if cfg.Log == nil {
+		cfg.Log = io.Discard
+	}
+	h := &Host{functions: map[string]*function{}, closed: make(chan struct{})}
+	log := &output{to: cfg.Log}
+	for _, f := range cfg.Functions {
+		if f.Timeout == 0 {
+			f.Timeout = 3 * time.Second
+		}
+		if f.MemoryMB == 0 {
+			f.MemoryMB = 128
+		}
+		h.functions[f.Name] = &function{
+			Function: f,
+			region:   cfg.Region,
+			arn:      fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s", cfg.Region, cfg.Account, f.Name),
+			log:      log,
+			closed:   h.closed,
+			slots:    make(chan struct{}, cfg.MaxInstances),
+			all:      map[*instance]struct{}{},
+		}
+	}
+	return h
+}
+
+// Invoke gives the payload to the function and returns its answer. It fails with a *FunctionError, ErrUnknownFunction, ErrClosed, the error
+// of ctx, or because the binary cannot be started.
+//
+// When ctx ends Invoke returns, but the function works on to its end, as on AWS when a caller hangs up. An event that still waits for an
+// instance is dropped then.
+func (h *Host) Invoke(ctx context.Context, name string, payload []byte) ([]byte, error) {
+	answer, err := h.invoke(ctx, name, payload)
+	if err != nil {
+		return nil, fmt.Errorf("invoking %s: %w", name, err)
+	}
+	return answer, nil
+}
+
+func (h *Host) invoke(ctx context.Context, name string, payload []byte) ([]byte, error) {
+	f, ok := h.functions[name]
+	if !ok {
+		return nil, ErrUnknownFunction
+	}
+	select {
+	case f.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-h.closed:
+		return nil, ErrClosed
+	}
+	inv := &invocation{id: uuid.NewString(), payload: payload, done: make(chan struct{})}
+	started := h.begin(func() {
+		f.carryOut(inv)
+		<-f.slots
+		close(inv.done)
+	})
+	if !started {
+		return nil, ErrClosed
+	}
+	select {
+	case <-inv.done:
+		return inv.answer, inv.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// begin starts work that Close is to wait for. It reports false if Close has been called.
+func (h *Host) begin(work func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.closed:
+		return false
+	default:
+		h.underway.Go(work)
+		return true
+	}
+}
+
+// Kill ends all instances of a function, whatever they are doing, and returns how many there were, once their processes have ended. What
+// they were working on fails with ExitError; the next event gets a new instance.
+func (h *Host) Kill(name string) int {
+	f, ok := h.functions[name]
+	if !ok {
+		return 0
+	}
+	return f.kill()
+}
+
+// Close ends everything; what is under way fails with ErrClosed. It returns once no process is left, and is safe to repeat.
+func (h *Host) Close() {
+	h.mu.Lock()
+	select {
+	case <-h.closed:
+	default:
+		close(h.closed)
+	}
+	h.mu.Unlock()
+	h.underway.Wait()
+	for _, f := range h.functions {
+		f.kill()
+	}
+}
+
+// invocation is one event on its way through the host. Its outcome is settled once done is closed.
+type invocation struct {
+	id      string
+	payload []byte
+
+	answer []byte
+	err    error
+	done   chan struct{}
+}
+
+// function is a Function with its instances.
+type function struct {
+	Function
+	region, arn string
+	log         *output
+	closed      <-chan struct{}
+	slots       chan struct{} // one is taken for each event that is worked on
+
+	mu   sync.Mutex
+	all  map[*instance]struct{}
+	idle []*instance // the one used last at the end
+}
+
+// carryOut has an event worked on by an idle instance or a new one, and settles the invocation's outcome.
+func (f *function) carryOut(inv *invocation) {
+	for {
+		i, err := f.take()
+		if err != nil {
+			inv.err = err
+			return
+		}
+		settled := i.serve(inv)
+		f.giveBack(i)
+		if settled {
+			return
+		}
+	}
+}
+
+// take returns an instance for the caller alone.
+func (f *function) take() (*instance, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.idle) > 0 {
+		last := len(f.idle) - 1
+		i := f.idle[last]
+		f.idle = f.idle[:last]
+		if i.alive() {
+			return i, nil
+		}
+		delete(f.all, i)
+	}
+	i, err := startInstance(f)
+	if err != nil {
+		return nil, fmt.Errorf("starting an instance: %w", err)
+	}
+	f.all[i] = struct{}{}
+	return i, nil
+}
+
+func (f *function) giveBack(i *instance) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i.alive() {
+		f.idle = append(f.idle, i)
+	} else {
+		delete(f.all, i)
+	}
+}
+
+func (f *function) kill() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	killed := 0
+	for i := range f.all {
+		if i.alive() {
+			i.kill()
+			killed++
+		}
+	}
+	clear(f.all)
+	f.idle = nil
+	return killed
+}

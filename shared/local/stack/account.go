@@ -1,0 +1,57 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
+
+	"managed-credentials/shared/local/gateway"
+	"managed-credentials/shared/userpool"
+)
+
+// userDeleted does what EventBridge does once a user was deleted in Cognito: it delivers the event, some time later.
+func (s *Stack) userDeleted(sub, _ string) {
+	_, quiet := s.quiet.LoadAndDelete(sub)
+	if quiet {
+		return
+	}
+	s.background(func() {
+		_, err := s.Host.Invoke(context.Background(), "user-cleanup", gateway.UserDeleted(s.UserPoolID, sub, time.Now()))
+		if err != nil {
+			_, _ = fmt.Fprintf(s.log, "delivering the deletion of a user: %v\n", err)
+		}
+	})
+}
+
+// removeUser takes a user out of the pool without an event: the caller delivers it himself, to see what comes of it.
+func (s *Stack) removeUser(ctx context.Context, sub string) error {
+	s.quiet.Store(sub, true)
+	defer s.quiet.Delete(sub)
+	pool := userpool.New(cognitoidentityprovider.New(cognitoidentityprovider.Options{
+		Region:       region,
+		BaseEndpoint: aws.String(s.CognitoURL),
+		Credentials:  credentials.NewStaticCredentialsProvider("local", "local", ""),
+	}), s.UserPoolID)
+	return pool.Remove(ctx, sub, sub) // Cognito takes the sub for a name, too.
+}
+
+// reconcile does what the schedule does, until Close.
+func (s *Stack) reconcile(every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.closing:
+			return
+		case <-tick.C:
+		}
+		_, err := s.Host.Invoke(context.Background(), "reconcile", gateway.Scheduled(time.Now()))
+		if err != nil {
+			_, _ = fmt.Fprintf(s.log, "invoking reconcile on schedule: %v\n", err)
+		}
+	}
+}

@@ -1,0 +1,364 @@
+// Package stack is the whole service on one machine: the built functions behind a gateway, AWS's own DynamoDB Local, and servers that stand
+// in for KMS, Secrets Manager, Cognito and AgentMail. `make run` is this for people; end-to-end tests start it in their own process and
+// reach into every part.
+//
+// What is deployed stands in template.yaml: the table, the routes, and which function gets which variable. A function that needs a variable
+// which the template does not give it fails here as it would on AWS.
+package stack
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"managed-credentials/shared/local/cognito"
+	"managed-credentials/shared/local/dynamodb"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/gateway"
+	"managed-credentials/shared/local/issuer"
+	"managed-credentials/shared/local/kms"
+	"managed-credentials/shared/local/lambda"
+	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/provider/agentmail/fake"
+)
+
+const (
+	region     = "us-east-1"
+	userPoolID = region + "_local"
+	clientID   = "local"
+	// grace is how long Close waits for what is under way.
+	grace = 10 * time.Second
+)
+
+// Config says what a stack is made of. Its zero value is good for tests: everything in this process or below it, on free ports.
+type Config struct {
+	// Dir is a directory of the repository. Empty means the working directory.
+	Dir string
+	// Dist holds the built functions, <function>/bootstrap. Empty means the repository's dist/, where `make build` puts them.
+	Dist string
+	// Listener is where the API and the page are served, AgentMailListener the fake AgentMail. Nil means a free port of 127.0.0.1. Start
+	// takes them over; they are closed even if it fails.
+	Listener, AgentMailListener net.Listener
+	// Env are values of the functions' variables. They win over those that fit this stack, AGENTMAIL_BASE_URL without AgentMailKey
+	// excepted. A test that shares a DynamoDB Local leaves TABLE_NAME out: each stack then has a table of its own.
+	Env map[string]string
+	// AgentMailKey is an org key of the real AgentMail, which is then used in place of the fake.
+	AgentMailKey string
+	// DynamoDB is a running DynamoDB Local to use. Nil means that the stack starts one.
+	DynamoDB *dynamodb.Server
+	// Faults puts a proxy that injects faults in front of each service that the functions call: see Stack.Faults.
+	Faults bool
+	// ReconcileEvery is how often the schedule invokes reconcile. 0 means never, so that a test does it itself.
+	ReconcileEvery time.Duration
+	// Log gets the progress of the start and, line by line, what the functions write. Nil means that it is thrown away.
+	Log io.Writer
+}
+
+// Stack is a service that runs.
+type Stack struct {
+	// URL is the origin of the API and the page.
+	URL string
+	// AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL and CognitoURL are the origins of what the functions call, without the
+	// proxies of Faults.
+	AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL string
+
+	// Table is the table's name, and DynamoDB a client that reaches it without proxy.
+	Table    string
+	DynamoDB *awsdynamodb.Client
+	// UserPoolID is the one user pool.
+	UserPoolID string
+	// SystemKeys are the platform's keys that system credentials hand out, by provider.
+	SystemKeys map[string]string
+
+	Host    *lambda.Host
+	Issuer  *issuer.Issuer
+	KMS     *kms.Server
+	Secrets *secretsmanager.Server
+	Cognito *cognito.Server
+	// AgentMail is the fake. Nil if the real one is used.
+	AgentMail *fake.Server
+	// Faults is nil unless Config.Faults is set.
+	Faults *Faults
+
+	log       io.Writer
+	quiet     sync.Map   // the subs of users whose deletion is told of by whoever removes them
+	failed    chan error // has room for one
+	closers   []func()
+	closeOnce sync.Once
+
+	mu      sync.Mutex // orders background and drain
+	closing chan struct{}
+	work    sync.WaitGroup
+}
+
+// Faults are the proxies in front of the services. Each passes everything until it is given a hook.
+type Faults struct {
+	DynamoDB, KMS, SecretsManager, Cognito, AgentMail *fault.Proxy
+}
+
+// Start starts a stack and returns once it can be used. ctx is for starting alone. The functions have to be built.
+func Start(ctx context.Context, cfg Config) (*Stack, error) {
+	if cfg.Log == nil {
+		cfg.Log = io.Discard
+	}
+	s := &Stack{log: &output{to: cfg.Log}, failed: make(chan error, 1), closing: make(chan struct{})}
+	for _, l := range []net.Listener{cfg.Listener, cfg.AgentMailListener} {
+		if l != nil {
+			s.onClose(func() { _ = l.Close() })
+		}
+	}
+	err := s.start(ctx, cfg)
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("starting the service: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Stack) start(ctx context.Context, cfg Config) error {
+	deployed, err := template.Load(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	binaries, err := findBinaries(cfg, deployed.Functions)
+	if err != nil {
+		return err
+	}
+	env := newEnvironment(cfg.Env)
+	err = s.startDynamoDB(ctx, cfg, deployed.Table, env)
+	if err != nil {
+		return err
+	}
+	err = s.startAWS(cfg, env)
+	if err != nil {
+		return err
+	}
+	err = s.startAgentMail(cfg, env)
+	if err != nil {
+		return err
+	}
+	err = s.connect(cfg, env)
+	if err != nil {
+		return err
+	}
+	functions, err := env.functions(deployed.Functions, binaries)
+	if err != nil {
+		return err
+	}
+	s.Host = lambda.New(lambda.Config{Functions: functions, Region: region, Log: s.log})
+	s.onClose(s.Host.Close)
+	s.onClose(s.drain)
+	if cfg.ReconcileEvery > 0 {
+		s.background(func() { s.reconcile(cfg.ReconcileEvery) })
+	}
+	return s.startGateway(cfg, deployed.Functions)
+}
+
+func (s *Stack) startDynamoDB(ctx context.Context, cfg Config, table *awsdynamodb.CreateTableInput, env *environment) error {
+	server := cfg.DynamoDB
+	if server == nil {
+		started, err := dynamodb.Start(ctx, dynamodb.Config{Log: s.log})
+		if err != nil {
+			return err
+		}
+		server = started
+		s.onClose(server.Stop)
+		go s.watch(server)
+	}
+	s.DynamoDBURL = server.URL()
+	s.DynamoDB = server.Client(region)
+	s.Table = env.values["TABLE_NAME"]
+	return dynamodb.CreateTable(ctx, s.DynamoDB, s.Table, table)
+}
+
+// watch notices that DynamoDB Local has ended by itself.
+func (s *Stack) watch(server *dynamodb.Server) {
+	select {
+	case <-s.closing:
+	case <-server.Done():
+		s.fail(errors.New("DynamoDB Local has ended"))
+	}
+}
+
+// startAWS starts what stands in for the other services of AWS.
+func (s *Stack) startAWS(cfg Config, env *environment) error {
+	s.UserPoolID = cmp.Or(env.values["USER_POOL_ID"], userPoolID)
+	s.Cognito = cognito.New(cognito.Config{UserPoolID: s.UserPoolID, OnDelete: s.userDeleted})
+	key, err := env.key()
+	if err != nil {
+		return err
+	}
+	s.KMS = kms.New(kms.Config{Region: region, Keys: []kms.Key{key}})
+	s.SystemKeys, err = env.systemKeys()
+	if err != nil {
+		return err
+	}
+	secrets, err := env.secrets(s.SystemKeys, cmp.Or(cfg.AgentMailKey, fake.OrgKey))
+	if err != nil {
+		return err
+	}
+	s.Secrets = secretsmanager.New(secretsmanager.Config{Region: region, Secrets: secrets})
+
+	s.CognitoURL, err = s.serve(nil, s.Cognito)
+	if err != nil {
+		return err
+	}
+	s.KMSURL, err = s.serve(nil, s.KMS)
+	if err != nil {
+		return err
+	}
+	s.SecretsManagerURL, err = s.serve(nil, s.Secrets)
+	return err
+}
+
+func (s *Stack) startAgentMail(cfg Config, env *environment) error {
+	if cfg.AgentMailKey != "" {
+		s.AgentMailURL = env.values["AGENTMAIL_BASE_URL"]
+		return nil
+	}
+	s.AgentMail = fake.New(fake.Config{})
+	var err error
+	s.AgentMailURL, err = s.serve(cfg.AgentMailListener, s.AgentMail)
+	s.onClose(s.AgentMail.Close)
+	return err
+}
+
+// connect tells the functions where to find the services, with a proxy in front of each if there are to be faults.
+func (s *Stack) connect(cfg Config, env *environment) error {
+	faults := &Faults{}
+	for _, service := range []struct {
+		variable, url string
+		proxy         **fault.Proxy
+	}{
+		{"AWS_ENDPOINT_URL_DYNAMODB", s.DynamoDBURL, &faults.DynamoDB},
+		{"AWS_ENDPOINT_URL_KMS", s.KMSURL, &faults.KMS},
+		{"AWS_ENDPOINT_URL_SECRETS_MANAGER", s.SecretsManagerURL, &faults.SecretsManager},
+		{"AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER", s.CognitoURL, &faults.Cognito},
+		{"AGENTMAIL_BASE_URL", s.AgentMailURL, &faults.AgentMail},
+	} {
+		env.values[service.variable] = service.url
+		if !cfg.Faults {
+			continue
+		}
+		*service.proxy = fault.New(service.url)
+		url, err := s.serve(nil, *service.proxy)
+		if err != nil {
+			return err
+		}
+		env.values[service.variable] = url
+		s.Faults = faults
+	}
+	return nil
+}
+
+func (s *Stack) startGateway(cfg Config, functions []template.Function) error {
+	var err error
+	s.Issuer, err = issuer.New(issuer.Config{UserPoolID: s.UserPoolID, ClientID: clientID})
+	if err != nil {
+		return err
+	}
+	api, err := gateway.New(gateway.Config{
+		Functions: functions,
+		Invoke:    s.Host.Invoke,
+		Verify:    s.Issuer.Verify,
+		Log:       s.log,
+		Local: gateway.Local{
+			UserPoolID: s.UserPoolID,
+			Token:      s.Issuer.AccessToken,
+			AddUser:    func(sub, username string) { s.Cognito.AddUser(cognito.User{Username: username, Sub: sub}) },
+			RemoveUser: s.removeUser,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.URL, err = s.serve(cfg.Listener, api)
+	return err
+}
+
+// Failed receives an error if a part of the stack ends by itself. What is left has to be closed.
+func (s *Stack) Failed() <-chan error { return s.failed }
+
+func (s *Stack) fail(err error) {
+	select {
+	case s.failed <- err:
+	default: // One is enough.
+	}
+}
+
+// Close ends everything that Start began, in order: no further requests, then what is under way, for up to 10 s, then the processes and
+// servers. It returns once no process is left, and is safe to repeat.
+func (s *Stack) Close() {
+	s.closeOnce.Do(func() {
+		for _, f := range slices.Backward(s.closers) {
+			f()
+		}
+	})
+}
+
+// onClose has f done by Close, before what was said earlier.
+func (s *Stack) onClose(f func()) { s.closers = append(s.closers, f) }
+
+// serve serves until Close, which lets requests under way come to their end. Without a listener it takes a free port.
+func (s *Stack) serve(l net.Listener, h http.Handler) (url string, err error) {
+	if l == nil {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", fmt.Errorf("listening: %w", err)
+		}
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(s.log, "", 0)}
+	go func() {
+		err := server.Serve(l)
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.fail(fmt.Errorf("serving %s: %w", l.Addr(), err))
+		}
+	}()
+	s.onClose(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		err := server.Shutdown(ctx)
+		if err != nil {
+			_ = server.Close()
+		}
+	})
+	return "http://" + l.Addr().String(), nil
+}
+
+// background starts work that Close waits for. It does nothing once Close has been called.
+func (s *Stack) background(work func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.closing:
+	default:
+		s.work.Go(work)
+	}
+}
+
+// drain waits for what runs in the background, and lets nothing begin there any more.
+func (s *Stack) drain() {
+	s.mu.Lock()
+	close(s.closing)
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(grace):
+	}
+}

@@ -1,0 +1,235 @@
+package fake
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Operation names a method and a path of AgentMail's.
+type Operation string
+
+// The operations that the fake serves. Any other method or path is UnknownRoute and answered with 404, never 405.
+const (
+	AuthMe        Operation = "auth_me"
+	CreatePod     Operation = "create_pod"
+	ListPods      Operation = "list_pods"
+	GetPod        Operation = "get_pod"
+	DeletePod     Operation = "delete_pod"
+	CreateKey     Operation = "create_key"
+	ListKeys      Operation = "list_keys"
+	DeleteKey     Operation = "delete_key"
+	CreateInbox   Operation = "create_inbox"
+	ListInboxes   Operation = "list_inboxes"
+	DeleteInbox   Operation = "delete_inbox"
+	CreateDomain  Operation = "create_domain"
+	ListDomains   Operation = "list_domains"
+	DeleteDomain  Operation = "delete_domain"
+	CreateWebhook Operation = "create_webhook"
+	ListWebhooks  Operation = "list_webhooks"
+	DeleteWebhook Operation = "delete_webhook"
+	UnknownRoute  Operation = "unknown_route"
+)
+
+// route says how one operation is reached, which permission a restricted key needs for it, and how it is answered.
+type route struct {
+	method, path string
+	operation    Operation
+	permission   string
+	status       int
+	serve        func(*Server, *call) (any, error)
+}
+
+var routes = []route{
+	{"GET", "/v0/auth/me", AuthMe, "", 200, (*Server).authMe},
+	{"POST", "/v0/pods", CreatePod, "pod_create", 200, (*Server).createPod},
+	{"GET", "/v0/pods", ListPods, "pod_read", 200, (*Server).listPods},
+	{"GET", "/v0/pods/{pod}", GetPod, "pod_read", 200, (*Server).getPod},
+	{"DELETE", "/v0/pods/{pod}", DeletePod, "pod_delete", 204, (*Server).deletePod},
+	{"POST", "/v0/pods/{pod}/api-keys", CreateKey, "api_key_create", 200, (*Server).createKey},
+	{"GET", "/v0/pods/{pod}/api-keys", ListKeys, "api_key_read", 200, (*Server).listKeys},
+	{"DELETE", "/v0/pods/{pod}/api-keys/{item}", DeleteKey, "api_key_delete", 204, (*Server).deleteKey},
+	{"POST", "/v0/pods/{pod}/inboxes", CreateInbox, "inbox_create", 200, (*Server).createInbox},
+	{"GET", "/v0/pods/{pod}/inboxes", ListInboxes, "inbox_read", 200, (*Server).listInboxes},
+	{"DELETE", "/v0/pods/{pod}/inboxes/{item}", DeleteInbox, "inbox_delete", 202, (*Server).deleteInbox},
+	{"POST", "/v0/pods/{pod}/domains", CreateDomain, "domain_create", 200, (*Server).createDomain},
+	{"GET", "/v0/pods/{pod}/domains", ListDomains, "domain_read", 200, (*Server).listDomains},
+	{"DELETE", "/v0/pods/{pod}/domains/{item}", DeleteDomain, "domain_delete", 204, (*Server).deleteDomain},
+	{"POST", "/v0/pods/{pod}/webhooks", CreateWebhook, "webhook_create", 200, (*Server).createWebhook},
+	{"GET", "/v0/pods/{pod}/webhooks", ListWebhooks, "webhook_read", 200, (*Server).listWebhooks},
+	{"DELETE", "/v0/pods/{pod}/webhooks/{item}", DeleteWebhook, "webhook_delete", 204, (*Server).deleteWebhook},
+}
+
+// match finds the route of a request, and the ids in its path. It splits the path before it is unescaped, for an id may hold an escaped slash.
+func match(method, escapedPath string) (found route, pod, item string) {
+	segments := strings.Split(escapedPath, "/")
+	for _, r := range routes {
+		pattern := strings.Split(r.path, "/")
+		if r.method != method || len(pattern) != len(segments) {
+			continue
+		}
+		pod, item, ok := "", "", true
+		for i, p := range pattern {
+			text, err := url.PathUnescape(segments[i])
+			switch {
+			case err != nil, text == "" && p != "":
+				ok = false
+			case p == "{pod}":
+				pod = text
+			case p == "{item}":
+				item = text
+			case p != text:
+				ok = false
+			}
+		}
+		if ok {
+			return r, pod, item
+		}
+	}
+	return route{operation: UnknownRoute}, "", ""
+}
+
+// call is one request on its way through the fake.
+type call struct {
+	world   *world // in which it arrived
+	route   route
+	caller  identity
+	pod     string // as in the path
+	target  *pod   // that one, found once the call is carried out; nil where the path names none
+	item    string // as in the path
+	query   url.Values
+	body    []byte
+	refusal *answer // by the edge, or because there is no such route
+	rule    *rule   // the fault it runs into, if any
+	fault   Fault
+	release <-chan struct{} // closed when that fault lets go
+	entry   *Request
+}
+
+// arrive does what happens to a request before any fault: it is counted, authenticated and routed.
+func (s *Server) arrive(r *http.Request, body []byte) *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+
+	c := &call{world: s.world, query: r.URL.Query(), body: bytes.TrimSpace(body)}
+	c.route, c.pod, c.item = match(r.Method, r.URL.EscapedPath())
+	s.record(c)
+
+	caller, refusal := s.authenticate(r.Header.Get("Authorization"))
+	switch {
+	case refusal != nil:
+		c.refusal = refusal
+	case c.route.operation == UnknownRoute:
+		a := answerTo(refuse("not_found", "Route not found"))
+		c.refusal = &a
+	default:
+		c.caller = caller
+		s.runInto(c)
+	}
+	return c
+}
+
+// carryOut takes a request through its fault, if it has one, and to its effect.
+func (s *Server) carryOut(ctx context.Context, c *call) answer {
+	if c.refusal != nil {
+		return *c.refusal
+	}
+	started := time.Now()
+	switch s.wait(ctx, c, c.fault.Before) {
+	case callerLeft:
+		// Nobody waits for the answer any more. The request was sent all the same, and AgentMail goes on with it.
+		left := c.fault.Before
+		if left != UntilReleased {
+			left -= time.Since(started)
+		}
+		s.postpone(c, left)
+		return dropped
+	case serverClosed:
+		return dropped
+	}
+	if c.fault.Instead != nil {
+		if c.fault.Late > 0 {
+			s.postpone(c, c.fault.Late)
+		}
+		return c.fault.Instead.replace(answer{status: http.StatusOK, body: map[string]any{}})
+	}
+	a := s.perform(c)
+	if s.wait(ctx, c, c.fault.After) != waited {
+		return dropped
+	}
+	if c.fault.Then != nil {
+		return c.fault.Then.replace(a)
+	}
+	return a
+}
+
+// perform is the effect, and the answer that AgentMail gives to it.
+func (s *Server) perform(c *call) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.world != s.world {
+		return dropped
+	}
+	s.settle()
+	return s.take(c)
+}
+
+// take carries a request out. Caller holds the lock.
+func (s *Server) take(c *call) answer {
+	permitted := c.caller.permissions == nil || c.route.permission == "" || c.caller.permissions[c.route.permission]
+	if !permitted {
+		return answerTo(refuse("missing_permission", ""))
+	}
+	if c.pod != "" {
+		target, err := s.podOf(c)
+		if err != nil {
+			return answerTo(err)
+		}
+		c.target = target
+	}
+	body, err := c.route.serve(s, c)
+	if err != nil {
+		return answerTo(err)
+	}
+	return answer{status: c.route.status, body: body}
+}
+
+// answer is what goes back to the caller. Its zero value closes the connection without a word.
+type answer struct {
+	status     int
+	body       any     // sent as JSON; nil: no body
+	verbatim   *string // sent instead of body
+	retryAfter string
+}
+
+var dropped = answer{}
+
+func (a answer) write(w http.ResponseWriter) {
+	if a.status == 0 {
+		panic(http.ErrAbortHandler)
+	}
+	if a.retryAfter != "" {
+		w.Header().Set("Retry-After", a.retryAfter)
+	}
+	var body []byte
+	switch {
+	case a.verbatim != nil:
+		body = []byte(*a.verbatim)
+	case a.body != nil:
+		encoded, err := json.Marshal(a.body)
+		if err != nil {
+			panic(err) // a bug here: bodies are our own types
+		}
+		body = encoded
+	}
+	if body != nil {
+		w.Header().Set("Content-Type", "application/json")
+	}
+	w.WriteHeader(a.status)
+	w.Write(body)
+}
