@@ -43,8 +43,14 @@ COUNT ?= 1
 test: build ## run all tests, on real parts (COUNT=20 repeats them)
 	go test -race -count=$(COUNT) -timeout 60m ./...
 
+# Tools written in Python, pinned, in an environment of their own.
+VENV := .venv
+$(VENV)/bin/cfn-lint:
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet cfn-lint==1.58.0
+
 .PHONY: lint
-lint: ## check format, vet, staticcheck and the template
+lint: $(VENV)/bin/cfn-lint ## check format, vet, staticcheck and the template
 	test -z "$$(gofmt -l functions shared)" || { gofmt -d functions shared; exit 1; }
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
