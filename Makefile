@@ -10,38 +10,55 @@ folder     = $(shell printf %s '$(1)' | sed -E 's/([a-z])([A-Z])/\1-\2/g' | tr '
 SAM_GOARCH := $(or $(GOARCH),amd64)
 GOARCH     ?= $(shell go env GOARCH)
 
-# $(call compile,<function>,<output>,<processor>). lambda.norpc leaves out what only the retired go1.x runtime needs; the rest makes
-# the binary small, static, and the same wherever a commit is built.
-compile = CGO_ENABLED=0 GOOS=linux GOARCH=$(3) go build -tags lambda.norpc -trimpath -ldflags "-s -w -buildid=" -o "$(2)" ./functions/$(1)
+# lambda.norpc leaves out what only the retired go1.x runtime needs; the rest makes a binary small, static, and the same wherever a commit
+# is built.
+COMPILE := CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -ldflags "-s -w -buildid="
+
+# What a binary is made from.
+SOURCES := go.mod go.sum $(shell find functions shared -type f -not -name '*_test.go' -not -path '*/node_modules/*' -not -path '*/events/*')
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: $(FUNCTIONS:%=dist/%/bootstrap) ## build every function's Linux binary into dist/<function>/bootstrap
+build: dist/.built-$(GOARCH) ## build every function's Linux binary into dist/<function>/bootstrap
 
-# Always: go decides by itself what there is to do.
-dist/%/bootstrap: always
-	$(call compile,$*,$@,$(GOARCH))
-
-.PHONY: always
-always:
+dist/.built-$(GOARCH): $(SOURCES)
+	@rm -f dist/.built-*
+	GOOS=linux GOARCH=$(GOARCH) $(COMPILE) -o dist/.new/ ./functions/...
+	@for f in $(FUNCTIONS); do mkdir -p dist/$$f && mv dist/.new/$$f dist/$$f/bootstrap || exit 1; done
+	@touch $@
 
 # What `sam build` calls, one target a function: build-<LogicalId>.
-build-%: always
-	$(call compile,$(call folder,$*),$${ARTIFACTS_DIR:?is set by sam build}/bootstrap,$(SAM_GOARCH))
+build-%:
+	GOOS=linux GOARCH=$(SAM_GOARCH) $(COMPILE) -o "$${ARTIFACTS_DIR:?is set by sam build}/bootstrap" ./functions/$(call folder,$*)
+
+# What runs here is built for this machine's own system, which only on Linux is what is deployed.
+HOST     := $(shell go env GOHOSTOS)
+RUN_DIST := $(if $(filter linux,$(HOST)),dist,dist/$(HOST))
 
 .PHONY: run
-run: build ## run the whole service on this machine
-	@go run ./shared/local/cmd/run
+run: dist/.run $(if $(filter linux,$(HOST)),build) ## run the whole service on this machine
+	@dist/.run -dist $(RUN_DIST)
 
-# COUNT runs the tests several times over, RUN those that match.
+dist/.run: $(SOURCES)
+ifneq ($(HOST),linux)
+	$(COMPILE) -o dist/.new/ ./functions/...
+	@for f in $(FUNCTIONS); do mkdir -p $(RUN_DIST)/$$f && mv dist/.new/$$f $(RUN_DIST)/$$f/bootstrap || exit 1; done
+endif
+	$(COMPILE) -o $@ ./shared/local/cmd/run
+
+# COUNT runs the tests several times over.
 COUNT ?= 1
 
 .PHONY: test
 test: build ## run all tests, on real parts (COUNT=20 repeats them)
 	go test -race -count=$(COUNT) -timeout 60m ./...
+
+.PHONY: test-sam
+test-sam: ## run the functions under AWS SAM, with each of their events (minutes; needs Python, and Docker or root on Debian)
+	go test -count=1 -v -timeout 20m ./test/sam -sam
 
 # Tools written in Python, pinned, in an environment of their own.
 VENV := .venv

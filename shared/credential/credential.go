@@ -4,6 +4,7 @@ package credential
 
 import (
 	"regexp"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -55,9 +56,10 @@ type Resource struct {
 // MaxUserIDLength is how many characters a user id may have. A user id is otherwise opaque.
 const MaxUserIDLength = 256
 
-// ValidUserID reports whether s can be a user id: not empty, valid UTF-8, and at most MaxUserIDLength characters.
+// ValidUserID reports whether s can be a user id: not empty, valid UTF-8, at most MaxUserIDLength characters, and none of them U+FFFD:
+// that stands for what could not be read, and would make one user of several.
 func ValidUserID(s string) bool {
-	return s != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= MaxUserIDLength
+	return s != "" && !strings.ContainsRune(s, utf8.RuneError) && utf8.RuneCountInString(s) <= MaxUserIDLength
 }
 
 var (

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -73,23 +73,23 @@ type Open struct {
 // Material is the sealed part of a credential: its secret fields, under their API names. It redacts itself in fmt, slog and JSON.
 type Material struct {
 	typ    Type
-	fields map[string]json.RawMessage
+	fields map[string]Secret // each the text of a JSON value
 }
 
 // APIKeyMaterial is the material of an api_key credential that never expires.
 func APIKeyMaterial(key Secret) Material {
 	quoted, _ := encode(key.Reveal()) // a string always encodes
-	return Material{typ: APIKey, fields: map[string]json.RawMessage{"api_key": quoted, "expires_at": json.RawMessage("null")}}
+	return Material{typ: APIKey, fields: map[string]Secret{"api_key": NewSecret(string(quoted)), "expires_at": NewSecret("null")}}
 }
 
 // Type is the type of the credential that m belongs to.
 func (m Material) Type() Type { return m.typ }
 
-// Reveal returns the plaintext that is sealed: a JSON object of the secret fields and the type.
-// It returns ErrTooLarge for more than MaxMaterial bytes.
+// Reveal returns the plaintext that is sealed: a JSON object of the secret fields and the type. It returns ErrTooLarge for more than
+// MaxMaterial bytes, and an error for what ParseMaterial would not take back, such as a material of an empty key.
 func (m Material) Reveal() ([]byte, error) {
 	all := map[string]any{"type": m.typ}
-	for name, value := range m.fields {
+	for name, value := range m.Fields() {
 		if !isNull(value) {
 			all[name] = value
 		}
@@ -101,11 +101,21 @@ func (m Material) Reveal() ([]byte, error) {
 	if len(plain) > MaxMaterial {
 		return nil, ErrTooLarge
 	}
+	_, err = ParseMaterial(m.typ, plain)
+	if err != nil {
+		return nil, err
+	}
 	return plain, nil
 }
 
 // Fields returns the secret fields by their API names, for the one caller that hands them out.
-func (m Material) Fields() map[string]json.RawMessage { return maps.Clone(m.fields) }
+func (m Material) Fields() map[string]json.RawMessage {
+	all := make(map[string]json.RawMessage, len(m.fields))
+	for name, value := range m.fields {
+		all[name] = json.RawMessage(value.Reveal())
+	}
+	return all
+}
 
 // String redacts.
 func (m Material) String() string { return redacted }
@@ -131,12 +141,18 @@ func ParseMaterial(t Type, plain []byte) (Material, error) {
 	}
 	var typ Type
 	err = json.Unmarshal(all["type"], &typ)
-	if err != nil || typ != t {
+	if err != nil || typ != t || !t.Valid() {
 		return Material{}, fmt.Errorf("reading %s material: %w", t, errShape)
 	}
 	m, _, err := pick(t, all, func(f field) bool { return !f.open })
 	if err != nil {
 		return Material{}, fmt.Errorf("reading %s material: %w", t, errShape)
+	}
+	for name := range all {
+		_, known := m.fields[name]
+		if !known && name != "type" {
+			return Material{}, fmt.Errorf("reading %s material: %w", t, errShape)
+		}
 	}
 	return m, nil
 }
@@ -225,8 +241,8 @@ func parse(body []byte) (map[string]json.RawMessage, error) {
 	if err != nil {
 		return nil, &FieldError{"body", "must be a JSON object in UTF-8"}
 	}
-	managed, ok := all["autogpt_managed"]
-	if !ok || isNull(managed) {
+	managed := all["autogpt_managed"]
+	if isNull(managed) {
 		return all, nil
 	}
 	var forged bool
@@ -275,7 +291,7 @@ func givenField(all map[string]json.RawMessage) string {
 
 // pick takes the wanted fields of type t out of all, checked.
 func pick(t Type, all map[string]json.RawMessage, wanted func(field) bool) (Material, Open, error) {
-	m := Material{typ: t, fields: map[string]json.RawMessage{}}
+	m := Material{typ: t, fields: map[string]Secret{}}
 	var open Open
 	for _, f := range fieldsOf[t] {
 		if !wanted(f) {
@@ -296,7 +312,7 @@ func pick(t Type, all map[string]json.RawMessage, wanted func(field) bool) (Mate
 		if err != nil {
 			return Material{}, Open{}, err
 		}
-		m.fields[f.name] = value
+		m.fields[f.name] = NewSecret(string(value))
 	}
 	return m, open, nil
 }
@@ -353,8 +369,8 @@ func (f field) checkMap(raw json.RawMessage) (json.RawMessage, error) {
 	values := make(map[string]string, len(members))
 	for name, member := range members {
 		value, err := str(f.name, member)
-		if err != nil {
-			return nil, &FieldError{f.name, "must have a text for every value"}
+		if err != nil || strings.ContainsRune(name, utf8.RuneError) {
+			return nil, &FieldError{f.name, "must have a text for every value, and no broken characters"}
 		}
 		values[name] = value
 	}
@@ -374,7 +390,7 @@ func scopes(name string, raw json.RawMessage) ([]string, error) {
 	list := make([]string, 0, len(members))
 	for _, member := range members {
 		s, err := str(name, member)
-		if err != nil || s == "" || strings.ContainsAny(s, " \t\r\n") {
+		if err != nil || s == "" || strings.ContainsFunc(s, unicode.IsSpace) {
 			return nil, &FieldError{name, "must be a list of texts, none of them empty or with white space"}
 		}
 		list = append(list, s)
@@ -398,16 +414,16 @@ func label(all map[string]json.RawMessage, name string) (*string, error) {
 	return &s, nil
 }
 
-// str reads a JSON string. An unpaired surrogate, which encoding/json would replace, is an error: a secret is stored as it was sent
-// or not at all.
+// str reads a JSON string. U+FFFD, which encoding/json and others put in the place of what they cannot read (an unpaired surrogate, say),
+// is an error: a secret is stored as it was sent or not at all.
 func str(name string, raw json.RawMessage) (string, error) {
 	var s string
 	err := json.Unmarshal(raw, &s)
-	if err != nil {
+	if err != nil || isNull(raw) {
 		return "", &FieldError{name, "must be a text"}
 	}
-	if strings.ContainsRune(s, utf8.RuneError) && bytes.Contains(bytes.ToLower(raw), []byte(`\ud`)) {
-		return "", &FieldError{name, "must be a text without unpaired surrogates"}
+	if strings.ContainsRune(s, utf8.RuneError) {
+		return "", &FieldError{name, "must be a text without broken characters"}
 	}
 	return s, nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -60,7 +61,7 @@ func (h *Handler) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 func (h *Handler) respond(ctx context.Context, event []byte) events.APIGatewayV2HTTPResponse {
 	var e events.APIGatewayV2HTTPRequest
 	err := json.Unmarshal(event, &e)
-	if err != nil {
+	if err != nil || !utf8.Valid(event) { // what is not UTF-8, encoding/json would take and alter
 		return encode(Response{Status: http.StatusBadRequest, Body: detail{"The event is not one of an API Gateway HTTP API."}})
 	}
 	route, ok := h.routes[e.RouteKey]

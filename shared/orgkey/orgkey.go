@@ -113,7 +113,7 @@ func (k *Keys) get(ctx context.Context) (map[string]credential.Secret, error) {
 	}
 	var texts map[string]string
 	err = json.Unmarshal([]byte(aws.ToString(out.SecretString)), &texts)
-	if err != nil { // the error itself may quote a key
+	if err != nil || texts == nil { // the error itself may quote a key
 		return nil, fmt.Errorf("the secret %s: %w", k.secretID, errShape)
 	}
 	keys := make(map[string]credential.Secret, len(texts))

@@ -62,20 +62,23 @@ type Metrics struct {
 // NewMetrics returns metrics that are written to w.
 func NewMetrics(w io.Writer) *Metrics { return &Metrics{w: w} }
 
-// Count adds n to a metric, once in all and once for the provider.
+// Count adds n to a metric, once in all and, unless provider is empty, once for the provider: CloudWatch takes no empty dimension.
 func (m *Metrics) Count(name, provider string, n int) {
-	line, _ := json.Marshal(map[string]any{ // texts and numbers always marshal
-		"_aws": map[string]any{
-			"Timestamp": time.Now().UnixMilli(),
-			"CloudWatchMetrics": []any{map[string]any{
-				"Namespace":  Namespace,
-				"Dimensions": [][]string{{}, {"provider"}},
-				"Metrics":    []any{map[string]any{"Name": name, "Unit": "Count"}},
-			}},
-		},
-		"provider": provider,
-		name:       n,
-	})
+	dimensions := [][]string{{}}
+	members := map[string]any{name: n}
+	if provider != "" {
+		dimensions = append(dimensions, []string{"provider"})
+		members["provider"] = provider
+	}
+	members["_aws"] = map[string]any{
+		"Timestamp": time.Now().UnixMilli(),
+		"CloudWatchMetrics": []any{map[string]any{
+			"Namespace":  Namespace,
+			"Dimensions": dimensions,
+			"Metrics":    []any{map[string]any{"Name": name, "Unit": "Count"}},
+		}},
+	}
+	line, _ := json.Marshal(members) // texts and numbers always marshal
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, _ = m.w.Write(append(line, '\n'))

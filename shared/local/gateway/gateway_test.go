@@ -96,6 +96,18 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
+// called returns the next invocation: there has to be one by the time that the answer is here.
+func (f *fixture) called(t *testing.T) call {
+	t.Helper()
+	select {
+	case c := <-f.calls:
+		return c
+	default:
+		t.Fatal("no function was invoked")
+		return call{}
+	}
+}
+
 type request struct {
 	method, path string
 	header       http.Header
@@ -155,7 +167,7 @@ func TestRequestBecomesAnEventOfFormat2(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Fatal(resp.Status)
 	}
-	c := <-f.calls
+	c := f.called(t)
 	e := c.event(t)
 	ctx := e["requestContext"].(map[string]any)
 	headers := e["headers"].(map[string]any)
@@ -212,7 +224,7 @@ func TestBodyIsEncodedUnlessItIsTextByItsType(t *testing.T) {
 	} {
 		header := http.Header{"Authorization": {"token of alice"}, "Content-Type": {c.contentType}}
 		f.do(t, request{method: "POST", path: "/github/credentials", header: header, body: c.body})
-		e := (<-f.calls).event(t)
+		e := f.called(t).event(t)
 		if e["body"] != c.want || e["isBase64Encoded"] != c.encoded {
 			t.Errorf("%q as %q: body %v, encoded %v", c.body, c.contentType, e["body"], e["isBase64Encoded"])
 		}
@@ -233,7 +245,7 @@ func TestRoutesAreMatchedAsAPIGatewayDoes(t *testing.T) {
 		"/github/credentials/a%2Fcount": "lister GET /{provider}/credentials/{id}",
 	} {
 		f.do(t, get(path))
-		c := <-f.calls
+		c := f.called(t)
 		if got := fmt.Sprint(c.function, " ", c.event(t)["routeKey"]); got != want {
 			t.Errorf("%s went to %q, want %q", path, got, want)
 		}
@@ -281,9 +293,9 @@ func TestNobodyPassesWithoutAValidToken(t *testing.T) {
 	}
 	f.want(t, request{method: "GET", path: "/", header: http.Header{}}, http.StatusOK, "{}")
 	for range 3 {
-		<-f.calls
+		f.called(t)
 	}
-	page := (<-f.calls).event(t)["requestContext"].(map[string]any)
+	page := f.called(t).event(t)["requestContext"].(map[string]any)
 	if page["authorizer"] != nil {
 		t.Errorf("a public route got claims: %v", page["authorizer"])
 	}

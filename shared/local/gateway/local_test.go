@@ -33,7 +33,7 @@ func TestDeleteUserDeliversTheEventAndGivesTheFunctionsAnswer(t *testing.T) {
 	if len(f.users) != 0 {
 		t.Errorf("users = %v", f.users)
 	}
-	c := <-f.calls
+	c := f.called(t)
 	e := c.event(t)
 	d := e["detail"].(map[string]any)
 	for name, pair := range map[string][2]any{
@@ -58,7 +58,7 @@ func TestReconcileAnswersAfterOneRound(t *testing.T) {
 	f := newFixture(t)
 	f.answer = func(context.Context) (string, error) { return `{"done":3}`, nil }
 	f.want(t, post("/local/reconcile", ""), http.StatusOK, `{"done":3}`)
-	c := <-f.calls
+	c := f.called(t)
 	if c.function != "reconcile" || c.event(t)["detail-type"] != "Scheduled Event" {
 		t.Fatalf("%s was invoked with %s", c.function, c.payload)
 	}
@@ -84,7 +84,7 @@ func TestResolveTurnsRefusalsIntoTheirStatus(t *testing.T) {
 	} {
 		f.answer = func(context.Context) (string, error) { return c.out, c.err }
 		f.want(t, post("/local/resolve", `{"sub":"alice","provider":"agent_mail"}`), c.status, c.body)
-		call := <-f.calls
+		call := f.called(t)
 		if call.function != "resolve-credential" || string(call.payload) != `{"credential_id":"","provider":"agent_mail","user_id":"alice"}` {
 			t.Fatalf("%s was invoked with %s", call.function, call.payload)
 		}
@@ -113,7 +113,7 @@ func TestLocalRequestThatCannotBeReadIsA422(t *testing.T) {
 		}
 	}
 	if len(f.calls) > 0 {
-		t.Errorf("invoked %s", (<-f.calls).function)
+		t.Errorf("invoked %s", f.called(t).function)
 	}
 }
 

@@ -1,0 +1,171 @@
+package config_test
+
+import (
+	"encoding/pem"
+	"log/slog"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awssecrets "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"managed-credentials/shared/config"
+	"managed-credentials/shared/local/secretsmanager"
+)
+
+// These tests change the process's environment, so that none of them runs beside another.
+
+// read reads every variable once, and returns the error.
+func read() error {
+	e := config.Environ()
+	e.Required("TABLE_NAME")
+	e.Required("KMS_KEY_ID")
+	e.Optional("USER_POOL_ID")
+	e.Budget()
+	e.Lease()
+	e.LogLevel()
+	e.SystemCredentials()
+	return e.Err()
+}
+
+// set gives each variable a good value, apart from those that are named here.
+func set(t *testing.T, others map[string]string) {
+	t.Helper()
+	all := map[string]string{
+		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
+		"LOG_LEVEL": "DEBUG", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
+	}
+	maps.Copy(all, others)
+	for name, value := range all {
+		t.Setenv(name, value)
+	}
+}
+
+func TestVariablesAreRead(t *testing.T) {
+	set(t, nil)
+	e := config.Environ()
+	if e.Required("TABLE_NAME") != "credentials" || e.Optional("USER_POOL_ID") != "us-east-1_Example" {
+		t.Error("a text was not read")
+	}
+	if e.Budget() != 2500*time.Millisecond || e.Lease() != 90*time.Second {
+		t.Errorf("the budget is %v, the lease %v", e.Budget(), e.Lease())
+	}
+	if e.LogLevel() != slog.LevelDebug {
+		t.Errorf("the level is %v", e.LogLevel())
+	}
+	if !maps.Equal(e.SystemCredentials(), map[string]string{"openai": "Use Credits for OpenAI", "groq": ""}) {
+		t.Errorf("the system credentials are %v", e.SystemCredentials())
+	}
+	if e.Err() != nil {
+		t.Error(e.Err())
+	}
+}
+
+func TestWhatIsNotSetHasItsDefault(t *testing.T) {
+	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": ""})
+	e := config.Environ()
+	if e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
+		t.Error("something has no default")
+	}
+	if e.Budget() != 5*time.Second || e.Lease() != time.Minute || e.Duration("NO_SUCH_VARIABLE", time.Hour) != time.Hour {
+		t.Errorf("the budget is %v, the lease %v", e.Budget(), e.Lease())
+	}
+	if e.Err() != nil {
+		t.Error(e.Err())
+	}
+}
+
+func TestEachWrongVariableIsNamed(t *testing.T) {
+	for name, values := range map[string][]string{
+		"TABLE_NAME":         {""},
+		"KMS_KEY_ID":         {""},
+		"PROVISION_BUDGET":   {"5", "five", "0", "0s", "-5s", "5 s", " "},
+		"LEASE":              {"60", "-1m", "0h", "1d"},
+		"LOG_LEVEL":          {"LOUD", "5", " INFO"},
+		"SYSTEM_CREDENTIALS": {"openai", "[]", `"openai"`, `{"openai": 5}`, `{"openai": "a"`, `{"OpenAI": "a"}`, `{"": "a"}`, `{"open ai": "a", "openai": "b"}`},
+	} {
+		for _, value := range values {
+			set(t, map[string]string{name: value})
+			err := read()
+			if err == nil || !strings.Contains(err.Error(), name) || strings.Count(err.Error(), "\n") != 0 {
+				t.Errorf("%s=%q: got %v", name, value, err)
+			}
+		}
+	}
+}
+
+func TestAllThatIsWrongIsNamedAtOnce(t *testing.T) {
+	wrong := map[string]string{"TABLE_NAME": "", "KMS_KEY_ID": "", "PROVISION_BUDGET": "x", "LEASE": "x", "LOG_LEVEL": "x", "SYSTEM_CREDENTIALS": "x"}
+	set(t, wrong)
+	err := read()
+	for name := range wrong {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named by %v", name, err)
+		}
+	}
+}
+
+func TestTheAWSConfigurationTakesTheStandardVariables(t *testing.T) {
+	server := httptest.NewTLSServer(secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{"keys": "{}"}}))
+	t.Cleanup(server.Close)
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone(t)
+	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+
+	c, err := config.AWS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := "keys"
+	out, err := awssecrets.NewFromConfig(c).GetSecretValue(t.Context(), &awssecrets.GetSecretValueInput{SecretId: &id})
+	if err != nil || *out.SecretString != "{}" {
+		t.Errorf("got %v, %v", out, err)
+	}
+}
+
+// alone keeps what stands on this machine for AWS's own tools out of a test.
+func alone(t *testing.T) {
+	t.Helper()
+	nothing := filepath.Join(t.TempDir(), "nothing")
+	for name, value := range map[string]string{
+		"AWS_CONFIG_FILE": nothing, "AWS_SHARED_CREDENTIALS_FILE": nothing, "AWS_PROFILE": "", "AWS_CA_BUNDLE": "", "AWS_ENDPOINT_URL": "",
+		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		t.Setenv(name, value)
+	}
+}
+
+// One exchange that hangs must leave time for a repeat.
+func TestTheAWSConfigurationBoundsEachCall(t *testing.T) {
+	alone(t)
+	c, err := config.AWS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, ok := c.HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		t.Fatalf("the HTTP client is a %T, which AWS_CA_BUNDLE does not reach", c.HTTPClient)
+	}
+	if client.GetTimeout() <= 0 || client.GetTimeout() > config.DefaultBudget || client.GetDialer().Timeout <= 0 || client.GetDialer().Timeout > client.GetTimeout() {
+		t.Errorf("a call may take %v, and a connection %v", client.GetTimeout(), client.GetDialer().Timeout)
+	}
+}
+
+func TestAnAWSConfigurationThatCannotBeLoadedIsAnError(t *testing.T) {
+	alone(t)
+	t.Setenv("AWS_CA_BUNDLE", filepath.Join(t.TempDir(), "missing.pem"))
+	_, err := config.AWS(t.Context())
+	if err == nil {
+		t.Error("a missing CA bundle is no error")
+	}
+}
