@@ -109,7 +109,7 @@ func TestConcurrentFirstListsMakeOneKeyAndAllShowIt(t *testing.T) {
 
 func TestAListWaitsForWhatAnotherProvisionsWithFourReadsAtMost(t *testing.T) {
 	t.Parallel()
-	w := managedtest.New(t, managedtest.Options{Lease: 6 * time.Second, Budget: time.Second})
+	w := managedtest.New(t, managedtest.Options{Lease: 20 * time.Second, Budget: 5 * time.Second})
 	held := w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Before: fake.UntilReleased})
 	var one, two managed.Listing
 	var both sync.WaitGroup
@@ -138,7 +138,7 @@ func TestAProviderThatHangsDoesNotHoldUpAList(t *testing.T) {
 	for _, operation := range []fake.Operation{fake.CreatePod, fake.CreateKey} {
 		t.Run(string(operation), func(t *testing.T) {
 			t.Parallel()
-			w := managedtest.New(t, managedtest.Options{Lease: 3 * time.Second, Budget: 300 * time.Millisecond})
+			w := managedtest.New(t, managedtest.Options{Lease: 10 * time.Second, Budget: 2 * time.Second})
 			w.Mail.Inject(fake.Fault{Operation: operation, Before: fake.UntilReleased})
 			l := list(t, w.Engine(), alice) // comes back although nobody lets the provider go
 			if len(l.Credentials) != 0 || stands(t, l) != managed.StandingFailed {
@@ -311,7 +311,7 @@ func TestAllProvidersAreClaimedInOneTransaction(t *testing.T) {
 
 func TestAFailingProviderDoesNotHoldUpTheOthers(t *testing.T) {
 	t.Parallel()
-	w := managedtest.New(t, managedtest.Options{Providers: twoMails(t), Lease: 3 * time.Second, Budget: 400 * time.Millisecond})
+	w := managedtest.New(t, managedtest.Options{Providers: twoMails(t), Lease: 20 * time.Second, Budget: 5 * time.Second})
 	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `","second_mail":"` + fake.OrgKey + `"}`)
 	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, ClientID: "second_mail." + alice, Before: fake.UntilReleased})
 	l := list(t, w.Engine(), alice)

@@ -281,11 +281,11 @@ func TestATransactionConflictOnTheTombstoneAndTheMarksIsRepeated(t *testing.T) {
 
 func TestALeaseThatRanOutIsReconcilesAlone_ASlowProviderPolledForTenLeases(t *testing.T) {
 	t.Parallel()
-	w := managedtest.New(t, managedtest.Options{Lease: 3 * time.Second, Budget: 300 * time.Millisecond})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, After: 600 * time.Millisecond}) // above the budget, below half a lease
+	w := managedtest.New(t, managedtest.Options{Lease: 10 * time.Second, Budget: 2 * time.Second})
+	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, After: 3 * time.Second}) // above the budget, below half a lease
 	for range 40 {
 		list(t, w.Engine(), alice)
-		w.Clock.Advance(3 * time.Second / 4)
+		w.Clock.Advance(10 * time.Second / 4)
 	}
 	if creates(w) != 1 {
 		t.Errorf("the page's polling asked for %d keys", creates(w))
