@@ -30,7 +30,7 @@ const width = 8
 
 // DeleteAccount deletes the user's account: the tombstone first, from which on nothing of the user can be made, listed or released;
 // then all that was made for them at third parties, their own credentials, and, if a username is given, that user in the user pool.
-// It does what it can in the time that ctx leaves and in half a lease, and returns what is left, which reconcile goes on with.
+// It does what it can in the time that ctx leaves and the work under one claim may take, and returns what is left, which reconcile goes on with.
 //
 // An error means that the tombstone may not stand, or that nobody could see what is left. Safe to repeat, and to run twice at once.
 func (e *Engine) DeleteAccount(ctx context.Context, user, username string) ([]Pending, error) {
@@ -46,7 +46,7 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) ([]Pe
 
 // bury does one round of what is due for an account whose tombstone stands.
 func (e *Engine) bury(ctx context.Context, user string) ([]Pending, error) {
-	work, cancel := context.WithTimeout(ctx, e.Lease/2)
+	work, cancel := context.WithTimeout(ctx, e.workTime())
 	defer cancel()
 	account, err := e.Store.Account(work, user)
 	if err != nil {

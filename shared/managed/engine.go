@@ -94,9 +94,15 @@ func (e *Engine) attempt(slot, was store.Slot, claimedAt time.Time) *Attempt {
 	return NewAttempt(slot.User, slot.Attempt, slot.Resource, !was.Settled(), e.Now, claimedAt.Add(e.Lease/2))
 }
 
+// longestWork bounds the outside calls under one claim, however long the lease: an invocation has to have time for them.
+const longestWork = 25 * time.Second
+
+// workTime is how long the outside calls under one claim may take.
+func (e *Engine) workTime() time.Duration { return min(e.Lease/2, longestWork) }
+
 // outside is a context for outside calls under an attempt: it ends with the lease's first half, or earlier with ctx.
 func (e *Engine) outside(ctx context.Context, a *Attempt) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, a.cutoff.Sub(e.Now()))
+	return context.WithTimeout(ctx, min(a.cutoff.Sub(e.Now()), longestWork))
 }
 
 // call makes an outside call with the provider's org key, and once more with a fresh one if that was rejected. A panic is an error: a

@@ -21,6 +21,8 @@ import (
 // lease. A provider has to return soon after its context has ended, and must not go on in the background. Every call that could create
 // something goes through Attempt.Create: also one that is meant as a lookup.
 //
+// Where a.Resource names something, an org key of another organisation creates nothing and proves nothing gone: that is an error.
+//
 // Errors are classified with *Error; one without a class counts as transient. They are logged, so they must not carry a secret.
 // Providers are safe for concurrent use.
 type Provider interface {

@@ -54,7 +54,7 @@ func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
 // late reports whether ctx leaves too little time to start work under a claim. A context's deadline is by the real clock.
 func (e *Engine) late(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
-	return ctx.Err() != nil || ok && time.Until(deadline) < e.Lease/2+writeTime
+	return ctx.Err() != nil || ok && time.Until(deadline) < e.workTime()+writeTime
 }
 
 // round is one call of Reconcile.
