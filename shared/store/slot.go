@@ -200,7 +200,7 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 // is written otherwise: an unconditional update would bring back a slot that has gone. It returns ErrStale then.
 func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
 	values := args{}
-	condition := slot.asRead(values)
+	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
 	expression := "SET #due_at = " + values.time("due", dueAt) +
 		", #state = " + values.str("state", string(next)) +
 		", #reason = " + values.str("reason", reason)

@@ -1,0 +1,392 @@
+package store_test
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/store"
+)
+
+// own are a user's own credentials of each type, with and without what they may lack.
+var own = []credential.Metadata{
+	{ID: "00000000-0000-4000-8000-000000000001", Provider: "a_first", Type: credential.UserPassword},
+	{ID: "00000000-0000-4000-8000-000000000002", Provider: "github", Type: credential.OAuth2, Title: str("Mine"), Username: str("ada"),
+		Scopes: []string{"repo", "user:email"}},
+	{ID: "00000000-0000-4000-8000-000000000003", Provider: "github", Type: credential.OAuth2, Title: str(""), Scopes: []string{}},
+	{ID: "00000000-0000-4000-8000-000000000004", Provider: "github_2", Type: credential.APIKey, Title: str("Mine")},
+	{ID: "00000000-0000-4000-8000-000000000005", Provider: "http", Type: credential.HostScoped, Host: str("example.com")},
+}
+
+func TestACreatedCredentialIsListedAndRead(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for i := len(own) - 1; i >= 0; i-- {
+		err := tb.Create(t.Context(), user, own[i], []byte(own[i].ID))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	account, err := tb.Account(t.Context(), user)
+	if err != nil || !reflect.DeepEqual(account.Own, own) || account.Deleted || len(account.Slots) != 0 || len(account.Unreadable) != 0 {
+		t.Errorf("the account is %+v, %v", account, err)
+	}
+	for _, m := range own {
+		got, err := tb.Get(t.Context(), user, m.Provider, m.ID)
+		if err != nil || !reflect.DeepEqual(got, m) {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		sealed, err := tb.Sealed(t.Context(), user, m.Provider, m.ID)
+		if err != nil || !reflect.DeepEqual(sealed, store.Sealed{Metadata: m, Ciphertext: []byte(m.ID)}) {
+			t.Errorf("got %+v, %v", sealed, err)
+		}
+	}
+	tb.wantItem(store.CredentialKey(user, "github", own[1].ID), attributes{
+		"v": 1, "type": "oauth2", "autogpt_managed": false, "title": "Mine", "username": "ada", "scopes": "repo user:email",
+		"secret": []byte(own[1].ID), "created_at": ms(now),
+	})
+	if len(tb.dueAt(now.AddDate(1, 0, 0))) != 0 {
+		t.Error("a user's own credential is due for something")
+	}
+}
+
+// The table must not take a credential's own expiry for its item's.
+func TestAnExpiredCredentialStays(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	wanted, err := credential.ParseNew([]byte(`{"type":"api_key","api_key":"sk-1","expires_at":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	material, err := wanted.Material.Reveal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}
+	err = tb.Create(t.Context(), user, m, material)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tb.wantItem(ownKey, attributes{"v": 1, "type": "api_key", "autogpt_managed": false, "secret": material, "created_at": ms(now)})
+	out, err := tb.direct.DescribeTimeToLive(t.Context(), &dynamodb.DescribeTimeToLiveInput{TableName: &tb.name})
+	if err != nil || out.TimeToLiveDescription.TimeToLiveStatus != types.TimeToLiveStatusDisabled {
+		t.Errorf("the table deletes by time: %+v, %v", out, err)
+	}
+	sealed, err := tb.Sealed(t.Context(), user, "github", ownID)
+	if err != nil || string(sealed.Ciphertext) != string(material) {
+		t.Errorf("got %+v, %v", sealed, err)
+	}
+}
+
+func TestNothingIsCreatedInADeletedAccount(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.bury()
+	err := tb.Create(t.Context(), user, credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
+	wantError(t, "create", err, credential.ErrAccountDeleted)
+	tb.wantItem(ownKey, nil)
+	err = tb.Create(t.Context(), "bob", credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
+	if err != nil {
+		t.Errorf("another user's account: %v", err)
+	}
+}
+
+func TestCreateReplacesNothing(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(ownKey, ownItem)
+	err := tb.Create(t.Context(), user, credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
+	if err == nil || errors.Is(err, credential.ErrAccountDeleted) {
+		t.Errorf("got the error %v", err)
+	}
+	tb.wantItem(ownKey, ownItem)
+}
+
+func TestACreateWhoseAnswerIsLostIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.on("TransactWriteItems", fault.LoseAnswer())
+	err := tb.Create(t.Context(), user, own[0], []byte("new"))
+	if err != nil {
+		t.Errorf("create: %v", err)
+	}
+	if tb.proxy.Count("TransactWriteItems") != 2 {
+		t.Error("the SDK did not repeat the call")
+	}
+}
+
+// ownItem is a user's own credential.
+var ownItem = attributes{
+	"v": 1, "type": "oauth2", "autogpt_managed": false, "title": "Mine", "username": "ada", "scopes": "repo user:email",
+	"secret": []byte("ciphertext"), "created_at": 5,
+}
+
+func TestAChangeOfTheTitleKeepsTheSecretAndWhatGoesWithIt(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for _, typ := range []credential.Type{"", credential.OAuth2} {
+		tb.put(ownKey, ownItem)
+		got, err := tb.Update(t.Context(), user, "github", ownID, credential.Change{Type: typ, Title: str("New")}, nil)
+		want := credential.Metadata{ID: ownID, Provider: "github", Type: credential.OAuth2, Title: str("New"), Username: str("ada"),
+			Scopes: []string{"repo", "user:email"}}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		tb.wantItem(ownKey, ownItem.with(attributes{"title": "New"}))
+	}
+}
+
+func TestAChangeOfTheSecretReplacesWhatGoesWithIt(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for _, c := range []struct {
+		name   string
+		item   attributes
+		body   string
+		want   attributes
+		answer credential.Metadata
+	}{
+		{
+			"all of an oauth2 credential", ownItem,
+			`{"title":"New","access_token":"a","username":"bob","scopes":["gist"]}`,
+			attributes{"title": "New", "username": "bob", "scopes": "gist"},
+			credential.Metadata{Type: credential.OAuth2, Title: str("New"), Username: str("bob"), Scopes: []string{"gist"}},
+		},
+		{
+			"an oauth2 credential without username and scopes", ownItem,
+			`{"access_token":"a"}`,
+			attributes{"username": nil, "scopes": ""},
+			credential.Metadata{Type: credential.OAuth2, Title: str("Mine"), Scopes: []string{}},
+		},
+		{
+			"an API key", ownItem.with(attributes{"type": "api_key", "username": nil, "scopes": nil}),
+			`{"api_key":"a"}`,
+			nil,
+			credential.Metadata{Type: credential.APIKey, Title: str("Mine")},
+		},
+		{
+			"a host", ownItem.with(attributes{"type": "host_scoped", "username": nil, "scopes": nil, "host": "old.example.com"}),
+			`{"host":"example.com","headers":{"a":"b"}}`,
+			attributes{"host": "example.com"},
+			credential.Metadata{Type: credential.HostScoped, Title: str("Mine"), Host: str("example.com")},
+		},
+	} {
+		change, err := credential.ParseChange([]byte(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tb.put(ownKey, c.item)
+		got, err := tb.Update(t.Context(), user, "github", ownID, change, []byte("new"))
+		c.answer.ID, c.answer.Provider = ownID, "github"
+		if err != nil || !reflect.DeepEqual(got, c.answer) {
+			t.Errorf("%s: got %+v, %v", c.name, got, err)
+		}
+		tb.wantItem(ownKey, c.item.with(c.want).with(attributes{"secret": []byte("new")}))
+	}
+}
+
+func TestAnUpdateWhoseAnswerIsLostSucceeds(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(ownKey, ownItem)
+	tb.on("UpdateItem", fault.LoseAnswer())
+	got, err := tb.Update(t.Context(), user, "github", ownID, credential.Change{Title: str("New")}, nil)
+	if err != nil || *got.Title != "New" || tb.proxy.Count("UpdateItem") != 2 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// guards are the two writes that a user may try on any credential: each with the change that it would make.
+var guards = map[string]func(*table, string, string, string) error{
+	"updated": func(tb *table, user, provider, id string) error {
+		_, err := tb.Update(tb.t.Context(), user, provider, id, credential.Change{Title: str("New")}, nil)
+		return err
+	},
+	"deleted": func(tb *table, user, provider, id string) error {
+		return tb.Delete(tb.t.Context(), user, provider, id)
+	},
+}
+
+func TestAManagedCredentialIsForbiddenToItsUser(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for verb, try := range guards {
+		for _, change := range []attributes{
+			{}, {"state": "ready"}, {"state": "failed"}, {"state": "provisioning", "committed": nil, "secret": nil}, {"v": 2}, {"state": "new"}, {"type": "new"},
+		} {
+			item := claimedItem.with(change)
+			tb.put(slotKey, item)
+			err := try(tb, user, provider, credential.ManagedID(provider, user))
+			var forbidden *credential.ForbiddenError
+			if !errors.As(err, &forbidden) || forbidden.Detail != "AutoGPT-managed credentials cannot be "+verb {
+				t.Errorf("%v: %v", change, err)
+			}
+			tb.wantItem(slotKey, item.with(attributes{"due_shard": "live"}))
+		}
+	}
+}
+
+// After the account's deletion nobody is told that there is still something to be revoked.
+func TestADeadSlotIsNotFound(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for verb, try := range guards {
+		for _, state := range []string{"revoking", "parked"} {
+			item := claimedItem.with(attributes{"state": state})
+			tb.put(slotKey, item)
+			err := try(tb, user, provider, credential.ManagedID(provider, user))
+			wantError(t, state+" to be "+verb, err, credential.ErrNotFound)
+			tb.wantItem(slotKey, item.with(attributes{"due_shard": "live"}))
+		}
+	}
+}
+
+func TestWhatDoesNotExistIsNotFoundAndNotMade(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(ownKey, ownItem)
+	for verb, try := range guards {
+		for name, at := range map[string][3]string{
+			"another user's":      {"bob", "github", ownID},
+			"at another provider": {user, "gitlab", ownID},
+			"unknown":             {user, "github", "00000000-0000-4000-8000-000000000009"},
+		} {
+			err := try(tb, at[0], at[1], at[2])
+			wantError(t, name+" to be "+verb, err, credential.ErrNotFound)
+			tb.wantItem(store.CredentialKey(at[0], at[1], at[2]), nil)
+		}
+	}
+	_, err := tb.Update(t.Context(), "bob", "github", ownID, credential.Change{Type: credential.OAuth2}, []byte("new"))
+	wantError(t, "another user's to be replaced", err, credential.ErrNotFound)
+	tb.wantItem(store.CredentialKey("bob", "github", ownID), nil)
+	tb.wantItem(ownKey, ownItem)
+}
+
+func TestAChangeOfAnotherTypeIsNamed(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(ownKey, ownItem)
+	for name, c := range map[string]struct {
+		change     credential.Change
+		ciphertext []byte
+	}{
+		"a secret": {credential.Change{Type: credential.APIKey}, []byte("new")},
+		"a title":  {credential.Change{Type: credential.HostScoped, Title: str("New")}, nil},
+	} {
+		_, err := tb.Update(t.Context(), user, "github", ownID, c.change, c.ciphertext)
+		var field *credential.FieldError
+		if !errors.As(err, &field) || field.Field != "type" {
+			t.Errorf("%s: %v", name, err)
+		}
+		tb.wantItem(ownKey, ownItem)
+	}
+}
+
+func TestADeletedCredentialIsGone(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(ownKey, ownItem)
+	err := tb.Delete(t.Context(), user, "github", ownID)
+	if err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	tb.wantItem(ownKey, nil)
+	wantError(t, "the repeat", tb.Delete(t.Context(), user, "github", ownID), credential.ErrNotFound)
+}
+
+// undecodable are items of which this version does not know what they are: a newer version's, or damaged.
+var undecodable = map[string]attributes{
+	"a newer version":                {"v": 2},
+	"no version":                     {"v": nil},
+	"a version that is no number":    {"v": "1"},
+	"an unknown type":                {"type": "basic"},
+	"no type":                        {"type": nil},
+	"a type that is no text":         {"type": 1},
+	"managed, but in no slot":        {"autogpt_managed": true},
+	"neither managed nor not":        {"autogpt_managed": nil},
+	"managed in a text":              {"autogpt_managed": "false"},
+	"a title that is no text":        {"title": 1},
+	"a title that is null":           {"title": &types.AttributeValueMemberNULL{Value: true}},
+	"a list of scopes":               {"scopes": &types.AttributeValueMemberSS{Value: []string{"repo"}}},
+	"a username that is no text":     {"username": true},
+	"a host that is no text":         {"host": []byte("example.com")},
+	"nothing but a key and a secret": {"v": nil, "type": nil, "autogpt_managed": nil, "title": nil, "username": nil, "scopes": nil, "created_at": nil},
+}
+
+func TestWhatCannotBeDecodedIsLeftOutAndNotTouched(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for name, change := range undecodable {
+		item := ownItem.with(change)
+		tb.put(ownKey, item)
+		account, err := tb.Account(t.Context(), user)
+		if err != nil || len(account.Own) != 0 || !reflect.DeepEqual(account.Unreadable, []store.Key{ownKey}) {
+			t.Errorf("%s: the account is %+v, %v", name, account, err)
+		}
+		_, err = tb.Get(t.Context(), user, "github", ownID)
+		wantError(t, name+", to be read", err, credential.ErrNotFound)
+		sealed, err := tb.Sealed(t.Context(), user, "github", ownID)
+		if err == nil || errors.Is(err, credential.ErrNotFound) || sealed.Ciphertext != nil {
+			t.Errorf("%s: its secret is read as %v, %v", name, sealed, err)
+		}
+		for verb, try := range guards {
+			err := try(tb, user, "github", ownID)
+			var forbidden *credential.ForbiddenError
+			if !errors.Is(err, credential.ErrNotFound) && !(item["autogpt_managed"] == true && errors.As(err, &forbidden)) {
+				t.Errorf("%s, to be %s: %v", name, verb, err)
+			}
+		}
+		_, err = tb.Update(t.Context(), user, "github", ownID, credential.Change{Type: credential.OAuth2}, []byte("new"))
+		if err == nil {
+			t.Errorf("%s: its secret was replaced", name)
+		}
+		tb.wantItem(ownKey, item)
+	}
+}
+
+// A user's write applies to all that a list shows.
+func TestWhatCanBeDecodedCanBeChanged(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for name, change := range map[string]attributes{
+		"whole": {}, "without a title": {"title": nil}, "with an empty title": {"title": ""}, "without a username": {"username": nil},
+		"without scopes": {"scopes": nil}, "with empty scopes": {"scopes": ""}, "with a host": {"host": "example.com"},
+		"of a newer version, that adds": {"added": "something"}, "without a time": {"created_at": nil}, "of another type": {"type": "user_password"},
+	} {
+		item := ownItem.with(change)
+		for verb, try := range guards {
+			tb.put(ownKey, item)
+			_, err := tb.Get(t.Context(), user, "github", ownID)
+			if err != nil {
+				t.Errorf("%s, to be read: %v", name, err)
+			}
+			err = try(tb, user, "github", ownID)
+			if err != nil {
+				t.Errorf("%s, to be %s: %v", name, verb, err)
+			}
+		}
+	}
+}
+
+// An empty secret could be stored by whoever reads it.
+func TestACredentialWithoutCiphertextIsAnErrorAndNotAnEmptySecret(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for name, secret := range map[string]any{"none": nil, "empty": []byte{}, "a text": "ciphertext"} {
+		tb.put(ownKey, ownItem.with(attributes{"secret": secret}))
+		sealed, err := tb.Sealed(t.Context(), user, "github", ownID)
+		if err == nil || sealed.Ciphertext != nil || errors.Is(err, credential.ErrNotFound) {
+			t.Errorf("%s: got %+v, %v", name, sealed, err)
+		}
+		tb.put(slotKey, claimedItem.with(attributes{"secret": secret}))
+		sealed, err = tb.Sealed(t.Context(), user, provider, credential.ManagedID(provider, user))
+		if err == nil || sealed.Ciphertext != nil || errors.Is(err, credential.ErrNotFound) {
+			t.Errorf("%s in a slot: got %+v, %v", name, sealed, err)
+		}
+	}
+}

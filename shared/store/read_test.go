@@ -1,0 +1,486 @@
+package store_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/store"
+)
+
+func TestAnAccountIsAllThatTheTableHoldsOfAUser(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	account, err := tb.Account(t.Context(), user)
+	if err != nil || account.Deleted || len(account.Own)+len(account.Slots)+len(account.Unreadable) != 0 {
+		t.Errorf("an empty account is %+v, %v", account, err)
+	}
+
+	tb.put(ownKey, ownItem)
+	tb.put(slotKey, claimedItem)
+	tb.put(store.SlotKey(user, "open_router"), failedItem)
+	newer := store.SlotKey(user, "newer")
+	tb.put(newer, claimedItem.with(attributes{"v": 2}))
+	unknown := store.Key{PK: "USER#" + user, SK: "PROFILE"}
+	tb.put(unknown, attributes{"v": 1})
+	tb.bury()
+	// Neighbours: another user's items, and those of users whose ids begin alike.
+	for _, other := range []string{"bob", "alice#", "alic", "USER#alice"} {
+		tb.put(store.CredentialKey(other, "github", ownID), ownItem)
+	}
+
+	account, err = tb.Account(t.Context(), user)
+	if err != nil || !account.Deleted {
+		t.Fatalf("got %+v, %v", account, err)
+	}
+	if len(account.Own) != 1 || account.Own[0].ID != ownID {
+		t.Errorf("the user's own are %+v", account.Own)
+	}
+	if !slices.Equal(slices.Sorted(maps.Keys(account.Slots)), []string{provider, "open_router"}) {
+		t.Errorf("the slots are %+v", account.Slots)
+	}
+	if !reflect.DeepEqual(account.Unreadable, []store.Key{newer, unknown}) {
+		t.Errorf("unreadable are %v", account.Unreadable)
+	}
+}
+
+func TestASlotIsReadWithAllThatItHolds(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	want := store.Slot{
+		User: user, Provider: provider, Title: title, State: store.Provisioning, Owner: "owner", Attempt: 7, Tries: 2, LeaseUntil: leaseEnd,
+		DueAt: leaseEnd, Committed: 3, Resource: credential.Resource{ID: "pod", KeyID: "key", OrgID: "org"}, Reason: "transient",
+	}
+	if got := tb.slot(claimedItem); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	want = store.Slot{User: user, Provider: provider, Title: title, State: store.Provisioning, Attempt: 7}
+	bare := claimedItem.with(attributes{
+		"owner": nil, "lease_until": nil, "due_at": nil, "due_shard": nil, "tries": nil, "reason": nil, "committed": nil,
+		"resource_id": nil, "key_id": nil, "org_id": nil, "secret": nil, "created_at": nil,
+	})
+	if got := tb.slot(bare); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestASlotThatCannotBeDecodedIsLeftOut(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for name, change := range map[string]attributes{
+		"a newer version": {"v": 2}, "no version": {"v": nil}, "an unknown state": {"state": "new"}, "no state": {"state": nil},
+		"an empty state": {"state": ""}, "no attempt": {"attempt": nil}, "an attempt in a text": {"attempt": "7"}, "not managed": {"autogpt_managed": false},
+		"neither managed nor not": {"autogpt_managed": nil}, "another type": {"type": "oauth2"}, "no type": {"type": nil}, "no title": {"title": nil},
+		"an owner that is no text": {"owner": 1}, "a lease in a text": {"lease_until": "soon"},
+		"tries in a text": {"tries": "2"}, "a commit in a text": {"committed": "3"}, "a resource that is no text": {"resource_id": 1},
+		"a key that is no text": {"key_id": 1}, "an organisation that is no text": {"org_id": 1}, "a reason that is no text": {"reason": true},
+	} {
+		item := claimedItem.with(change)
+		tb.put(slotKey, item)
+		slots, err := tb.Slots(t.Context(), user, provider)
+		if err != nil || len(slots) != 0 {
+			t.Errorf("%s: the slots are %+v, %v", name, slots, err)
+		}
+		account, err := tb.Account(t.Context(), user)
+		if err != nil || len(account.Slots)+len(account.Own) != 0 || !reflect.DeepEqual(account.Unreadable, []store.Key{slotKey}) {
+			t.Errorf("%s: the account is %+v, %v", name, account, err)
+		}
+		_, err = tb.Get(t.Context(), user, provider, credential.ManagedID(provider, user))
+		wantError(t, name, err, credential.ErrNotFound)
+		sealed, err := tb.Sealed(t.Context(), user, provider, credential.ManagedID(provider, user))
+		if err == nil || sealed.Ciphertext != nil {
+			t.Errorf("%s: its secret is read as %+v", name, sealed)
+		}
+		_, err = tb.Claim(t.Context(), user, []store.Slot{absent()}, store.Provisioning, leaseEnd)
+		wantError(t, name+", claimed as if absent", err, store.ErrStale)
+		tb.wantItem(slotKey, item.with(attributes{"due_shard": "live"}))
+	}
+}
+
+func TestSlotsTellsAbsentOnesAndADeletedAccount(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(slotKey, claimedItem)
+	for _, deleted := range []bool{false, true} {
+		if deleted {
+			tb.bury()
+		}
+		slots, err := tb.Slots(t.Context(), user, provider, "open_router")
+		if errors.Is(err, credential.ErrAccountDeleted) != deleted || err != nil && !deleted {
+			t.Errorf("deleted %t: %v", deleted, err)
+		}
+		if len(slots) != 2 || slots[provider].Owner != "owner" || slots["open_router"] != (store.Slot{User: user, Provider: "open_router"}) {
+			t.Errorf("deleted %t: got %+v", deleted, slots)
+		}
+	}
+	slots, err := tb.Slots(t.Context(), "bob")
+	if err != nil || len(slots) != 0 {
+		t.Errorf("of none: %+v, %v", slots, err)
+	}
+}
+
+func TestASlotIsAnsweredByWhatItHolds(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	id := credential.ManagedID(provider, user)
+	for _, c := range []struct {
+		name   string
+		item   attributes
+		get    error
+		sealed error
+	}{
+		{"ready", committed, nil, nil},
+		{"provisioned anew", claimedItem, nil, nil},
+		{"failed to be provisioned anew", failedItem, nil, nil},
+		{"provisioned for the first time", claimedItem.with(attributes{"committed": nil, "secret": nil}), credential.ErrNotFound, credential.ErrNotUsable},
+		{"never provisioned", failedItem.with(attributes{"committed": nil, "secret": nil}), credential.ErrNotFound, credential.ErrNotUsable},
+		{"revoking", claimedItem.with(attributes{"state": "revoking"}), credential.ErrNotFound, credential.ErrNotUsable},
+		{"parked", claimedItem.with(attributes{"state": "parked"}), credential.ErrNotFound, credential.ErrNotUsable},
+		{"absent", nil, credential.ErrNotFound, credential.ErrNotFound},
+	} {
+		tb.remove(slotKey)
+		if c.item != nil {
+			tb.put(slotKey, c.item)
+		}
+		m, err := tb.Get(t.Context(), user, provider, id)
+		if !errors.Is(err, c.get) || err == nil && (m.ID != id || !m.Managed) {
+			t.Errorf("%s: got %+v, %v", c.name, m, err)
+		}
+		sealed, err := tb.Sealed(t.Context(), user, provider, id)
+		if !errors.Is(err, c.sealed) || (err == nil) != (sealed.Ciphertext != nil) || err == nil && sealed.ID != id {
+			t.Errorf("%s: its secret is %+v, %v", c.name, sealed, err)
+		}
+	}
+}
+
+func TestNothingIsReadOfADeletedAccount(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(ownKey, ownItem)
+	tb.put(slotKey, committed)
+	tb.bury()
+	for _, at := range [][2]string{{"github", ownID}, {provider, credential.ManagedID(provider, user)}, {"github", "00000000-0000-4000-8000-000000000009"}} {
+		_, err := tb.Get(t.Context(), user, at[0], at[1])
+		wantError(t, "get", err, credential.ErrAccountDeleted)
+		sealed, err := tb.Sealed(t.Context(), user, at[0], at[1])
+		wantError(t, "sealed", err, credential.ErrAccountDeleted)
+		if sealed.Ciphertext != nil {
+			t.Error("a secret came with the error")
+		}
+	}
+}
+
+func TestAnotherUsersCredentialIsNotFound(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(ownKey, ownItem)
+	tb.put(slotKey, committed)
+	for _, at := range [][3]string{
+		{"bob", "github", ownID}, {"bob", provider, credential.ManagedID(provider, user)}, {user, "gitlab", ownID}, {"", "github", ownID},
+	} {
+		_, err := tb.Get(t.Context(), at[0], at[1], at[2])
+		wantError(t, "get", err, credential.ErrNotFound)
+		_, err = tb.Sealed(t.Context(), at[0], at[1], at[2])
+		wantError(t, "sealed", err, credential.ErrNotFound)
+	}
+}
+
+// large fills an account with more than two pages of a Query, which are 1 MB each.
+func (tb *table) large() (ids []string) {
+	tb.t.Helper()
+	for i := range 8 {
+		id := fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
+		tb.put(store.CredentialKey(user, "github", id), ownItem.with(attributes{"secret": bytes.Repeat([]byte("x"), 350<<10)}))
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func TestALargeAccountIsComplete(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	ids := tb.large()
+	tb.put(slotKey, claimedItem)
+	account, err := tb.Account(t.Context(), user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range account.Own {
+		got = append(got, m.ID)
+	}
+	if !slices.Equal(got, ids) || len(account.Slots) != 1 {
+		t.Errorf("got %v and %d slots", got, len(account.Slots))
+	}
+	if tb.proxy.Count("Query") < 3 {
+		t.Errorf("there were only %d pages", tb.proxy.Count("Query"))
+	}
+}
+
+// A part of an account must never be taken for the whole.
+func TestAnAccountOfWhichAPageIsLostIsAnError(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.large()
+	tb.on("Query", nil, fault.Drop(), fault.Drop(), fault.Drop())
+	account, err := tb.Account(t.Context(), user)
+	if err == nil || len(account.Own) != 0 {
+		t.Errorf("got %d credentials, %v", len(account.Own), err)
+	}
+}
+
+// read is the part of a Query or a BatchGetItem that says what is read, and how.
+type read struct {
+	ConsistentRead           bool
+	Select                   string
+	ProjectionExpression     string
+	ExpressionAttributeNames map[string]string
+}
+
+// reads are those that a call asks for.
+func reads(t *testing.T, c *fault.Call) []read {
+	t.Helper()
+	var one read
+	var batch struct{ RequestItems map[string]read }
+	err := errors.Join(json.Unmarshal(c.Body, &one), json.Unmarshal(c.Body, &batch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Op == "BatchGetItem" {
+		return slices.Collect(maps.Values(batch.RequestItems))
+	}
+	return []read{one}
+}
+
+func TestCiphertextsAreReadOnlyToBeReleased(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(ownKey, ownItem)
+	tb.put(slotKey, deadItem.with(attributes{"secret": []byte("ciphertext")}))
+	tb.put(tombKey, tombItem)
+	id := credential.ManagedID(provider, user)
+	for name, c := range map[string]struct {
+		call       func() error
+		ciphertext bool
+	}{
+		"Account":   {func() error { _, err := tb.Account(t.Context(), user); return err }, false},
+		"Slots":     {func() error { _, err := tb.Slots(t.Context(), user, provider); return err }, false},
+		"Get":       {func() error { _, err := tb.Get(t.Context(), user, provider, id); return err }, false},
+		"Tombstone": {func() error { _, err := tb.Tombstone(t.Context(), user); return err }, false},
+		"Commit, refused": {func() error {
+			return tb.Commit(t.Context(), store.Slot{User: user, Provider: provider, Owner: "o"}, []byte("new"), made, true)
+		}, false},
+		"Sealed": {func() error { _, err := tb.Sealed(t.Context(), user, provider, id); return err }, true},
+	} {
+		tb.proxy.Reset()
+		_ = c.call() // what it returns is other tests' business
+		seen := 0
+		for _, call := range tb.proxy.Calls() {
+			if call.Op != "Query" && call.Op != "BatchGetItem" {
+				continue
+			}
+			for _, r := range reads(t, call) {
+				seen++
+				if !r.ConsistentRead || r.ProjectionExpression == "" || call.Op == "Query" && r.Select != "SPECIFIC_ATTRIBUTES" {
+					t.Errorf("%s reads by %+v", name, r)
+				}
+				if slices.Contains(slices.Collect(maps.Values(r.ExpressionAttributeNames)), "secret") != c.ciphertext {
+					t.Errorf("%s reads %v", name, r.ExpressionAttributeNames)
+				}
+			}
+			if bytes.Contains(call.Body, []byte("ALL_OLD")) {
+				t.Errorf("%s wants the old item", name)
+			}
+		}
+		if seen != 1 {
+			t.Errorf("%s made %d reads", name, seen)
+		}
+	}
+}
+
+// reading are all that reads items by their keys. Each returns an error if it took an unread item for an absent one.
+func reading(tb *table) map[string]func() error {
+	id := credential.ManagedID(provider, user)
+	return map[string]func() error{
+		"Slots": func() error {
+			slots, err := tb.Slots(tb.t.Context(), user, provider, "open_router")
+			if err == nil && slots[provider].State == store.Absent {
+				return errors.New("the slot is absent")
+			}
+			return err
+		},
+		"Get":    func() error { _, err := tb.Get(tb.t.Context(), user, provider, id); return err },
+		"Sealed": func() error { _, err := tb.Sealed(tb.t.Context(), user, provider, id); return err },
+	}
+}
+
+var (
+	anyKey       = func(fault.Key) bool { return true }
+	theTombstone = func(k fault.Key) bool { return k["sk"]["S"] == tombKey.SK }
+	theSlot      = func(k fault.Key) bool { return k["sk"]["S"] == slotKey.SK }
+)
+
+func TestUnprocessedKeysAreReadAgain(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(slotKey, committed)
+	for _, deleted := range []bool{false, true} {
+		if deleted {
+			tb.bury()
+		}
+		for what, match := range map[string]func(fault.Key) bool{"the slot": theSlot, "the tombstone": theTombstone, "everything": anyKey} {
+			for name, call := range reading(tb) {
+				tb.on("BatchGetItem", fault.UnprocessedKeys(match), fault.UnprocessedKeys(match))
+				err := call()
+				if errors.Is(err, credential.ErrAccountDeleted) != deleted || err != nil && !deleted {
+					t.Errorf("%s with %s unprocessed twice, deleted %t: %v", name, what, deleted, err)
+				}
+				if tb.proxy.Count("BatchGetItem") != 3 {
+					t.Errorf("%s with %s unprocessed twice read %d times", name, what, tb.proxy.Count("BatchGetItem"))
+				}
+			}
+		}
+	}
+}
+
+func TestKeysThatStayUnprocessedAreAnErrorAndNotAnAbsence(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(slotKey, committed)
+	tb.bury()
+	for what, match := range map[string]func(fault.Key) bool{"the slot": theSlot, "the tombstone": theTombstone, "everything": anyKey} {
+		for name, call := range reading(tb) {
+			tb.always("BatchGetItem", fault.UnprocessedKeys(match))
+			err := call()
+			for _, answer := range []error{credential.ErrNotFound, credential.ErrNotUsable, credential.ErrAccountDeleted} {
+				if err == nil || errors.Is(err, answer) {
+					t.Errorf("%s with %s unprocessed: got the error %v", name, what, err)
+				}
+			}
+		}
+	}
+	tb.always("BatchGetItem", fault.UnprocessedKeys(anyKey))
+	got, err := tb.Tombstone(t.Context(), user)
+	if err == nil {
+		t.Errorf("the unread tombstone is %+v", got)
+	}
+}
+
+// A commit that was refused must not be given up, nor taken for done, for want of a look at the slot.
+func TestAnUnreadSlotDoesNotEndACommit(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	slot := tb.slot(claimedItem)
+	tb.put(slotKey, claimedItem.with(attributes{"attempt": 8}))
+	tb.always("BatchGetItem", fault.UnprocessedKeys(theSlot))
+	err := tb.Commit(t.Context(), slot, []byte("new"), made, true)
+	if err == nil || errors.Is(err, store.ErrLost) {
+		t.Errorf("got the error %v", err)
+	}
+}
+
+func TestDueWorkIsReadPageByPageTheLongestDueFirst(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	var want []store.Key
+	for i := range 7 {
+		key := store.SlotKey(user, fmt.Sprintf("provider_%d", i))
+		tb.put(key, claimedItem.with(attributes{"due_at": ms(now) - 7 + i, "due_shard": "live.1"}))
+		want = append(want, key)
+	}
+	tb.put(slotKey, claimedItem.with(attributes{"due_at": ms(now) + 1, "due_shard": "live.1"}))
+	tb.put(tombKey, tombItem.with(attributes{"due_shard": "dead.1"}))
+	var got []store.Key
+	var from store.Cursor
+	for pages := 1; ; pages++ {
+		keys, next, err := tb.Due(t.Context(), "live.1", now, 3, from)
+		if err != nil || len(keys) > 3 || pages > 4 {
+			t.Fatalf("page %d is %v, %v", pages, keys, err)
+		}
+		got = append(got, keys...)
+		if next == nil {
+			break
+		}
+		from = next
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	keys, next, err := tb.Due(t.Context(), "live.0", now, 3, nil)
+	if err != nil || len(keys) != 0 || next != nil {
+		t.Errorf("another shard has %v, %v", keys, err)
+	}
+	tb.always("Query", fault.Drop())
+	_, _, err = tb.Due(t.Context(), "live.1", now, 3, nil)
+	if err == nil {
+		t.Error("due work that cannot be read is no error")
+	}
+}
+
+func TestTheLivingAndTheDeadAreDueInTheirFamilies(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	shardsOf := map[string]map[string]bool{"live": {}, "dead": {}}
+	living := map[store.Key]bool{}
+	for i := range 20 {
+		user := fmt.Sprintf("user-%d", i)
+		slot := store.Slot{User: user, Provider: provider, Title: title}
+		if i%2 == 0 {
+			_, err := tb.Claim(t.Context(), user, []store.Slot{slot}, store.Provisioning, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			living[slot.Key()] = true
+			continue
+		}
+		err := tb.Bury(t.Context(), user, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := 0
+	for _, shard := range store.Shards() {
+		family := shard[:4]
+		keys, _, err := tb.Due(t.Context(), shard, now, 100, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys {
+			found++
+			shardsOf[family][shard] = true
+			if living[key] != (family == "live") {
+				t.Errorf("%v is due in %s", key, shard)
+			}
+		}
+	}
+	if found != 20 {
+		t.Errorf("of 20 items %d are due", found)
+	}
+	if len(shardsOf["live"]) < 2 || len(shardsOf["dead"]) < 2 {
+		t.Errorf("all work is in one shard: %v", shardsOf)
+	}
+}
+
+func TestTheIndexKnowsNothingButKeys(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(slotKey, claimedItem)
+	keys, _, err := tb.Due(t.Context(), "live.0", leaseEnd.Add(time.Second), 10, nil)
+	if err != nil || !reflect.DeepEqual(keys, []store.Key{slotKey}) {
+		t.Errorf("due are %v, %v", keys, err)
+	}
+	for _, call := range tb.proxy.Calls() {
+		a, err := call.Forward(t.Context())
+		if err != nil || bytes.Contains(a.Body, []byte("ciphertext")) || bytes.Contains(a.Body, []byte(`"secret"`)) || bytes.Contains(a.Body, []byte(`"owner"`)) {
+			t.Errorf("the index answers %s, %v", a.Body, err)
+		}
+	}
+}
