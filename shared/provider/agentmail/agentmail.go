@@ -161,6 +161,12 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 // pod makes the user's pod, or finds the one that is there: the same call. Because it is idempotent it is repeated, each time as a
 // create of its own, whose outcome stays unknown if its answer was lost.
 func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.Attempt) (pod, error) {
+	if a.Resource.OrgID != "" { // or the user would get a second pod, in another organisation
+		err := p.proveOwner(ctx, org, a.Resource)
+		if err != nil {
+			return pod{}, err
+		}
+	}
 	clientID := p.clientID(a.User)
 	request := map[string]string{"name": podName(a.User), "client_id": clientID}
 	var found pod
@@ -168,14 +174,14 @@ func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.At
 		return a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 			found = pod{}
 			err := p.client.once(ctx, org, http.MethodPost, "/v0/pods", request, &found)
+			if err == nil && (found.ClientID != clientID || found.PodID == "" || found.OrganizationID == "" || found.PodID == found.OrganizationID) {
+				err = &managed.Error{Class: managed.Permanent, Err: errors.New("AgentMail answered with a pod that is not this user's: it is left alone")}
+			}
 			return outcome(err), err
 		})
 	})
 	if err != nil {
 		return pod{}, fmt.Errorf("making or finding the pod: %w", err)
-	}
-	if found.ClientID != clientID || found.PodID == "" || found.OrganizationID == "" || found.PodID == found.OrganizationID {
-		return pod{}, &managed.Error{Class: managed.Permanent, Err: errors.New("AgentMail answered with a pod that is not this user's: it is left alone")}
 	}
 	return found, nil
 }
@@ -186,16 +192,17 @@ func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *mana
 	var key createdKey
 	err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 		err := p.client.once(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)
+		switch {
+		case err != nil:
+		case key.PodID != a.Resource.ID:
+			err = &managed.Error{Class: managed.Permanent, Err: errors.New("AgentMail answered with a key of another pod: it is left alone")}
+		case key.ID == "" || !strings.HasPrefix(key.APIKey, "am_"):
+			err = errAnswer
+		}
 		return outcome(err), err
 	})
 	if err != nil {
 		return createdKey{}, fmt.Errorf("making the key: %w", err)
-	}
-	if key.PodID != a.Resource.ID {
-		return createdKey{}, &managed.Error{Class: managed.Permanent, Err: errors.New("AgentMail answered with a key of another pod: it is left alone")}
-	}
-	if key.ID == "" || !strings.HasPrefix(key.APIKey, "am_") {
-		return createdKey{}, fmt.Errorf("making the key: %w", errAnswer)
 	}
 	return key, nil
 }
@@ -217,8 +224,11 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 		return fmt.Errorf("listing the pod's keys: %w", err)
 	}
 	for _, key := range keys {
-		if key.ID == a.Resource.KeyID || !ofLowerAttempt(key.Name, a.User, a.Number) {
+		if !ofLowerAttempt(key.Name, a.User, a.Number) || key.ID != "" && key.ID == a.Resource.KeyID {
 			continue
+		}
+		if key.ID == "" { // the path without it would be answered with 404, which reads as done
+			return fmt.Errorf("listing the pod's keys: %w", errAnswer)
 		}
 		err = p.client.remove(ctx, org, keysPath(a.Resource.ID)+"/"+url.PathEscape(key.ID))
 		if err != nil {
@@ -268,16 +278,13 @@ func (p *Provider) removePod(ctx context.Context, org credential.Secret, r crede
 		{"/webhooks", "webhooks", "webhook_id"},
 	} {
 		err := p.empty(ctx, org, path+kind.path, kind.list, kind.id)
-		if isGone(err) {
-			return p.proveGone(ctx, org, r)
-		}
-		if err != nil {
+		if err != nil && !isGone(err) { // what is not found may be the list alone: the pod's own deletion tells
 			return fmt.Errorf("emptying the pod: %w", err)
 		}
 	}
 	err := p.client.do(ctx, func(ctx context.Context) error { return p.client.once(ctx, org, http.MethodDelete, path, nil, nil) })
 	if isGone(err) {
-		return p.proveGone(ctx, org, r)
+		return p.proveOwner(ctx, org, r)
 	}
 	if err != nil {
 		return fmt.Errorf("deleting the pod: %w", err)
@@ -309,24 +316,42 @@ func isDeleting(err error) bool {
 	return errors.As(err, &answered) && answered.code == "resource_deleting"
 }
 
-// proveGone turns a pod's "not found" into a fact: an org key of another organisation gets that answer for everything.
-func (p *Provider) proveGone(ctx context.Context, org credential.Secret, r credential.Resource) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.seen != org || p.seenOrg == "" {
-		var me struct {
-			OrganizationID string `json:"organization_id"`
-		}
-		err := p.client.get(ctx, org, "/v0/auth/me", &me)
-		if err != nil {
-			return fmt.Errorf("asking whose the org key is: %w", err)
-		}
-		p.seen, p.seenOrg = org, me.OrganizationID
+// proveOwner makes sure that the org key is one of the organisation that the pod belongs to. Any other, and the key of a single pod, gets
+// "not found" for it, too.
+func (p *Provider) proveOwner(ctx context.Context, org credential.Secret, r credential.Resource) error {
+	owner, err := p.organization(ctx, org)
+	if err != nil {
+		return fmt.Errorf("asking whose the org key is: %w", err)
 	}
-	if r.OrgID == "" || p.seenOrg != r.OrgID {
-		return &managed.Error{Class: managed.Rejected, Err: errors.New("the pod is not found, but the org key is of another organisation than the pod")}
+	if owner == "" || owner != r.OrgID {
+		return &managed.Error{Class: managed.Rejected, Err: errors.New("the org key is not one of the organisation that the pod belongs to")}
 	}
 	return nil
+}
+
+// organization is the one that the org key opens as a whole, or "". It is asked for once per key.
+func (p *Provider) organization(ctx context.Context, org credential.Secret) (string, error) {
+	p.mu.Lock()
+	seen, owner := p.seen, p.seenOrg
+	p.mu.Unlock()
+	if seen == org && owner != "" {
+		return owner, nil
+	}
+	var me struct {
+		ScopeType      string `json:"scope_type"`
+		OrganizationID string `json:"organization_id"`
+	}
+	err := p.client.get(ctx, org, "/v0/auth/me", &me)
+	if err != nil {
+		return "", err
+	}
+	if me.ScopeType != "organization" {
+		me.OrganizationID = ""
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen, p.seenOrg = org, me.OrganizationID
+	return me.OrganizationID, nil
 }
 
 func podPath(podID string) string { return "/v0/pods/" + url.PathEscape(podID) }

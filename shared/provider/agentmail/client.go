@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"managed-credentials/shared/credential"
@@ -30,17 +31,20 @@ const (
 
 // client speaks AgentMail's HTTP API.
 type client struct {
-	base string
-	http *http.Client
+	base  string
+	http  *http.Client
+	pause time.Duration // before the first repeat
 }
 
 func newClient(base string) (*client, error) {
+	base = strings.TrimSuffix(base, "/")
 	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Path != "" && u.Path != "/" {
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || base != u.Scheme+"://"+u.Host {
 		return nil, fmt.Errorf("AGENTMAIL_BASE_URL has to be an origin such as https://api.agentmail.to, not %q", base)
 	}
 	return &client{
-		base: u.Scheme + "://" + u.Host,
+		base:  base,
+		pause: firstPause,
 		http: &http.Client{
 			Timeout: callTimeout,
 			// A redirect would take the org key to wherever it points.
@@ -125,11 +129,11 @@ func newAPIError(method, path string, res *http.Response, answer []byte) *apiErr
 	return e
 }
 
-// outcome says what is known of a create that ended with err: whether it can still take effect.
+// outcome says what is known of a create that ended with err. An answer that is not what the API promises says nothing.
 func outcome(err error) managed.Outcome {
 	var answered *apiError
 	switch {
-	case err == nil, errors.Is(err, errNotSent), errors.Is(err, errAnswer):
+	case err == nil, errors.Is(err, errNotSent):
 		return managed.Known
 	case errors.As(err, &answered) && answered.status >= 400 && answered.status < 500 && answered.status != http.StatusRequestTimeout:
 		return managed.Known
@@ -156,7 +160,7 @@ func repeatable(err error) (time.Duration, bool) {
 // do sends a request that may be repeated: a GET, a DELETE, or the create of a pod. Each send goes through try. It does not wait past
 // the context's deadline.
 func (c *client) do(ctx context.Context, try func(context.Context) error) error {
-	pause := firstPause
+	pause := c.pause
 	for n := 1; ; n++ {
 		err := try(ctx)
 		if err == nil || n == maxTries || ctx.Err() != nil {

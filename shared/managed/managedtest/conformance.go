@@ -1,0 +1,100 @@
+package managedtest
+
+import (
+	"regexp"
+	"testing"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/managed"
+)
+
+// Subject is a provider under test, with a third party of its own behind it that has made nothing for anybody yet.
+type Subject struct {
+	// Provider is the one under test. It reaches the third party through Proxy alone.
+	Provider managed.Provider
+	Proxy    *fault.Proxy
+
+	// OrgKey is the org key, and ForeignOrgKey one of another organisation. The third party accepts both.
+	OrgKey, ForeignOrgKey credential.Secret
+	// Secrets is the form of every key that the third party hands out.
+	Secrets *regexp.Regexp
+
+	// Creates says what a call to the third party may create.
+	Creates func(*fault.Call) Creation
+	// KeyName is the name of the key that an attempt makes for a user.
+	KeyName func(user string, attempt int64) string
+
+	// Resources are the ids of all that exists for a user, in every organisation.
+	Resources func(user string) []string
+	// Keys are all the keys that the third party lists, whoever's they are.
+	Keys func() []Key
+	// Identify returns the id of the key that a secret is, and whether the third party accepts it.
+	Identify func(secret string) (keyID string, accepted bool)
+	// Plant makes a key with this name beside those of the user, who has a resource, and returns its id.
+	Plant func(user, name string) (keyID string)
+
+	// Reject makes the third party reject OrgKey from now on.
+	Reject func()
+	// Fill puts into the user's resource what it can hold besides keys; nil if it can hold nothing else.
+	Fill func(user string)
+	// Linger makes the third party go on deleting what Fill put there until finish is called; nil if its deletions end with the answer.
+	Linger func() (finish func())
+}
+
+// Key is a key as the third party lists it.
+type Key struct {
+	// Resource is the id of what holds it; its own id if nothing does.
+	Resource string
+	ID, Name string
+}
+
+// Creation is what a call to a third party may create.
+type Creation int
+
+const (
+	// Nothing: a read or a deletion.
+	Nothing Creation = iota
+	// Same: a repeat gives what the first one made.
+	Same
+	// Another: each one makes another.
+	Another
+)
+
+// Conform checks that a provider keeps the contract of managed.Provider. Every check begins with a subject, or several, of its own.
+func Conform(t *testing.T, start func(*testing.T) Subject) {
+	t.Helper()
+	for _, promise := range []struct {
+		name  string
+		check func(suite, *testing.T)
+	}{
+		{"it has a name and a title", suite.named},
+		{"provision makes one key, named after the attempt", suite.provisions},
+		{"any user id will do, and no two users share anything", suite.keepsUsersApart},
+		{"many users can be served at once", suite.concurrent},
+		{"provision after a crash at any call leaves one key, the returned one", suite.provisionsAfterTrouble},
+		{"a take-over keeps the stored key and what is not ours", suite.takesOver},
+		{"each create's outcome is reported", suite.reportsOutcomes},
+		{"nothing is created after the first half of the lease", suite.stopsCreating},
+		{"only provision and a lookup create anything", suite.createsNothingElse},
+		{"when its context ends a call returns and is over", suite.stops},
+		{"discard deletes one key and may be repeated", suite.discards},
+		{"sweep deletes the keys of lower attempts alone", suite.sweeps},
+		{"sweep after a crash at any call leaves the stored key alone", suite.sweepsAfterTrouble},
+		{"deprovision leaves nothing and may be repeated", suite.deprovisions},
+		{"deprovision after a crash at any call leaves nothing", suite.deprovisionsAfterTrouble},
+		{"deprovision says not yet while the third party is still deleting", suite.saysNotYet},
+		{"an org key of another organisation proves and creates nothing", suite.wantsProof},
+		{"a rejected org key is called that", suite.noticesRejection},
+		{"a third party in trouble is transient", suite.noticesTrouble},
+		{"errors carry no secret", suite.keepsSecrets},
+	} {
+		t.Run(promise.name, func(t *testing.T) {
+			t.Parallel()
+			promise.check(start, t)
+		})
+	}
+}
+
+// suite starts a subject.
+type suite func(*testing.T) Subject
