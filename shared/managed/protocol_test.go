@@ -118,6 +118,21 @@ func TestAnUnknownCreateIsSticky_AlsoOnCommit(t *testing.T) {
 	w.CheckExactlyOne(alice)
 }
 
+func TestWhatALowerAttemptLeftStaysUnsettledUntilItIsAccountedFor(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Then: &fake.Answer{Drop: true}})
+	list(t, w.Engine(), alice) // made a key that nobody knows
+	w.Clock.Advance(71 * time.Second)
+	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, Times: 1, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	reconcile(t, w.Engine()) // fails before it could look, and itself sent nothing whose outcome is unknown
+	if s := slot(t, w, alice); s.State != store.Failed || s.Settled() {
+		t.Errorf("the slot is %+v", s)
+	}
+	w.Converge()
+	w.CheckExactlyOne(alice)
+}
+
 func TestASweepRemovesWhatALowerAttemptLeft(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

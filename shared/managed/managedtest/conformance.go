@@ -27,7 +27,7 @@ type Subject struct {
 
 	// Resources are the ids of all that exists for a user, in every organisation.
 	Resources func(user string) []string
-	// Keys are all the keys that the third party lists, whoever's they are.
+	// Keys are all the keys that the third party lists, everybody's.
 	Keys func() []Key
 	// Identify returns the id of the key that a secret is, and whether the third party accepts it.
 	Identify func(secret string) (keyID string, accepted bool)
