@@ -15,16 +15,6 @@ import (
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
-// always gives every call of the operation the fault.
-func always(op string, f fault.Fault) func(*fault.Call) fault.Fault {
-	return func(c *fault.Call) fault.Fault {
-		if c.Op == op {
-			return f
-		}
-		return nil
-	}
-}
-
 func TestATableThatFailsIs503WithRetryAfter(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
