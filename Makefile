@@ -30,6 +30,17 @@ dist/.built-$(GOARCH): $(SOURCES)
 	@for f in $(FUNCTIONS); do mkdir -p dist/$$f && mv dist/.new/$$f dist/$$f/bootstrap || exit 1; done
 	@touch $@
 
+# The page comes before the function that embeds it. SAM's target for that function has it, too.
+PAGE := functions/integrations-page/web
+dist/integrations-page/bootstrap build-IntegrationsPage: $(PAGE)/../page/index.html
+
+$(PAGE)/../page/index.html: $(PAGE)/node_modules/.package-lock.json $(PAGE)/build.js $(wildcard $(PAGE)/src/*)
+	cd $(PAGE) && npm run --silent build
+
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
+	touch $@
+
 # What `sam build` calls, one target a function: build-<LogicalId>.
 build-%:
 	GOOS=linux GOARCH=$(SAM_GOARCH) $(COMPILE) -o "$${ARTIFACTS_DIR:?is set by sam build}/bootstrap" ./functions/$(call folder,$*)

@@ -2,70 +2,151 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io/fs"
-	"mime"
+	"maps"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
 )
 
-//go:embed page
+//go:embed all:page
 var pages embed.FS
 
-// file is one file of the page, as it is sent.
-type file struct{ contentType, body string }
+// settings say how users of this deployment sign in. They are public.
+type settings struct {
+	// ManagedLoginURL is the origin of Cognito's login pages. Empty means that there are none.
+	ManagedLoginURL string `json:"managed_login_url"`
+	// ClientID is the app client that signs in there.
+	ClientID string `json:"client_id"`
+	// SignInAs is where the page gets a token for any name. It exists on one machine alone; empty means that it does not.
+	SignInAs string `json:"sign_in_as"`
+}
 
-// handler answers with the page's files: a function of the path alone.
+// file is one file of the page, as it is sent.
+type file struct {
+	contentType, etag, body string
+	// gzipped is the body compressed, in base64; empty if there is no such form. API Gateway compresses nothing by itself.
+	gzipped string
+}
+
+// contentTypes are those of the page's files. They are written out because what package mime knows depends on the machine.
+var contentTypes = map[string]string{
+	".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
+}
+
+// handler answers with the page's files and its configuration: a function of the path and of what the client can read or has.
 type handler func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
 
-// policy is what the page may do: run its own script, look as its own style says, and talk to its own origin.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-// newHandler reads the page's files once. index.html is served at /, the others under /assets/.
-func newHandler(source fs.FS) (handler, error) {
-	files := map[string]file{}
-	err := fs.WalkDir(source, "page", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		body, err := fs.ReadFile(source, name)
-		if err != nil {
-			return err
-		}
-		at := "/assets/" + strings.TrimPrefix(name, "page/")
-		if name == "page/index.html" {
-			at = "/"
-		}
-		files[at] = file{mime.TypeByExtension(path.Ext(name)), string(body)}
-		return nil
-	})
+// newHandler reads the page's files once. index.html is served at /, the others under /assets/, the settings at /config.
+func newHandler(source fs.FS, s settings) (handler, error) {
+	headers, err := headersFor(s)
+	if err != nil {
+		return nil, err
+	}
+	files, err := readFiles(source)
 	if err != nil {
 		return nil, fmt.Errorf("reading the page's files: %w", err)
 	}
+	config, _ := json.Marshal(s) // texts always marshal
+	files["/config"] = newFile("application/json", config, nil)
+
 	return func(_ context.Context, e events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+		response := events.APIGatewayV2HTTPResponse{Headers: maps.Clone(headers)}
 		f, ok := files[e.RawPath]
-		if !ok {
-			return answer(http.StatusNotFound, file{"application/json", `{"message":"Not Found"}`}), nil
+		switch {
+		case !ok && e.RawPath == "/":
+			response.StatusCode, f = http.StatusServiceUnavailable, file{contentType: "text/plain", body: "The page has not been built: run make build.\n"}
+		case !ok:
+			response.StatusCode, f = http.StatusNotFound, file{contentType: "application/json", body: `{"message":"Not Found"}`}
+		case e.Headers["if-none-match"] == f.etag:
+			response.StatusCode = http.StatusNotModified
+			response.Headers["etag"] = f.etag
+			return response, nil
+		default:
+			response.StatusCode = http.StatusOK
+			response.Headers["etag"] = f.etag
 		}
-		return answer(http.StatusOK, f), nil
+		response.Headers["content-type"] = f.contentType
+		response.Body = f.body
+		if f.gzipped != "" && strings.Contains(e.Headers["accept-encoding"], "gzip") {
+			response.Body, response.IsBase64Encoded = f.gzipped, true
+			response.Headers["content-encoding"] = "gzip"
+		}
+		return response, nil
 	}, nil
 }
 
-func answer(status int, f file) events.APIGatewayV2HTTPResponse {
-	return events.APIGatewayV2HTTPResponse{
-		StatusCode: status,
-		Headers: map[string]string{
-			"content-type":              f.contentType,
-			"content-security-policy":   policy,
-			"x-content-type-options":    "nosniff",
-			"referrer-policy":           "no-referrer",
-			"strict-transport-security": "max-age=31536000",
-			"cache-control":             "no-cache",
-		},
-		Body: f.body,
+// readFiles returns the files by the paths that they are served at. A name that ends in .gz is another form of a file, not a file.
+func readFiles(source fs.FS) (map[string]file, error) {
+	files := map[string]file{}
+	names, err := fs.Glob(source, "page/[^.]*")
+	if err != nil {
+		return nil, err
 	}
+	for _, name := range names {
+		contentType, ok := contentTypes[path.Ext(name)]
+		if !ok {
+			continue
+		}
+		body, err := fs.ReadFile(source, name)
+		if err != nil {
+			return nil, err
+		}
+		gzipped, err := fs.ReadFile(source, name+".gz")
+		if err != nil {
+			return nil, err
+		}
+		at := "/assets/" + path.Base(name)
+		if name == "page/index.html" {
+			at = "/"
+		}
+		files[at] = newFile(contentType, body, gzipped)
+	}
+	return files, nil
+}
+
+func newFile(contentType string, body, gzipped []byte) file {
+	sum := sha256.Sum256(body)
+	return file{
+		contentType: contentType,
+		// Weak: the compressed form has the same one.
+		etag:    `W/"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`,
+		body:    string(body),
+		gzipped: base64.StdEncoding.EncodeToString(gzipped),
+	}
+}
+
+// headersFor are the headers of every answer. The policy lets the page run its own script, look as its own style says, and talk to its
+// own origin and, where there is managed login, to that; nothing of it may come from anywhere else, be framed, or be evaluated.
+func headersFor(s settings) (map[string]string, error) {
+	connect := "'self'"
+	if s.ManagedLoginURL != "" {
+		login, err := url.Parse(s.ManagedLoginURL)
+		if err != nil || login.Host == "" || login.Scheme+"://"+login.Host != s.ManagedLoginURL || strings.ContainsAny(login.Host, ";, '\"*") {
+			return nil, fmt.Errorf("MANAGED_LOGIN_URL has to be an origin such as https://example.auth.us-east-1.amazoncognito.com")
+		}
+		connect += " " + s.ManagedLoginURL
+	}
+	return map[string]string{
+		"content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src " + connect +
+			"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+		"x-content-type-options":       "nosniff",
+		"x-frame-options":              "DENY",
+		"referrer-policy":              "no-referrer",
+		"strict-transport-security":    "max-age=31536000",
+		"cross-origin-opener-policy":   "same-origin-allow-popups", // the sign-in window is another origin's
+		"cross-origin-resource-policy": "same-origin",
+		"permissions-policy":           "camera=(), geolocation=(), microphone=()",
+		// Kept, and asked about each time: a new version is seen at once, and an old one costs an answer without a body.
+		"cache-control": "no-cache",
+		"vary":          "accept-encoding",
+	}, nil
 }

@@ -32,11 +32,14 @@ func newEnvironment(override map[string]string) *environment {
 		"KMS_KEY_ID":                 "alias/managed-credentials",
 		"LEASE":                      "",
 		"LOG_LEVEL":                  "",
+		"MANAGED_LOGIN_URL":          "",
 		"ORG_KEYS_SECRET_ID":         "managed-credentials/org-keys",
 		"PROVISION_BUDGET":           "",
+		"SIGN_IN_AS":                 "/local/token",
 		"SYSTEM_CREDENTIALS":         `{"openai":"Use Credits for OpenAI"}`,
 		"SYSTEM_KEYS_SECRET_ID":      "managed-credentials/system-keys",
 		"TABLE_NAME":                 "managed-credentials-" + strings.ToLower(rand.Text()[:8]),
+		"USER_POOL_CLIENT_ID":        clientID,
 		"USER_POOL_ID":               userPoolID,
 	}}
 	maps.Copy(e.values, override)

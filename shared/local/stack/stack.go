@@ -28,6 +28,7 @@ import (
 	"managed-credentials/shared/local/issuer"
 	"managed-credentials/shared/local/kms"
 	"managed-credentials/shared/local/lambda"
+	"managed-credentials/shared/local/login"
 	"managed-credentials/shared/local/secretsmanager"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -59,6 +60,8 @@ type Config struct {
 	DynamoDB *dynamodb.Server
 	// Faults puts a proxy that injects faults in front of each service that the functions call: see Stack.Faults.
 	Faults bool
+	// ManagedLogin has the page sign its users in through a stand-in for Cognito's managed login, in place of asking for a name.
+	ManagedLogin bool
 	// ReconcileEvery is how often the schedule invokes reconcile. 0 means never, so that a test does it itself.
 	ReconcileEvery time.Duration
 	// Log gets the progress of the start and, line by line, what the functions write. Nil means that it is thrown away.
@@ -72,6 +75,8 @@ type Stack struct {
 	// AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL and CognitoURL are the origins of what the functions call, without the
 	// proxies of Faults.
 	AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL string
+	// LoginURL is the origin of the login pages, empty unless Config.ManagedLogin is set.
+	LoginURL string
 
 	// Table is the table's name, and DynamoDB a client that reaches it without proxy.
 	Table    string
@@ -145,6 +150,17 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 		return err
 	}
 	err = s.startAgentMail(cfg, env)
+	if err != nil {
+		return err
+	}
+	if cfg.Listener == nil {
+		cfg.Listener, err = net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("listening: %w", err)
+		}
+		s.onClose(func() { _ = cfg.Listener.Close() })
+	}
+	err = s.startSignIn(cfg, env)
 	if err != nil {
 		return err
 	}
@@ -234,6 +250,28 @@ func (s *Stack) startAgentMail(cfg Config, env *environment) error {
 	return err
 }
 
+// startSignIn starts what gives out tokens, and tells the page where that is.
+func (s *Stack) startSignIn(cfg Config, env *environment) error {
+	var err error
+	s.Issuer, err = issuer.New(issuer.Config{UserPoolID: s.UserPoolID, ClientID: clientID})
+	if err != nil {
+		return err
+	}
+	if !cfg.ManagedLogin {
+		return nil
+	}
+	s.LoginURL, err = s.serve(nil, login.New(login.Config{
+		ClientID:     clientID,
+		CallbackURL:  "http://" + cfg.Listener.Addr().String() + "/",
+		AccessClaims: s.Issuer.AccessClaims,
+		IDClaims:     s.Issuer.IDClaims,
+		Sign:         s.Issuer.Sign,
+		SignedIn:     func(sub string) { s.Cognito.AddUser(cognito.User{Username: sub, Sub: sub}) },
+	}))
+	env.values["MANAGED_LOGIN_URL"], env.values["SIGN_IN_AS"] = s.LoginURL, ""
+	return err
+}
+
 // connect tells the functions where to find the services, with a proxy in front of each if there are to be faults.
 func (s *Stack) connect(cfg Config, env *environment) error {
 	faults := &Faults{}
@@ -263,11 +301,6 @@ func (s *Stack) connect(cfg Config, env *environment) error {
 }
 
 func (s *Stack) startGateway(cfg Config, functions []template.Function) error {
-	var err error
-	s.Issuer, err = issuer.New(issuer.Config{UserPoolID: s.UserPoolID, ClientID: clientID})
-	if err != nil {
-		return err
-	}
 	api, err := gateway.New(gateway.Config{
 		Functions: functions,
 		Invoke:    s.Host.Invoke,

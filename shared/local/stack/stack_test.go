@@ -167,7 +167,10 @@ func TestUserGetsACredentialAndLosesItWithTheAccount(t *testing.T) {
 	call(t, "PUT", managed, token, `{"title":"mine"}`, http.StatusForbidden)
 	call(t, "DELETE", managed, token, "", http.StatusForbidden)
 	call(t, "POST", s.URL+"/local/reconcile", "", "", http.StatusOK)
-	call(t, "GET", s.URL+"/", "", "", http.StatusOK)
+	_, body = call(t, "GET", s.URL+"/config", "", "", http.StatusOK)
+	if !strings.Contains(body, `"sign_in_as":"/local/token"`) {
+		t.Fatalf("the page's configuration is %s", body)
+	}
 
 	call(t, "POST", s.URL+"/local/delete-user", "", `{"sub":"alice"}`, http.StatusOK)
 	call(t, "GET", s.URL+"/credentials", token, "", http.StatusUnauthorized)

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/aws/aws-lambda-go/events"
+)
+
+var built = fstest.MapFS{
+	"page/.gitignore":    {Data: []byte("*")},
+	"page/index.html":    {Data: []byte("<!doctype html>")},
+	"page/index.html.gz": {Data: []byte("zipped page")},
+	"page/app.js":        {Data: []byte("run()")},
+	"page/app.js.gz":     {Data: []byte("zipped script")},
+}
+
+// get asks a handler of the page's files for a path.
+func get(t *testing.T, files fstest.MapFS, s settings, path string, headers map[string]string) events.APIGatewayV2HTTPResponse {
+	t.Helper()
+	h, err := newHandler(files, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := h(t.Context(), events.APIGatewayV2HTTPRequest{RawPath: path, Headers: headers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response
+}
+
+func TestFilesAreServedAndNothingElse(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]struct {
+		status            int
+		contentType, body string
+	}{
+		"/":                    {200, "text/html; charset=utf-8", "<!doctype html>"},
+		"/assets/app.js":       {200, "text/javascript; charset=utf-8", "run()"},
+		"/assets/index.html":   {404, "application/json", `{"message":"Not Found"}`},
+		"/assets/app.js.gz":    {404, "application/json", `{"message":"Not Found"}`},
+		"/assets/.gitignore":   {404, "application/json", `{"message":"Not Found"}`},
+		"/assets/../main.go":   {404, "application/json", `{"message":"Not Found"}`},
+		"/assets/no-such-file": {404, "application/json", `{"message":"Not Found"}`},
+	} {
+		got := get(t, built, settings{}, path, nil)
+		if got.StatusCode != want.status || got.Headers["content-type"] != want.contentType || got.Body != want.body {
+			t.Errorf("%s: %d %s %q, want %+v", path, got.StatusCode, got.Headers["content-type"], got.Body, want)
+		}
+	}
+}
+
+func TestClientThatReadsGzipGetsIt(t *testing.T) {
+	t.Parallel()
+	got := get(t, built, settings{}, "/assets/app.js", map[string]string{"accept-encoding": "gzip, deflate, br"})
+	body, err := base64.StdEncoding.DecodeString(got.Body)
+	if err != nil || !got.IsBase64Encoded || string(body) != "zipped script" || got.Headers["content-encoding"] != "gzip" {
+		t.Fatalf("%v: %+v", err, got)
+	}
+}
+
+func TestClientThatHasTheFileIsToldSo(t *testing.T) {
+	t.Parallel()
+	etag := get(t, built, settings{}, "/assets/app.js", nil).Headers["etag"]
+	got := get(t, built, settings{}, "/assets/app.js", map[string]string{"if-none-match": etag})
+	if etag == "" || got.StatusCode != http.StatusNotModified || got.Body != "" || got.Headers["content-security-policy"] == "" {
+		t.Fatalf("with %s: %+v", etag, got)
+	}
+}
+
+func TestConfigurationSaysHowToSignIn(t *testing.T) {
+	t.Parallel()
+	want := settings{ManagedLoginURL: "https://x.auth.us-east-1.amazoncognito.com", ClientID: "c1"}
+	got := get(t, built, want, "/config", nil)
+	var s settings
+	err := json.Unmarshal([]byte(got.Body), &s)
+	if err != nil || got.StatusCode != http.StatusOK || s != want {
+		t.Fatalf("%v: %+v", err, got)
+	}
+}
+
+func TestPolicyAllowsTheLoginAndNoOtherOrigin(t *testing.T) {
+	t.Parallel()
+	const login = "https://x.auth.us-east-1.amazoncognito.com"
+	with := get(t, built, settings{ManagedLoginURL: login}, "/", nil).Headers["content-security-policy"]
+	without := get(t, built, settings{}, "/", nil).Headers["content-security-policy"]
+	if !strings.Contains(with, "connect-src 'self' "+login+";") || !strings.Contains(without, "connect-src 'self';") {
+		t.Errorf("%s\n%s", with, without)
+	}
+	for _, policy := range []string{with, without} {
+		if strings.Contains(policy, "unsafe") || !strings.HasPrefix(policy, "default-src 'none'; script-src 'self'; style-src 'self';") {
+			t.Error(policy)
+		}
+	}
+	for _, malformed := range []string{"x.example", "https://x.example/", "https://x.example; script-src *", "https://a b", "https://*", "/x"} {
+		_, err := newHandler(built, settings{ManagedLoginURL: malformed})
+		if err == nil {
+			t.Errorf("%q is taken for an origin", malformed)
+		}
+	}
+}
+
+func TestFunctionWithoutABuiltPageSaysSo(t *testing.T) {
+	t.Parallel()
+	got := get(t, fstest.MapFS{"page/.gitignore": {}}, settings{}, "/", nil)
+	if got.StatusCode != http.StatusServiceUnavailable || !strings.Contains(got.Body, "make build") {
+		t.Fatalf("%+v", got)
+	}
+}

@@ -1,0 +1,115 @@
+// The API, as far as the page uses it.
+import type { Credential } from "./rules";
+import { accessToken, renew, renewSilently } from "./session";
+import { parseStandings, type Standing } from "./standings";
+
+/** Problem is what went wrong with a request, in a text for the user. */
+export class Problem extends Error {
+  constructor(
+    /** The HTTP status; 0 if there was no answer. */
+    readonly status: number,
+    text: string,
+    /** The field that the text is about, as the API calls it; "" for the whole. */
+    readonly field = "",
+    /** Whether the account is gone, and the token with it. */
+    readonly accountDeleted = false,
+  ) {
+    super(text);
+  }
+}
+
+export interface Listing {
+  credentials: Credential[];
+  standings: Standing[];
+}
+
+export interface Pending {
+  provider: string;
+  state: string;
+  retry_at: number;
+}
+
+/** Who wants to hear how many requests are under way. */
+export const traffic = { changed: (_: number): void => {} };
+let underWay = 0;
+
+export async function list(): Promise<Listing> {
+  const response = await call("GET", "/credentials");
+  return { credentials: await response.json(), standings: parseStandings(response.headers.get("managed-credentials")) };
+}
+
+export async function create(provider: string, fields: object): Promise<Credential> {
+  return (await call("POST", `/${encodeURIComponent(provider)}/credentials`, fields)).json();
+}
+
+export async function update(c: Credential, fields: object): Promise<Credential> {
+  return (await call("PUT", `/${c.provider}/credentials/${c.id}`, fields)).json();
+}
+
+/** remove deletes a credential. One that is gone already is no problem. */
+export async function remove(c: Credential): Promise<void> {
+  try {
+    await call("DELETE", `/${c.provider}/credentials/${c.id}`);
+  } catch (error) {
+    if (!(error instanceof Problem) || error.status !== 404) throw error;
+  }
+}
+
+/**
+ * deleteAccount deletes the account, or asks how far that has come. It returns what is still to be revoked. Once it has begun there may be
+ * nobody left who could sign in again, so that the user is not asked to.
+ */
+export async function deleteAccount(begun: boolean): Promise<Pending[]> {
+  const response = await call("DELETE", "/account", undefined, begun ? renewSilently : renew);
+  return response.status === 204 ? [] : ((await response.json()) as { pending: Pending[] }).pending;
+}
+
+/**
+ * call sends a request, once more with a new token if the API wants one. It throws Problem for every answer but 2xx. again gets the token;
+ * false from it means that there is none to be had.
+ */
+async function call(method: string, path: string, fields?: object, again: () => Promise<boolean | void> = renew): Promise<Response> {
+  let response = await send(method, path, fields);
+  if (response.status === 401) {
+    const problem = await problemOf(response);
+    if (problem.accountDeleted || (await again()) === false) throw problem;
+    response = await send(method, path, fields);
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}
+
+async function send(method: string, path: string, fields?: object): Promise<Response> {
+  const headers: Record<string, string> = { authorization: `Bearer ${accessToken()}` };
+  if (fields) headers["content-type"] = "application/json";
+  traffic.changed(++underWay);
+  try {
+    return await fetch(path, { method, headers, body: fields && JSON.stringify(fields), cache: "no-store", signal: AbortSignal.timeout(35_000) });
+  } catch (error) {
+    const late = error instanceof DOMException && error.name === "TimeoutError";
+    throw new Problem(0, late ? "The service takes too long to answer." : "The service cannot be reached. Check your connection.");
+  } finally {
+    traffic.changed(--underWay);
+  }
+}
+
+async function problemOf(response: Response): Promise<Problem> {
+  const body = (await response.json().catch(() => ({}))) as { detail?: string };
+  const detail = body.detail ?? "";
+  switch (response.status) {
+    case 401: // API Gateway says no more than "Unauthorized"; the API itself speaks of a deleted account alone.
+      return new Problem(401, detail || "You are not signed in any more.", "", detail !== "");
+    case 404:
+      return new Problem(404, "This credential does not exist any more.");
+    case 422: {
+      const [, field = "", text = detail] = /^([a-z0-9_]+): (.*)$/s.exec(detail) ?? [];
+      return new Problem(422, sentence(text), field === "body" ? "" : field);
+    }
+    case 429:
+      return new Problem(429, "There are too many requests right now. Please try again in a moment.");
+    default:
+      return new Problem(response.status, detail ? sentence(detail) : "The service cannot answer right now. Please try again.");
+  }
+}
+
+const sentence = (text: string): string => text && text[0]!.toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");

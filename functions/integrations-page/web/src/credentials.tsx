@@ -1,0 +1,256 @@
+// The list of a user's credentials, and what they do with it.
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { DeleteAccount } from "./account";
+import { list, Problem, type Listing } from "./api";
+import { CredentialForm } from "./form";
+import { Group } from "./group";
+import { Remove } from "./remove";
+import { kindOf, mayChange, type Credential } from "./rules";
+import { Abandoned, signOut, type User } from "./session";
+import { nextLook, type Standing } from "./standings";
+import { count, nameOf, providerName, typeNames } from "./words";
+
+interface Props {
+  user: User;
+  onAccountDeleted: () => void;
+}
+
+type Open = { what: "add" } | { what: "edit"; of: Credential } | { what: "remove"; these: Credential[] } | { what: "account" } | null;
+
+export function Credentials({ user, onAccountDeleted }: Props) {
+  const [listing, setListing] = useState<Listing | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [query, setQuery] = useState("");
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
+  const [open, setOpen] = useState<Open>(null);
+  const [news, setNews] = useState("");
+  const [fresh, setFresh] = useState("");
+  const heading = useRef<HTMLHeadingElement>(null);
+  const online = useOnline();
+  const loads = useRef(0);
+  const looks = useRef(0);
+
+  /** load asks for the list. Of several answers the one that was asked for last counts. */
+  async function load() {
+    const mine = ++loads.current;
+    try {
+      const loaded = await list();
+      if (mine !== loads.current) return;
+      setListing(loaded);
+      setProblem(null);
+    } catch (error) {
+      if (mine !== loads.current || error instanceof Abandoned) return;
+      if (error instanceof Problem && error.accountDeleted) onAccountDeleted();
+      else setProblem(error instanceof Problem ? error : new Problem(0, "The list cannot be read. Please try again."));
+    }
+  }
+
+  useEffect(() => {
+    void load();
+    return () => { loads.current = -1; };
+  }, []);
+  useEffect(() => {
+    if (online && problem?.status === 0) void load();
+  }, [online]);
+  useLook(listing, looks, load);
+
+  // What a search finds, by provider.
+  const credentials = listing?.credentials ?? [];
+  const found = useMemo(() => credentials.filter((c) => matches(c, query)), [listing, query]);
+  const groups = useMemo(() => grouped(found, listing?.standings ?? [], !query), [found, listing, query]);
+  const changeable = found.filter(mayChange);
+  const chosen = changeable.filter((c) => selected.has(c.id));
+
+  function select(these: Credential[], on: boolean) {
+    setSelected((old) => {
+      const next = new Set(old);
+      for (const c of these.filter(mayChange)) on ? next.add(c.id) : next.delete(c.id);
+      return next;
+    });
+  }
+
+  function saved(c: Credential) {
+    const added = open?.what === "add";
+    setOpen(null);
+    setFresh(c.id);
+    if (added) setQuery("");
+    setListing((old) => old && { ...old, credentials: added ? [...old.credentials, c] : old.credentials.map((o) => (o.id === c.id ? c : o)) });
+    setNews(added ? `${nameOf(c)} was added.` : `${nameOf(c)} was saved.`);
+    if (added) requestAnimationFrame(() => document.getElementById(`credential-${c.id}`)?.focus());
+    void load();
+  }
+
+  function removed(gone: Credential[]) {
+    const ids = new Set(gone.map((c) => c.id));
+    setOpen(null);
+    if (gone.length === 0) return;
+    setSelected(new Set([...selected].filter((id) => !ids.has(id))));
+    setListing((old) => old && { ...old, credentials: old.credentials.filter((c) => !ids.has(c.id)) });
+    setNews(gone.length === 1 ? `${nameOf(gone[0]!)} was removed.` : `${count(gone.length, "credential")} were removed.`);
+    requestAnimationFrame(() => heading.current?.focus()); // The row with the button is gone.
+    void load();
+  }
+
+  const own = credentials.some(mayChange);
+  return (
+    <>
+      <header class="top">
+        <div>
+          <span class="user" title={user.name}>{user.name}</span>
+          <button onClick={signOut}>Sign out</button>
+        </div>
+      </header>
+      <main aria-busy={!listing && !problem}>
+        <div class="head">
+          <h1 ref={heading} tabIndex={-1}>Your credentials</h1>
+          <button class="primary" disabled={!listing} onClick={() => setOpen({ what: "add" })}>Add credential</button>
+        </div>
+        {!online && <p role="status" class="banner">You are offline. What you see may be out of date, and changes cannot be saved.</p>}
+        {problem && listing && (
+          <div role="alert" class="banner"><span>The list could not be brought up to date. {problem.message}</span><button onClick={() => void load()}>Try again</button></div>
+        )}
+        {!listing && (problem ? <Failed problem={problem} onRetry={() => { setProblem(null); void load(); }} /> : <Skeleton />)}
+        {listing && (
+          <>
+            {!own && <FirstStep any={credentials.length > 0} onAdd={() => setOpen({ what: "add" })} />}
+            {credentials.length > 0 && (
+              <div class="tools">
+                <label class="search"><span class="hidden">Search</span>
+                  <input type="search" placeholder="Search by provider, title or type" value={query} onInput={(e) => setQuery(e.currentTarget.value)} /></label>
+                <p class="quiet" role="status">{query ? `${found.length.toLocaleString()} of ${count(credentials.length, "credential")}` : count(credentials.length, "credential")}</p>
+              </div>
+            )}
+            {own && (
+              <div class="selection">
+                <label class="choice"><SelectAll all={changeable.length} chosen={chosen.length} onChange={(on) => select(changeable, on)} />
+                  <span>{chosen.length > 0 ? `${chosen.length.toLocaleString()} selected` : "Select all of yours"}</span></label>
+                <button class="danger" disabled={chosen.length === 0} onClick={() => setOpen({ what: "remove", these: chosen })}>Remove selected</button>
+              </div>
+            )}
+            {groups.map(([provider, rows, standing]) => (
+              <Group key={provider} provider={provider} rows={rows} standing={standing} selected={selected} fresh={fresh} onSelect={select}
+                onEdit={(of) => setOpen({ what: "edit", of })} onRemove={(c) => setOpen({ what: "remove", these: [c] })} />
+            ))}
+            {query && found.length === 0 && (
+              <div class="card"><p>Nothing matches “{query}”.</p><button onClick={() => setQuery("")}>Clear the search</button></div>
+            )}
+          </>
+        )}
+        <footer><button class="link" onClick={() => setOpen({ what: "account" })}>Delete my account…</button></footer>
+      </main>
+      <div class="news" role="status">{news && <News key={news} text={news} onDone={() => setNews("")} />}</div>
+      {(open?.what === "add" || open?.what === "edit") && (
+        <CredentialForm of={open.what === "edit" ? open.of : null} onSaved={saved} onClose={() => setOpen(null)} />
+      )}
+      {open?.what === "remove" && <Remove these={open.these} onDone={removed} />}
+      {open?.what === "account" && <DeleteAccount onClose={() => setOpen(null)} onDone={onAccountDeleted} />}
+    </>
+  );
+}
+
+/** grouped sorts rows under their providers. If all are wanted, a provider that is being set up has a place before it has a row. */
+function grouped(rows: Credential[], standings: Standing[], all: boolean): [provider: string, rows: Credential[], standing: Standing | undefined][] {
+  const groups = new Map<string, Credential[]>();
+  for (const c of rows) {
+    const group = groups.get(c.provider);
+    if (group) group.push(c);
+    else groups.set(c.provider, [c]);
+  }
+  for (const s of all ? standings : []) if (!groups.has(s.provider)) groups.set(s.provider, []);
+  return [...groups]
+    .map(([provider, of]): [string, Credential[], Standing | undefined] => [provider, of, standings.find((s) => s.provider === provider)])
+    .sort(([a], [b]) => providerName(a).localeCompare(providerName(b)));
+}
+
+function matches(c: Credential, query: string): boolean {
+  const all = [c.provider, providerName(c.provider), c.title, typeNames[c.type], kindOf(c), c.host, c.username].join(" ").toLowerCase();
+  return query.toLowerCase().split(/\s+/).every((word) => all.includes(word));
+}
+
+function useOnline(): boolean {
+  const [online, setOnline] = useState(navigator.onLine);
+  useEffect(() => {
+    const change = () => setOnline(navigator.onLine);
+    addEventListener("online", change);
+    addEventListener("offline", change);
+    return () => {
+      removeEventListener("online", change);
+      removeEventListener("offline", change);
+    };
+  }, []);
+  return online;
+}
+
+/** useLook looks again while something is being set up, but not for somebody who is not looking. */
+function useLook(listing: Listing | null, looks: { current: number }, load: () => Promise<void>) {
+  useEffect(() => {
+    if (!listing) return;
+    const wait = nextLook(listing.standings, looks.current, Date.now());
+    if (wait === null) {
+      looks.current = 0;
+      return;
+    }
+    const look = () => {
+      if (document.hidden) return;
+      looks.current++;
+      void load();
+    };
+    const timer = setTimeout(look, wait);
+    const since = Date.now();
+    const back = () => { if (Date.now() - since >= wait) look(); };
+    document.addEventListener("visibilitychange", back);
+    return () => {
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", back);
+    };
+  }, [listing]);
+}
+
+function SelectAll({ all, chosen, onChange }: { all: number; chosen: number; onChange: (on: boolean) => void }) {
+  return <input type="checkbox" disabled={all === 0} checked={all > 0 && chosen === all} ref={(box) => { if (box) box.indeterminate = chosen > 0 && chosen < all; }}
+    onChange={(e) => onChange(e.currentTarget.checked)} />;
+}
+
+/** News says what has been done, for a while. */
+function News({ text, onDone }: { text: string; onDone: () => void }) {
+  useEffect(() => {
+    const timer = setTimeout(onDone, 6000);
+    return () => clearTimeout(timer);
+  }, []);
+  return <p>{text}</p>;
+}
+
+function FirstStep({ any, onAdd }: { any: boolean; onAdd: () => void }) {
+  return (
+    <section class="card" aria-labelledby="first-step">
+      <h2 id="first-step">{any ? "None of these is your own yet" : "You have no credentials yet"}</h2>
+      <p>A credential is a key, a token or a password with which your agents use a service for you. Its secret is encrypted, and never shown again.</p>
+      <button onClick={onAdd}>Add your first credential</button>
+    </section>
+  );
+}
+
+function Failed({ problem, onRetry }: { problem: Problem; onRetry: () => void }) {
+  return (
+    <div class="card" role="alert">
+      <h2>Your credentials could not be loaded</h2>
+      <p>{problem.message}</p>
+      <button class="primary" onClick={onRetry}>Try again</button>
+    </div>
+  );
+}
+
+/** Skeleton stands where the list will be. */
+function Skeleton() {
+  const [long, setLong] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLong(true), 2500);
+    return () => clearTimeout(timer);
+  }, []);
+  return (
+    <>
+      <p role="status" class="quiet waiting">{long ? "Still loading. New managed credentials may take a few seconds to set up." : "Loading your credentials…"}</p>
+      <div class="skeleton" aria-hidden="true">{[0, 1, 2].map((i) => <div key={i}><span /><span /><span /></div>)}</div>
+    </>
+  );
+}

@@ -1,0 +1,101 @@
+// One provider's credentials.
+import { memo } from "./memo";
+import { kindOf, mayChange, whyNot, type Credential } from "./rules";
+import type { Standing } from "./standings";
+import { at, detailOf, nameOf, providerName, typeNames } from "./words";
+
+interface Actions {
+  onSelect: (these: Credential[], on: boolean) => void;
+  onEdit: (c: Credential) => void;
+  onRemove: (c: Credential) => void;
+}
+
+interface GroupProps extends Actions {
+  provider: string;
+  rows: Credential[];
+  standing: Standing | undefined;
+  selected: ReadonlySet<string>;
+  fresh: string;
+}
+
+export function Group({ provider, rows, standing, selected, fresh, ...actions }: GroupProps) {
+  const id = `provider-${provider}`;
+  const managed = rows.some((c) => kindOf(c) === "Managed");
+  return (
+    <section class="group" aria-labelledby={id}>
+      <h2 id={id}>{providerName(provider)}</h2>
+      <ul>
+        {standing && !managed && <Awaited standing={standing} />}
+        {rows.map((c) => (
+          <Row key={c.id} c={c} state={kindOf(c) === "Managed" ? standing?.state : undefined} retryAt={standing?.retryAt} selected={selected.has(c.id)} fresh={fresh === c.id} actions={actions} />
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+interface RowProps {
+  c: Credential;
+  state: Standing["state"] | undefined;
+  retryAt: number | null | undefined;
+  selected: boolean;
+  fresh: boolean;
+  actions: Actions;
+}
+
+/** Row is one credential. It is drawn anew only if something that it shows has changed: there may be very many. */
+const Row = memo(function Row({ c, state, retryAt, selected, fresh, actions }: RowProps) {
+  const kind = kindOf(c);
+  const detail = detailOf(c);
+  return (
+    <li id={`credential-${c.id}`} class={fresh ? "row fresh" : "row"} tabIndex={-1} data-kind={kind}>
+      {mayChange(c)
+        ? <label class="box"><input type="checkbox" checked={selected} aria-label={`Select ${nameOf(c)}`} onChange={(e) => actions.onSelect([c], e.currentTarget.checked)} /></label>
+        : <span class="box" aria-hidden="true"><Lock /></span>}
+      <div class="what">
+        <h3>{nameOf(c)}</h3>
+        <p class="quiet">{typeNames[c.type] ?? c.type}{detail && <> · <span class="detail">{detail}</span></>}</p>
+      </div>
+      <div class="tags">
+        <span class={`tag ${kind.toLowerCase()}`}>{kind}</span>
+        {state && <State state={state} retryAt={retryAt ?? null} />}
+      </div>
+      {kind === "Yours" && mayChange(c)
+        ? <div class="do">
+            <button aria-label={`Edit ${nameOf(c)}`} onClick={() => actions.onEdit(c)}>Edit</button>
+            <button class="danger" aria-label={`Delete ${nameOf(c)}`} onClick={() => actions.onRemove(c)}>Delete</button>
+          </div>
+        : <p class="do why">{kind !== "Yours" && whyNot[kind]}</p>}
+    </li>
+  );
+}, (a, b) => a.c === b.c && a.state === b.state && a.retryAt === b.retryAt && a.selected === b.selected && a.fresh === b.fresh);
+
+/** Awaited is the place of a managed credential that is not there yet. */
+function Awaited({ standing }: { standing: Standing }) {
+  const name = `${providerName(standing.provider)} (managed)`;
+  const says = {
+    ready: "This appears in a moment.",
+    provisioning: "The platform is setting this up for you. It appears here by itself.",
+    failed: standing.retryAt === null ? "Setting this up did not work. It is tried again by itself." : `Setting this up did not work. It is tried again by itself at ${at(standing.retryAt)}.`,
+    unavailable: "The platform does not offer this right now.",
+  }[standing.state];
+  return (
+    <li class="row" data-kind="Managed">
+      <span class="box" aria-hidden="true"><Lock /></span>
+      <div class="what"><h3>{name}</h3><p class="quiet" role="status">{says}</p></div>
+      <div class="tags"><span class="tag managed">Managed</span><State state={standing.state} retryAt={standing.retryAt} /></div>
+      <p class="do why">{whyNot.Managed}</p>
+    </li>
+  );
+}
+
+function State({ state, retryAt }: { state: Standing["state"]; retryAt: number | null }) {
+  const text = { ready: "Ready", provisioning: "Being set up", failed: retryAt === null ? "Failed" : `Failed, again at ${at(retryAt)}`, unavailable: "Unavailable" }[state];
+  return <span class={`tag ${state}`}>{text}</span>;
+}
+
+const Lock = () => (
+  <svg viewBox="0 0 16 16" width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round">
+    <rect x="3" y="7" width="10" height="7" rx="1.5" /><path d="M5 7V5a3 3 0 0 1 6 0v2" />
+  </svg>
+);

@@ -1,0 +1,11 @@
+import { render } from "preact";
+import { App } from "./app";
+import { returnedInWindow } from "./session";
+
+const root = document.getElementById("app")!;
+
+if (returnedInWindow()) {
+  render(<main class="front"><h1>You are signed in again</h1><p>You can close this window and go on in the other one.</p></main>, root);
+} else {
+  render(<App />, root);
+}

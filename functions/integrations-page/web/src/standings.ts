@@ -1,0 +1,33 @@
+// How the managed providers stand: the header Managed-Credentials of a list, a dictionary in the sense of RFC 9651.
+
+export interface Standing {
+  provider: string;
+  state: "ready" | "provisioning" | "failed" | "unavailable";
+  /** When it is tried again, in Unix seconds; only where it failed. */
+  retryAt: number | null;
+}
+
+/** parseStandings reads the header. A member or a state that it does not know is left out: a newer service may say more. */
+export function parseStandings(header: string | null): Standing[] {
+  const standings: Standing[] = [];
+  for (const member of (header ?? "").split(",")) {
+    const found = /^\s*([a-z0-9_]+)=(ready|provisioning|failed|unavailable)((?:;[^,]*)?)\s*$/.exec(member);
+    if (!found) continue;
+    const retry = /;\s*retry_at=(\d+)/.exec(found[3] ?? "");
+    standings.push({ provider: found[1]!, state: found[2] as Standing["state"], retryAt: retry ? Number(retry[1]) : null });
+  }
+  return standings;
+}
+
+/**
+ * nextLook is in how many milliseconds a list may have changed by itself, given how often it was looked at in vain; null if it will not.
+ * A list that waits for a provider is itself slow to answer, so there is no hurry.
+ */
+export function nextLook(standings: Standing[], looks: number, now: number): number | null {
+  const waits: number[] = [];
+  for (const s of standings) {
+    if (s.state === "provisioning") waits.push(Math.min(2000 * 1.5 ** looks, 30_000));
+    if (s.state === "failed" && s.retryAt !== null) waits.push(Math.max(s.retryAt * 1000 - now + 500, 2000));
+  }
+  return waits.length === 0 ? null : Math.min(...waits);
+}
