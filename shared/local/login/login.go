@@ -91,12 +91,12 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 
 var page = template.Must(template.New("").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Sign in</title>
-<form method="post" action="/login?{{.}}"><label>User name <input name="username" required autofocus></label> <button>Sign in</button></form>
+<form method="post" action="{{.}}"><label>User name <input name="username" required autofocus></label> <button>Sign in</button></form>
 `))
 
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = page.Execute(w, r.URL.RawQuery) // The client has gone if this fails.
+	_ = page.Execute(w, "/login?"+r.URL.RawQuery) // The client has gone if this fails.
 }
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {

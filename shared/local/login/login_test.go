@@ -2,6 +2,8 @@ package login_test
 
 import (
 	"encoding/json"
+	"html"
+	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -163,6 +165,19 @@ func TestBrowserThatSignedInIsSentStraightBackUntilItSignsOut(t *testing.T) {
 	out := b.do("GET", "/logout?"+url.Values{"client_id": {"local"}, "logout_uri": {callback}}.Encode(), nil)
 	if out.Header.Get("Location") != callback || !strings.HasPrefix(authorize(), "/login?") {
 		t.Fatal("the browser is still signed in")
+	}
+}
+
+func TestThePageSendsItsFormToWhereItCameFrom(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t)
+	body, err := io.ReadAll(b.do("GET", "/login?"+query(nil), nil).Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := html.EscapeString("/login?" + query(nil))
+	if !strings.Contains(string(body), `action="`+want+`"`) {
+		t.Fatalf("want the action %s in\n%s", want, body)
 	}
 }
 

@@ -49,7 +49,7 @@ export function DeleteAccount({ onClose, onDone }: Props) {
     return (
       <Modal key="pending" title="Your account is being deleted" onClose={() => {}} busy>
         <p tabIndex={-1} autofocus>Your credentials can no longer be used. What was made for you elsewhere is being revoked. This goes on by itself, even if you close the page.</p>
-        <ul class="results" role="status">
+        <ul class="results" aria-live="polite">
           {pending.map((p) => (
             <li key={p.provider}><span>{providerName(p.provider)}</span>
               <span class="tag failed">{p.state === "parked" ? "Waits for the platform’s operators" : `Being revoked, again at ${at(p.retry_at)}`}</span></li>

@@ -1,0 +1,97 @@
+// Package browsertest drives the integrations page as its users do: the built page, from the running service, in Debian's Chromium.
+//
+// It leaves a picture of each state, at two widths and in both themes, in screenshots/.
+package browsertest
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"managed-credentials/shared/local/dynamodb"
+	"managed-credentials/shared/local/stack"
+)
+
+const chromium = "/usr/bin/chromium"
+
+func TestThePageInABrowser(t *testing.T) {
+	_, err := os.Stat(chromium)
+	if err != nil {
+		t.Fatalf("%s is missing: run `make chromium`", chromium)
+	}
+	install(t)
+	database, err := dynamodb.Start(t.Context(), dynamodb.Config{Log: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(database.Stop)
+	local := start(t, stack.Config{DynamoDB: database})
+	managed := start(t, stack.Config{DynamoDB: database, ManagedLogin: true})
+
+	command := exec.CommandContext(t.Context(), "npm", "test", "--silent")
+	command.Env = append(os.Environ(),
+		"CHROMIUM="+chromium, "LOCAL_URL="+local.URL, "LOCAL_AGENTMAIL_URL="+local.AgentMailURL, "MANAGED_URL="+managed.URL, "LOGIN_URL="+managed.LoginURL)
+	// npm starts a shell, and that node: the last one to end holds the output.
+	command.WaitDelay = time.Minute
+	output, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	t.Logf("%s", output)
+}
+
+// install has the pinned tools there, unless they are already, by the copy of the lockfile that npm keeps with them.
+func install(t *testing.T) {
+	t.Helper()
+	wanted, err := os.Stat("package-lock.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	present, err := os.Stat(filepath.Join("node_modules", ".package-lock.json"))
+	if err == nil && !present.ModTime().Before(wanted.ModTime()) {
+		return
+	}
+	output, err := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+}
+
+func start(t *testing.T, cfg stack.Config) *stack.Stack {
+	t.Helper()
+	log := &buffer{}
+	cfg.Log = log
+	s, err := stack.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Close()
+		if t.Failed() {
+			t.Logf("the functions wrote:\n%s", log)
+		}
+	})
+	return s
+}
+
+// buffer is a log that several write.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,152 @@
+// The states in which people meet the page.
+import assert from "node:assert/strict";
+import { agentMail, answer, check, fault, isList, json, listed, local, look, own, row, signIn } from "./world.js";
+
+check("the page comes with a strict policy, compressed, and under 60 KB in all", {}, async (page) => {
+  const response = await page.goto(local);
+  const headers = response.headers();
+  assert.match(headers["content-security-policy"], /^default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; /);
+  for (const name of ["x-content-type-options", "x-frame-options", "referrer-policy", "strict-transport-security", "cross-origin-opener-policy", "permissions-policy"]) assert.ok(headers[name], name);
+  await page.getByLabel("Sign in as").waitFor();
+  const sizes = await page.evaluate(() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].map((r) => [r.name, r.transferSize]));
+  const total = sizes.reduce((sum, [, size]) => sum + size, 0);
+  assert.ok(total > 10_000 && total < 60 * 1024, `${total} bytes`);
+  console.log(`the page is ${total} bytes, compressed and with headers: ${JSON.stringify(sizes)}`);
+  await look(page, "front");
+});
+
+check("a list that is slow shows its place, and no more than that moves", {}, async (page) => {
+  let release;
+  const released = new Promise((resolve) => { release = resolve; });
+  await page.route(isList, async (route) => { await released; await route.continue(); }, { times: 1 });
+  await signIn(page, "pia");
+  await page.getByText("Loading your credentials…").waitFor();
+  await page.getByRole("progressbar").waitFor();
+  await look(page, "loading");
+  await page.getByText("Still loading. New managed credentials may take a few seconds to set up.").waitFor();
+  await page.evaluate(() => { window.shifts = 0; });
+  release();
+  await row(page, "Use Credits for OpenAI").waitFor();
+  await page.getByRole("progressbar").waitFor({ state: "hidden" });
+  assert.ok((await page.evaluate(() => window.shifts)) < 0.01, "the layout shifts");
+});
+
+check("somebody with nothing of their own is told the first step", {}, async (page) => {
+  await signIn(page, "quin");
+  await page.getByRole("heading", { name: "None of these is your own yet" }).waitFor();
+  await look(page, "none-own");
+  await page.getByRole("button", { name: "Add your first credential" }).click();
+  await page.getByRole("dialog", { name: "Add a credential" }).waitFor();
+});
+
+check("somebody with nothing at all is told what this is", {}, async (page) => {
+  await page.route(isList, (route) => route.fulfill(answer(200, [])));
+  await signIn(page, "rita");
+  await page.getByRole("heading", { name: "You have no credentials yet" }).waitFor();
+  await look(page, "empty");
+});
+
+check("offline is said, and over by itself", { offline: true }, async (page, context) => {
+  await signIn(page, "sam");
+  await row(page, "Use Credits for OpenAI").waitFor();
+  await context.setOffline(true);
+  await page.getByText("You are offline.", { exact: false }).waitFor();
+  await look(page, "offline");
+  await page.getByRole("button", { name: "Add credential" }).click();
+  const form = page.getByRole("dialog");
+  await form.getByLabel("Provider").fill("github");
+  await form.getByLabel("API key").fill("key");
+  await form.getByRole("button", { name: "Add", exact: true }).click();
+  await form.getByText("The service cannot be reached. Check your connection.").waitFor();
+  await context.setOffline(false);
+  await page.getByText("You are offline.", { exact: false }).waitFor({ state: "detached" });
+  await form.getByRole("button", { name: "Add", exact: true }).click();
+  await row(page, "GitHub API key").waitFor();
+});
+
+check("a service that cannot answer is said so, with a way to try again", { statuses: [503] }, async (page) => {
+  await page.route(isList, (route) => route.fulfill(answer(503, { detail: "The service cannot answer right now. Please try again." })), { times: 1 });
+  await signIn(page, "tom");
+  await page.getByRole("alert").getByText("The service cannot answer right now. Please try again.").waitFor();
+  await look(page, "unavailable");
+  await page.getByRole("button", { name: "Try again" }).click();
+  await row(page, "Use Credits for OpenAI").waitFor();
+});
+
+check("on one machine a token that has run out is got anew", { statuses: [401] }, async (page) => {
+  await page.route(isList, (route) => route.fulfill(answer(401, { message: "Unauthorized" })), { times: 1 });
+  await signIn(page, "ulla");
+  await row(page, "Use Credits for OpenAI").waitFor();
+});
+
+check("what is being set up appears by itself", {}, async (page) => {
+  await own("vera", "github", "Vera's key");
+  let setUp = false;
+  await page.route(isList, async (route) => {
+    const response = await route.fetch();
+    if (setUp) return route.fulfill({ response });
+    const without = (await response.json()).filter((c) => !c.autogpt_managed);
+    await route.fulfill({ response, json: without, headers: { ...response.headers(), "managed-credentials": "agent_mail=provisioning" } });
+  });
+  await signIn(page, "vera");
+  await row(page, "AgentMail (managed)").getByText("Being set up").waitFor();
+  assert.equal(await row(page, "AgentMail (managed)").locator("button, input").count(), 0);
+  await look(page, "being-set-up");
+  setUp = true;
+  await row(page, "AgentMail (managed by AutoGPT)").getByText("Ready").waitFor();
+});
+
+check("an account is deleted once its name is typed, and nothing of it is left", {}, async (page) => {
+  await own("will", "github", "Will's key");
+  await signIn(page, "will");
+  await page.getByRole("button", { name: "Delete my account…" }).click();
+  const dialog = page.getByRole("dialog", { name: "Delete your account?" });
+  await page.waitForFunction(() => document.activeElement.id === "phrase");
+  await dialog.getByRole("button", { name: "Delete my account" }).click();
+  await dialog.getByText("Type “delete my account” to go on.").waitFor();
+  await look(page, "account");
+  assert.equal((await listed("will")).length, 3);
+  await page.getByLabel("to confirm").fill("delete my account");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Your account has been deleted" }).waitFor();
+  await look(page, "account-deleted");
+  assert.ok(!JSON.stringify(await json(await fetch(`${agentMail}/_fake/state`))).includes('"will'), "something is left at AgentMail");
+});
+
+check("somebody whose account is gone is told so, and not asked to sign in", { statuses: [401] }, async (page) => {
+  await signIn(page, "xena");
+  await row(page, "Use Credits for OpenAI").waitFor();
+  await json(await fetch(`${local}/local/delete-user`, { method: "POST", body: JSON.stringify({ sub: "xena" }) }));
+  await page.getByRole("button", { name: "Add credential" }).click();
+  const form = page.getByRole("dialog");
+  await form.getByLabel("Provider").fill("github");
+  await form.getByLabel("API key").fill("key");
+  await form.getByRole("button", { name: "Add", exact: true }).click();
+  await form.getByText("This account has been deleted.").waitFor();
+});
+
+check("what is still being revoked is shown until it is done", {}, async (page) => {
+  await signIn(page, "yuri");
+  await row(page, "AgentMail (managed by AutoGPT)").waitFor();
+  const over = await fault({ operation: "delete_key", instead: { status: 429 } });
+  const too = await fault({ operation: "delete_pod", instead: { status: 429 } });
+  await page.getByRole("button", { name: "Delete my account…" }).click();
+  await page.getByLabel("to confirm").fill("delete my account");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Your account is being deleted" }).waitFor();
+  await page.getByRole("dialog").getByText("Being revoked, again at", { exact: false }).waitFor();
+  await look(page, "account-pending");
+  await over();
+  await too();
+  await page.getByRole("heading", { name: "Your account has been deleted" }).waitFor({ timeout: 60_000 });
+});
+
+// The last: for some seconds a process remembers a provider that failed, and spares it other users.
+check("what could not be set up says when it is tried again, and then appears", {}, async (page) => {
+  const over = await fault({ operation: "create_pod", instead: { status: 429 } });
+  await signIn(page, "zoe");
+  await row(page, "AgentMail (managed)").getByText(/^Failed, again at \d\d:\d\d/).waitFor();
+  await look(page, "failed");
+  await over();
+  await row(page, "AgentMail (managed by AutoGPT)").waitFor({ timeout: 60_000 });
+});

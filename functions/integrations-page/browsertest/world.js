@@ -1,0 +1,138 @@
+// What the tests share: a browser, the service as seen from outside, and what holds for every page that is opened.
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const pictures = new URL("screenshots/", import.meta.url).pathname;
+
+export const local = required("LOCAL_URL");
+export const managed = required("MANAGED_URL");
+export const login = required("LOGIN_URL");
+export const agentMail = required("LOCAL_AGENTMAIL_URL");
+
+function required(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} has to be set: run this by go test`);
+  return value;
+}
+
+let browser;
+before(async () => {
+  mkdirSync(pictures, { recursive: true });
+  browser = await chromium.launch({
+    executablePath: required("CHROMIUM"),
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+});
+after(() => browser?.close());
+
+export const phone = { width: 390, height: 844 };
+export const desktop = { width: 1280, height: 860 };
+
+/**
+ * check is a test in a browser of its own that must write no error to the console and ask nobody but the service and, of the login, the
+ * token endpoint. statuses are answers that the test provokes: the browser itself writes those to the console.
+ */
+export function check(name, { statuses = [], offline = false } = {}, body) {
+  test(name, { timeout: 120_000 }, async () => {
+    const context = await browser.newContext({ viewport: desktop, locale: "en-GB", timezoneId: "UTC" });
+    context.setDefaultTimeout(20_000);
+    const wrong = [];
+    context.on("page", (page) => {
+      page.on("pageerror", (error) => wrong.push(`uncaught: ${error}`));
+      page.on("console", (message) => {
+        if (message.type() !== "error" && message.type() !== "warning") return;
+        const text = message.text();
+        if (statuses.some((s) => text.includes(`the server responded with a status of ${s}`))) return;
+        if (offline && text.includes("net::ERR_INTERNET_DISCONNECTED")) return;
+        if (!page.url().startsWith(login)) wrong.push(`console: ${text}`);
+      });
+      page.on("request", (request) => {
+        const url = request.url();
+        const page = request.isNavigationRequest();
+        const allowed = [local, managed].some((o) => url.startsWith(o + "/")) || url === `${login}/oauth2/token` || (page && url.startsWith(login + "/"))
+          || request.frame().url().startsWith(login); // The login page's own affair.
+        if (!allowed) wrong.push(`a request to ${url}`);
+      });
+    });
+    // Layout shifts, those aside that follow at once upon what the user did.
+    await context.addInitScript(() => {
+      window.shifts = 0;
+      new PerformanceObserver((list) => { for (const e of list.getEntries()) if (!e.hadRecentInput) window.shifts += e.value; }).observe({ type: "layout-shift", buffered: true });
+    });
+    try {
+      await body(await context.newPage(), context);
+      assert.deepEqual(wrong, []);
+    } finally {
+      await context.close();
+    }
+  });
+}
+
+/** look takes the pictures of a state and, unless it is not to, has axe judge it: at two widths, in both themes. */
+export async function look(page, name, { judge = true } = {}) {
+  for (const [width, viewport] of Object.entries({ phone, desktop })) {
+    for (const colorScheme of ["light", "dark"]) {
+      await page.setViewportSize(viewport);
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+      await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+      await page.screenshot({ path: `${pictures}${name}-${width}-${colorScheme}.png` });
+      if (!judge) continue;
+      if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
+      const violations = await page.evaluate(async () => (await window.axe.run(document, { preload: false })).violations
+        .map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.target.join(" ") + " " + n.failureSummary).join("; ")}`));
+      assert.deepEqual(violations, [], `axe, ${name}, ${width}, ${colorScheme}`);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.ok(wide <= 0, `${name} scrolls sideways, ${width}`);
+    }
+  }
+}
+
+/** signIn opens the page of one machine and signs in. It returns before the list is there. */
+export async function signIn(page, name) {
+  await page.goto(local);
+  await page.getByLabel("Sign in as").fill(name);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Your credentials" }).waitFor();
+}
+
+/** api calls the service as some user, past the page. */
+export async function api(user, method, path, body) {
+  const { access_token } = await json(await fetch(`${local}/local/token`, { method: "POST", body: JSON.stringify({ sub: user }) }));
+  return json(await fetch(local + path, { method, headers: { authorization: `Bearer ${access_token}` }, body: body && JSON.stringify(body) }));
+}
+
+export const listed = (user) => api(user, "GET", "/credentials");
+
+/** own gives a user a credential of their own. */
+export const own = (user, provider, title) => api(user, "POST", `/${provider}/credentials`, { type: "api_key", api_key: "secret-of-" + title, title });
+
+/** resolve is what an executor gets of a credential. */
+export async function resolve(user, c) {
+  return json(await fetch(`${local}/local/resolve`, { method: "POST", body: JSON.stringify({ sub: user, provider: c.provider, credential_id: c.id }) }));
+}
+
+export async function json(response) {
+  const text = await response.text();
+  assert.ok(response.ok, `${response.url}: ${response.status} ${text}`);
+  return text && JSON.parse(text);
+}
+
+/** fault has requests to AgentMail go wrong until the returned function is called. */
+export async function fault(rule) {
+  const { id } = await json(await fetch(`${agentMail}/_fake/faults`, { method: "POST", body: JSON.stringify(rule) }));
+  return () => fetch(`${agentMail}/_fake/faults/${id}`, { method: "DELETE" });
+}
+
+/** row is the row of a credential, by its title. */
+export const row = (page, title) => page.locator("li.row").filter({ has: page.getByRole("heading", { name: title, exact: true }) });
+
+/** isList tells the page's request for the list. */
+export const isList = (url) => url.pathname === "/credentials";
+
+export const answer = (status, body, headers = {}) => ({ status, contentType: "application/json", headers, body: JSON.stringify(body) });
+
+export const focused = (page) => page.evaluate(() => document.activeElement.getAttribute("aria-label") || document.activeElement.id || document.activeElement.textContent);
