@@ -105,7 +105,7 @@ check("what is wrong with a field is said beside it, and nothing typed is lost",
   const expires = form.getByLabel("Expires");
   assert.equal(await expires.getAttribute("aria-invalid"), "true");
   const said = await page.locator(`#${await expires.getAttribute("aria-describedby")}`).textContent();
-  assert.match(said, /^Must be a time/);
+  assert.equal(said, "Choose a time after 1970.");
   assert.equal(await form.getByLabel("API key").inputValue(), "s3cret");
   await look(page, "add-refused");
 
@@ -275,7 +275,7 @@ check("a thousand rows are all there, and are searched and selected", {}, async 
   assert.ok((await changes()) < 10, "a click on one row changes many");
   const before = Date.now();
   await page.getByRole("searchbox").fill("key 99");
-  await page.getByText("11 of 1,000 credentials").waitFor();
+  await page.getByText("19 of 1,000 credentials").waitFor();
   await page.getByRole("searchbox").fill("");
   await page.getByText("1,000 credentials", { exact: true }).waitFor();
   console.log(`searching a thousand and back took ${Date.now() - before} ms`);

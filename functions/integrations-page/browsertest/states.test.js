@@ -21,13 +21,13 @@ check("a list that is slow shows its place, and no more than that moves", {}, as
   await page.route(isList, async (route) => { await released; await route.continue(); }, { times: 1 });
   await signIn(page, "pia");
   await page.getByText("Loading your credentials…").waitFor();
-  await page.getByRole("progressbar").waitFor();
+  await page.locator(".progress").waitFor();
   await look(page, "loading");
   await page.getByText("Still loading. New managed credentials may take a few seconds to set up.").waitFor();
   await page.evaluate(() => { window.shifts = 0; });
   release();
   await row(page, "Use Credits for OpenAI").waitFor();
-  await page.getByRole("progressbar").waitFor({ state: "hidden" });
+  await page.locator(".progress").waitFor({ state: "hidden" });
   assert.ok((await page.evaluate(() => window.shifts)) < 0.01, "the layout shifts");
 });
 

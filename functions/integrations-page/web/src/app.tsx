@@ -99,7 +99,7 @@ function Front({ config, failure }: { config: Config; failure: string }) {
   );
 }
 
-/** Progress shows that a request is under way that takes longer than an instant. It takes no room. */
+/** Progress shows that a request is under way that takes longer than an instant. It takes no room. Texts say it to those who cannot see it. */
 function Progress() {
   const [slow, setSlow] = useState(false);
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
@@ -110,5 +110,5 @@ function Progress() {
       else setSlow(false);
     };
   }, []);
-  return <div class="progress" hidden={!slow} role="progressbar" aria-label="Waiting for the service" />;
+  return <div class="progress" hidden={!slow} aria-hidden="true" />;
 }

@@ -83,8 +83,9 @@ export function CredentialForm({ of, onSaved, onClose }: Props) {
       setBusy(false);
       if (error instanceof Abandoned) return;
       const p = error instanceof Problem ? error : new Problem(0, "That did not work. Please try again.");
-      const known = p.field === "title" || (!of && p.field === "provider") || fields.some((f) => f.name === p.field);
-      if (known) refuse({ [p.field]: p.message });
+      const field = fields.find((f) => f.name === p.field);
+      const known = p.field === "title" || (!of && p.field === "provider") || field;
+      if (known) refuse({ [p.field]: field?.kind === "time" ? "Choose a time after 1970." : p.message });
       else setProblem(p.message);
     }
   }
