@@ -78,11 +78,17 @@ $(VENV)/bin/cfn-lint:
 	$(VENV)/bin/pip install --quiet cfn-lint==1.58.0
 
 .PHONY: lint
-lint: $(VENV)/bin/cfn-lint ## check format, vet, staticcheck and the template
+lint: $(VENV)/bin/cfn-lint $(PAGE)/node_modules/.package-lock.json ## check format, vet, staticcheck, types and the template
 	test -z "$$(gofmt -l functions shared)" || { gofmt -d functions shared; exit 1; }
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	cd $(PAGE) && npm run --silent check
 	$(VENV)/bin/cfn-lint template.yaml
+
+# The browser of the page's tests, on Debian and its kin.
+.PHONY: chromium
+chromium: ## install Chromium, if it is missing
+	test -x /usr/bin/chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 
 .PHONY: mutate
 mutate: build ## take each guard out in turn and see a test fail

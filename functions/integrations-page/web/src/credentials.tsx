@@ -136,7 +136,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
             )}
           </>
         )}
-        <footer><button class="link" onClick={() => setOpen({ what: "account" })}>Delete my account…</button></footer>
+        {(listing || problem) && <footer><button class="link" onClick={() => setOpen({ what: "account" })}>Delete my account…</button></footer>}
       </main>
       <div class="news" role="status">{news && <News key={news} text={news} onDone={() => setNews("")} />}</div>
       {(open?.what === "add" || open?.what === "edit") && (
