@@ -14,8 +14,13 @@ GOARCH     ?= $(shell go env GOARCH)
 # is built.
 COMPILE := CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -ldflags "-s -w -buildid="
 
+# The integrations page, which is made of web/ into page/, and its tests. What is in page/ is made together with its index.html.
+PAGE      := functions/integrations-page
+PAGE_MADE := $(PAGE)/page/index.html
+
 # What a binary is made from.
-SOURCES := go.mod go.sum $(shell find functions shared -type f -not -name '*_test.go' -not -path '*/node_modules/*' -not -path '*/events/*')
+SOURCES := go.mod go.sum $(PAGE_MADE) $(shell find functions shared -type f -not -name '*_test.go' -not -path '*/node_modules/*' -not -path '*/events/*' \
+	-not -path '$(PAGE)/page/*' -not -path '$(PAGE)/web/*' -not -path '$(PAGE)/browsertest/*')
 
 .PHONY: help
 help: ## list the targets
@@ -30,18 +35,15 @@ dist/.built-$(GOARCH): $(SOURCES)
 	@for f in $(FUNCTIONS); do mkdir -p dist/$$f && mv dist/.new/$$f dist/$$f/bootstrap || exit 1; done
 	@touch $@
 
-# The page comes before the function that embeds it. SAM's target for that function has it, too.
-PAGE := functions/integrations-page/web
-dist/integrations-page/bootstrap build-IntegrationsPage: $(PAGE)/../page/index.html
-
-$(PAGE)/../page/index.html: $(PAGE)/node_modules/.package-lock.json $(PAGE)/build.js $(wildcard $(PAGE)/src/*)
-	cd $(PAGE) && npm run --silent build
+$(PAGE_MADE): $(PAGE)/web/node_modules/.package-lock.json $(PAGE)/web/build.js $(wildcard $(PAGE)/web/src/*)
+	cd $(PAGE)/web && npm run --silent build
 
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	cd $* && npm ci --no-audit --no-fund
 	touch $@
 
 # What `sam build` calls, one target a function: build-<LogicalId>.
+build-IntegrationsPage: $(PAGE_MADE)
 build-%:
 	GOOS=linux GOARCH=$(SAM_GOARCH) $(COMPILE) -o "$${ARTIFACTS_DIR:?is set by sam build}/bootstrap" ./functions/$(call folder,$*)
 
@@ -78,11 +80,11 @@ $(VENV)/bin/cfn-lint:
 	$(VENV)/bin/pip install --quiet cfn-lint==1.58.0
 
 .PHONY: lint
-lint: $(VENV)/bin/cfn-lint $(PAGE)/node_modules/.package-lock.json ## check format, vet, staticcheck, types and the template
+lint: $(VENV)/bin/cfn-lint $(PAGE)/web/node_modules/.package-lock.json ## check format, vet, staticcheck, types and the template
 	test -z "$$(gofmt -l functions shared)" || { gofmt -d functions shared; exit 1; }
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
-	cd $(PAGE) && npm run --silent check
+	cd $(PAGE)/web && npm run --silent check
 	$(VENV)/bin/cfn-lint template.yaml
 
 # The browser of the page's tests, on Debian and its kin.

@@ -74,7 +74,7 @@ for (const [type, { fill, secrets, shows }] of Object.entries(types)) {
     await row(page, "Mine").getByText(shows, { exact: true }).waitFor();
     await page.getByText("Mine was added.").waitFor();
     const [c] = (await listed(user)).filter((c) => c.provider === "acme_tools");
-    assert.equal(await focused(page), `credential-${c.id}`);
+    await page.waitForFunction((id) => document.activeElement.id === id, `credential-${c.id}`);
     const stored = await resolve(user, c);
     for (const [name, value] of Object.entries(secrets)) assert.deepEqual(stored[name], value, name);
 

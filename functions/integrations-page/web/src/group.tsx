@@ -60,12 +60,12 @@ const Row = memo(function Row({ c, state, retryAt, selected, fresh, actions }: R
         <span class={`tag ${kind.toLowerCase()}`}>{kind}</span>
         {state && <State state={state} retryAt={retryAt ?? null} />}
       </div>
-      {kind === "Yours" && mayChange(c)
+      {mayChange(c)
         ? <div class="do">
             <button aria-label={`Edit ${nameOf(c)}`} onClick={() => actions.onEdit(c)}>Edit</button>
             <button class="danger" aria-label={`Delete ${nameOf(c)}`} onClick={() => actions.onRemove(c)}>Delete</button>
           </div>
-        : <p class="do why">{kind !== "Yours" && whyNot[kind]}</p>}
+        : <p class="do why">{whyNot[kind]}</p>}
     </li>
   );
 }, (a, b) => a.c === b.c && a.state === b.state && a.retryAt === b.retryAt && a.selected === b.selected && a.fresh === b.fresh);

@@ -28,7 +28,8 @@ export function kindOf(c: Credential): Kind {
 export const mayChange = (c: Credential): boolean => kindOf(c) === "Yours";
 
 /** whyNot is the reason that a row shows in place of its actions. */
-export const whyNot: Record<Exclude<Kind, "Yours">, string> = {
+export const whyNot: Record<Kind, string> = {
+  Yours: "",
   Managed: "Managed by the platform — cannot be changed or removed",
   Platform: "Provided by the platform — cannot be changed or removed",
 };
