@@ -5,6 +5,7 @@ package managedtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -47,6 +48,7 @@ const (
 	region   = "us-east-1"
 	kmsKeyID = "4b8f2a36-6f0e-4c8e-9f43-0d7d9a1c2e55"
 	secretID = "org-keys"
+	orgKeys  = `{"` + Provider + `":"` + fake.OrgKey + `"}`
 )
 
 // Main runs a package's tests with one DynamoDB Local for all of them, and returns the exit code.
@@ -90,8 +92,15 @@ func Table(t testing.TB) (name string, client *dynamodb.Client) {
 
 // Clock is a clock that stands still until it is moved.
 type Clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu     sync.Mutex
+	now    time.Time
+	events []event
+}
+
+// event is what is to happen at a time.
+type event struct {
+	at time.Time
+	do func()
 }
 
 // Now is the clock's time.
@@ -101,11 +110,67 @@ func (c *Clock) Now() time.Time {
 	return c.now
 }
 
-// Advance moves the clock on.
+// Advance moves the clock on, and lets happen on the way what is to happen.
 func (c *Clock) Advance(d time.Duration) {
+	end := c.Now().Add(d)
+	for {
+		next := c.moveTowards(end)
+		if next == nil {
+			return
+		}
+		next()
+	}
+}
+
+// moveTowards moves the clock to the next event, which it takes off the list and returns, or else to the end.
+func (c *Clock) moveTowards(end time.Time) func() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+	next := -1
+	for i, e := range c.events {
+		if !e.at.After(end) && (next < 0 || e.at.Before(c.events[next].at)) {
+			next = i
+		}
+	}
+	if next < 0 {
+		if end.After(c.now) {
+			c.now = end
+		}
+		return nil
+	}
+	e := c.events[next]
+	c.events = slices.Delete(c.events, next, next+1)
+	if e.at.After(c.now) {
+		c.now = e.at
+	}
+	return e.do
+}
+
+// At has something done when the clock gets to that time.
+func (c *Clock) At(at time.Time, do func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = append(c.events, event{at, do})
+}
+
+// forget drops what was to happen.
+func (c *Clock) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = nil
+}
+
+// LastEvent is when the last thing is to happen; zero if nothing is.
+func (c *Clock) LastEvent() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var last time.Time
+	for _, e := range c.events {
+		if e.at.After(last) {
+			last = e.at
+		}
+	}
+	return last
 }
 
 // Options say how a world differs from the default.
@@ -116,6 +181,13 @@ type Options struct {
 	Providers func(agentMailURL string) []managed.Provider
 	// Users is the user pool of the engines; nil for none.
 	Users managed.Users
+}
+
+func (o Options) withDefaults() Options {
+	if o.Lease == 0 {
+		o.Lease, o.Budget = 60*time.Second, 5*time.Second
+	}
+	return o
 }
 
 // World is one test's.
@@ -138,23 +210,22 @@ type World struct {
 
 	table  string
 	direct *dynamodb.Client
-	urls   map[*fault.Proxy]string
+	// where each of the world's proxies is, and what it stands before
+	urls, targets map[*fault.Proxy]string
 }
 
 // New makes a world in which nothing exists yet.
 func New(t testing.TB, o Options) *World {
 	t.Helper()
-	if o.Lease == 0 {
-		o.Lease, o.Budget = 60*time.Second, 5*time.Second
-	}
 	w := &World{
 		t:       t,
-		options: o,
+		options: o.withDefaults(),
 		logs:    &lockedBuffer{},
 		Clock:   &Clock{now: time.Now().Truncate(time.Millisecond)},
-		Secrets: secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{secretID: `{"` + Provider + `":"` + fake.OrgKey + `"}`}}),
+		Secrets: secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{secretID: orgKeys}}),
 		Keys:    kms.New(kms.Config{Keys: []kms.Key{{ID: kmsKeyID}}}),
 		urls:    map[*fault.Proxy]string{},
+		targets: map[*fault.Proxy]string{},
 	}
 	w.Mail = fake.New(fake.Config{Now: w.Clock.Now})
 	w.table, w.direct = Table(t)
@@ -176,6 +247,7 @@ func serve(t testing.TB, s *httptest.Server) string {
 
 func (w *World) proxy(target string) *fault.Proxy {
 	p := fault.New(target)
+	w.targets[p] = target
 	w.urls[p] = serve(w.t, httptest.NewServer(p))
 	return p
 }
@@ -200,19 +272,25 @@ func (w *World) Engine() *managed.Engine {
 // EngineAt is an engine with a clock of its own.
 func (w *World) EngineAt(now func() time.Time) *managed.Engine {
 	w.t.Helper()
+	return w.engine(now, func(p *fault.Proxy) string { return w.urls[p] })
+}
+
+// engine makes an engine that reaches each service where url says, given the world's own proxy before it.
+func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *managed.Engine {
+	w.t.Helper()
 	cfg := w.aws()
 	db := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
-		o.BaseEndpoint = aws.String(w.urls[w.DynamoDB])
+		o.BaseEndpoint = aws.String(url(w.DynamoDB))
 		o.DisableValidateResponseChecksum = true
 	})
 	keys := orgkey.New(awssecrets.NewFromConfig(cfg, func(o *awssecrets.Options) {
-		o.BaseEndpoint = aws.String(w.urls[w.SecretsManager])
+		o.BaseEndpoint = aws.String(url(w.SecretsManager))
 	}), secretID, now)
 	e, err := managed.New(managed.Config{
 		Store:     store.New(db, w.table, now),
-		Providers: w.providers(),
+		Providers: w.providers(url(w.AgentMail)),
 		OrgKeys:   keys,
-		Seal:      w.Sealer(),
+		Seal:      w.sealer(url(w.KMS)),
 		Users:     w.options.Users,
 		Lease:     w.options.Lease,
 		Budget:    w.options.Budget,
@@ -226,8 +304,7 @@ func (w *World) EngineAt(now func() time.Time) *managed.Engine {
 	return e
 }
 
-func (w *World) providers() []managed.Provider {
-	url := w.urls[w.AgentMail]
+func (w *World) providers(url string) []managed.Provider {
 	if w.options.Providers != nil {
 		return w.options.Providers(url)
 	}
@@ -235,8 +312,10 @@ func (w *World) providers() []managed.Provider {
 }
 
 // Sealer is the world's, behind the proxy before KMS.
-func (w *World) Sealer() *seal.Sealer {
-	return seal.New(awskms.NewFromConfig(w.aws(), func(o *awskms.Options) { o.BaseEndpoint = aws.String(w.urls[w.KMS]) }), kmsKeyID)
+func (w *World) Sealer() *seal.Sealer { return w.sealer(w.urls[w.KMS]) }
+
+func (w *World) sealer(url string) *seal.Sealer {
+	return seal.New(awskms.NewFromConfig(w.aws(), func(o *awskms.Options) { o.BaseEndpoint = aws.String(url) }), kmsKeyID)
 }
 
 // SetOrgKeys replaces the org keys secret.
@@ -259,7 +338,7 @@ func (w *World) Converge() {
 	w.t.Helper()
 	w.Heal()
 	for range maxRounds {
-		due := w.nextDue()
+		due := w.NextDue()
 		if due.IsZero() {
 			return
 		}
@@ -275,8 +354,8 @@ func (w *World) Converge() {
 	w.t.Fatalf("after %d rounds there is still work due:\n%s\n%s", maxRounds, w.Dump(), w.logs)
 }
 
-// nextDue is when the next work is due; zero if there is none.
-func (w *World) nextDue() time.Time {
+// NextDue is when the next work is due; zero if there is none.
+func (w *World) NextDue() time.Time {
 	var next time.Time
 	for _, item := range w.items() {
 		due, ok := item["due_at"].(*types.AttributeValueMemberN)
@@ -314,6 +393,35 @@ func (w *World) items() []map[string]types.AttributeValue {
 		all = append(all, page.Items...)
 	}
 	return all
+}
+
+// Slot is the user's slot as it is, and whether the account is deleted.
+func (w *World) Slot(user, provider string) (slot store.Slot, deleted bool, err error) {
+	slots, err := w.Store.Slots(context.Background(), user, provider)
+	if errors.Is(err, credential.ErrAccountDeleted) {
+		return slots[provider], true, nil
+	}
+	return slots[provider], false, err
+}
+
+// PodUser is whose a pod is, and at which provider, by its client_id.
+func PodUser(clientID string) (user, provider string) {
+	provider, user, named := strings.Cut(clientID, ".")
+	if !named {
+		return clientID, Provider
+	}
+	return user, provider
+}
+
+func (w *World) deleteItem(item map[string]types.AttributeValue) {
+	w.t.Helper()
+	_, err := w.direct.DeleteItem(context.Background(), &dynamodb.DeleteItemInput{
+		TableName: &w.table,
+		Key:       map[string]types.AttributeValue{"pk": item["pk"], "sk": item["sk"]},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // Dump is the table as a text, a line an item, ciphertexts left out.
@@ -363,16 +471,24 @@ func (w *World) SetItem(key store.Key, attributes map[string]types.AttributeValu
 // Key returns the user's stored key, decrypted.
 func (w *World) Key(user string) credential.Secret {
 	w.t.Helper()
-	id := credential.ManagedID(Provider, user)
-	sealed, err := w.Store.Sealed(context.Background(), user, Provider, id)
+	key, err := w.key(user, Provider)
 	if err != nil {
 		w.t.Fatalf("reading the stored key of %s: %v\n%s", user, err, w.Dump())
 	}
-	m, err := w.Sealer().Open(context.Background(), user, Provider, id, sealed.Type, sealed.Ciphertext)
+	return key
+}
+
+func (w *World) key(user, provider string) (credential.Secret, error) {
+	id := credential.ManagedID(provider, user)
+	sealed, err := w.Store.Sealed(context.Background(), user, provider, id)
 	if err != nil {
-		w.t.Fatal(err)
+		return credential.Secret{}, err
 	}
-	return credential.NewSecret(strings.Trim(string(m.Fields()["api_key"]), `"`))
+	m, err := w.Sealer().Open(context.Background(), user, provider, id, sealed.Type, sealed.Ciphertext)
+	if err != nil {
+		return credential.Secret{}, err
+	}
+	return credential.NewSecret(strings.Trim(string(m.Fields()["api_key"]), `"`)), nil
 }
 
 // ours are the keys in the pod that carry the engine's names.
@@ -386,42 +502,59 @@ func ours(user string, pod fake.Pod) []fake.Key {
 	return all
 }
 
-// CheckExactlyOne is I1: one pod, one key of ours that AgentMail lists, and it is the one that is stored and works.
-func (w *World) CheckExactlyOne(user string) {
-	w.t.Helper()
-	var pods []fake.Pod
+// clientIDPrefix is what the client_ids begin with of a provider that goes for a third party of its own.
+func clientIDPrefix(provider string) string {
+	if provider == Provider {
+		return ""
+	}
+	return provider + "."
+}
+
+// pods are those of the user at the provider.
+func (w *World) pods(user, provider string) []fake.Pod {
+	var all []fake.Pod
 	for _, pod := range w.Mail.Pods() {
-		if pod.ClientID == user {
-			pods = append(pods, pod)
+		if pod.ClientID == clientIDPrefix(provider)+user {
+			all = append(all, pod)
 		}
 	}
+	return all
+}
+
+// ExactlyOne is I1: one pod, one key of ours that AgentMail lists, and it is the one that is stored and works.
+func (w *World) ExactlyOne(user, provider string) error {
+	pods := w.pods(user, provider)
 	if len(pods) != 1 {
-		w.t.Fatalf("I1: %s has %d pods\n%s\n%s", user, len(pods), w.Dump(), w.logs)
+		return fmt.Errorf("I1: %s has %d pods at %s", user, len(pods), provider)
 	}
 	keys := ours(user, pods[0])
 	if len(keys) != 1 {
-		w.t.Fatalf("I1: %s has %d keys of ours: %v\n%s\n%s", user, len(keys), keys, w.Dump(), w.logs)
+		return fmt.Errorf("I1: %s has %d keys of ours at %s: %v", user, len(keys), provider, keys)
 	}
-	slots, err := w.Store.Slots(context.Background(), user, Provider)
+	slots, err := w.Store.Slots(context.Background(), user, provider)
 	if err != nil {
-		w.t.Fatal(err)
+		return fmt.Errorf("I1: %w", err)
 	}
-	slot := slots[Provider]
+	slot := slots[provider]
 	if slot.State != store.Ready || slot.Resource.ID != pods[0].ID || slot.Resource.KeyID != keys[0].ID {
-		w.t.Fatalf("I1: the slot is %+v, but AgentMail has %+v\n%s", slot, pods[0], w.logs)
+		return fmt.Errorf("I1: the slot is %+v, but AgentMail has %+v", slot, pods[0])
 	}
-	podID, keyID, ok := w.Mail.Identify(w.Key(user).Reveal())
+	key, err := w.key(user, provider)
+	if err != nil {
+		return fmt.Errorf("I1: reading the stored key: %w", err)
+	}
+	podID, keyID, ok := w.Mail.Identify(key.Reveal())
 	if !ok || podID != pods[0].ID || keyID != keys[0].ID {
-		w.t.Fatalf("I1: the stored key is not the listed one\n%s", w.logs)
+		return errors.New("I1: the stored key is not the listed one")
 	}
+	return nil
 }
 
-// CheckNothingLeft is I2: no pod, no key, and no item but the tombstone.
-func (w *World) CheckNothingLeft(user string) {
-	w.t.Helper()
+// NothingLeft is I2: no pod, no key, and no item but the tombstone.
+func (w *World) NothingLeft(user string) error {
 	for _, pod := range w.Mail.Pods() {
-		if pod.ClientID == user {
-			w.t.Fatalf("I2: the pod of %s is left: %+v\n%s\n%s", user, pod, w.Dump(), w.logs)
+		if pod.ClientID == user || strings.HasSuffix(pod.ClientID, "."+user) {
+			return fmt.Errorf("I2: a pod of %s is left: %+v", user, pod)
 		}
 	}
 	tombstones := 0
@@ -430,12 +563,32 @@ func (w *World) CheckNothingLeft(user string) {
 			continue
 		}
 		if item["sk"].(*types.AttributeValueMemberS).Value != "ACCOUNT" {
-			w.t.Fatalf("I2: of %s is left:\n%s\n%s", user, w.Dump(), w.logs)
+			return fmt.Errorf("I2: of %s an item is left", user)
 		}
 		tombstones++
 	}
 	if tombstones != 1 {
-		w.t.Fatalf("I2: %s has %d tombstones", user, tombstones)
+		return fmt.Errorf("I2: %s has %d tombstones", user, tombstones)
+	}
+	return nil
+}
+
+// CheckExactlyOne fails the test where ExactlyOne does.
+func (w *World) CheckExactlyOne(user string) {
+	w.t.Helper()
+	w.check(w.ExactlyOne(user, Provider))
+}
+
+// CheckNothingLeft fails the test where NothingLeft does.
+func (w *World) CheckNothingLeft(user string) {
+	w.t.Helper()
+	w.check(w.NothingLeft(user))
+}
+
+func (w *World) check(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatalf("%v\n%s\n%s", err, w.Dump(), w.logs)
 	}
 }
 
@@ -464,6 +617,12 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
+func (l *lockedBuffer) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
+}
+
 func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -474,11 +633,7 @@ func (l *lockedBuffer) String() string {
 // client_ids begin with that name and a dot.
 func AgentMail(t testing.TB, url, name string) managed.Provider {
 	t.Helper()
-	c := agentmail.Config{BaseURL: url}
-	if name != Provider {
-		c.ClientIDPrefix = name + "."
-	}
-	p, err := agentmail.New(c)
+	p, err := agentmail.New(agentmail.Config{BaseURL: url, ClientIDPrefix: clientIDPrefix(name)})
 	if err != nil {
 		t.Fatal(err)
 	}

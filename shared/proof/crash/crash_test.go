@@ -1,0 +1,208 @@
+// Package crash_test searches for a fault that leaves a duplicate, an orphan or a leak. Each scenario runs on the real engine, table, seal and
+// org keys, and on AgentMail's fake; then it runs again once for every call that it makes to the outside and every way in which that call
+// can go wrong. After each run all faults end, reconcile runs until nothing is due, and every invariant is checked.
+//
+// See docs/proof.md for what is covered, and for how to replay a failure.
+package crash_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/managed/managedtest"
+)
+
+var (
+	prove  = flag.Bool("prove", false, "also search pairs of faults, which takes half an hour")
+	sample = flag.Int("sample", 150, "how many pairs are searched in each scenario of several users, providers or processes")
+	seed   = flag.Uint64("seed", 1, "chooses that sample")
+)
+
+func TestMain(m *testing.M) { os.Exit(managedtest.Main(m)) }
+
+// workers is how many runs there are at a time: most of a run is waiting.
+const workers = 5
+
+// state is one run to explore.
+type state struct {
+	scenario *scenario
+	plan     []strike
+	name     string
+}
+
+// explore makes the run in a world that is lent to it, and returns it.
+func (s state) explore(t *testing.T, w *managedtest.World) *run {
+	r := &run{t: t, pool: &pool{}, tokens: map[string]bool{}}
+	r.w = w.Lend(t, s.scenario.inWorld(t, r.pool))
+	defer r.close()
+	if s.scenario.before != nil {
+		s.scenario.before(r)
+	}
+	r.begin(s.plan)
+	s.scenario.do(r)
+	r.acted = r.count()
+	r.finish(s.scenario.users, s.scenario.deleted, s.scenario.at())
+	r.report()
+	return r
+}
+
+// all runs a channel of states with several workers, and returns how many runs met all their faults.
+func all(t *testing.T, states <-chan state, then func(state, *run)) int64 {
+	var met atomic.Int64
+	var group sync.WaitGroup
+	for range workers {
+		w := managedtest.New(t, managedtest.Options{})
+		group.Go(func() {
+			for s := range states {
+				t.Run(s.name, func(t *testing.T) {
+					r := s.explore(t, w)
+					if len(r.struck) < len(s.plan) {
+						return // the run took another course: several processes at once
+					}
+					met.Add(1)
+					if then != nil && !t.Failed() {
+						then(s, r)
+					}
+				})
+			}
+		})
+	}
+	group.Wait()
+	return met.Load()
+}
+
+// faultFree runs each scenario without faults, and returns the runs.
+func faultFree(t *testing.T) map[*scenario]*run {
+	runs := map[*scenario]*run{}
+	var mu sync.Mutex
+	states := make(chan state, len(scenarios))
+	for _, s := range scenarios {
+		states <- state{scenario: s, name: s.name + "/no fault"}
+	}
+	close(states)
+	all(t, states, func(s state, r *run) {
+		mu.Lock()
+		defer mu.Unlock()
+		runs[s.scenario] = r
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	return runs
+}
+
+// singles are the ways in which one call of a scenario can go wrong.
+func singles(s *scenario, free *run, pairs bool) []state {
+	var states []state
+	for k, call := range free.calls[:free.acted] {
+		for _, m := range modes {
+			if !m.on(call) || s.several && m.holds || pairs && (m.alone || unremarkable(call)) {
+				continue
+			}
+			states = append(states, state{s, []strike{{at: k + 1, mode: m}}, fmt.Sprintf("%s/%02d %s %s", s.name, k+1, short(call), m.name)})
+		}
+	}
+	return states
+}
+
+// short is the call's operation, without the ids in a path.
+func short(c *fault.Call) string {
+	parts := strings.Split(c.Op, "/")
+	for i, part := range parts {
+		if len(part) == 36 {
+			parts[i] = "…"
+		}
+	}
+	return strings.Join(parts, ":")
+}
+
+func TestNoSingleFaultLeavesADuplicateAnOrphanOrALeak(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	runs := faultFree(t)
+	states := make(chan state)
+	go func() {
+		defer close(states)
+		for _, s := range scenarios {
+			for _, state := range singles(s, runs[s], false) {
+				states <- state
+			}
+		}
+	}()
+	n := all(t, states, nil)
+	fmt.Printf("single faults: %d states of %d scenarios in %v\n", n, len(scenarios), time.Since(start).Round(time.Second))
+}
+
+// unremarkable: due work is read again and again; to fail there is to fail at the next call.
+func unremarkable(c *fault.Call) bool {
+	return c.Op == "Query" && strings.Contains(string(c.Body), `"IndexName":"due"`)
+}
+
+func TestNoPairOfFaultsDoes(t *testing.T) {
+	t.Parallel()
+	if !*prove {
+		t.Skip("make prove searches pairs")
+	}
+	start := time.Now()
+	runs := faultFree(t)
+	first := make(chan state)
+	go func() {
+		defer close(first)
+		for _, s := range scenarios {
+			for _, state := range singles(s, runs[s], true) {
+				first <- state
+			}
+		}
+	}()
+	var mu sync.Mutex
+	pairs := map[*scenario][]state{}
+	all(t, first, func(s state, r *run) {
+		mu.Lock()
+		defer mu.Unlock()
+		pairs[s.scenario] = append(pairs[s.scenario], seconds(s, r)...)
+	})
+	second := make(chan state)
+	random := rand.New(rand.NewPCG(*seed, 0))
+	go func() {
+		defer close(second)
+		for _, s := range scenarios {
+			chosen := pairs[s]
+			if !s.small && len(chosen) > *sample {
+				random.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
+				chosen = chosen[:*sample]
+			}
+			fmt.Printf("%-40s %6d of %6d pairs\n", s.name, len(chosen), len(pairs[s]))
+			for _, state := range chosen {
+				second <- state
+			}
+		}
+	}()
+	n := all(t, second, nil)
+	fmt.Printf("pairs of faults: %d states, seed %d, in %v\n", n, *seed, time.Since(start).Round(time.Second))
+}
+
+// seconds are the ways in which, after a first fault, one of the calls that follow can go wrong too.
+func seconds(s state, r *run) []state {
+	var states []state
+	for k, call := range r.calls[:r.recovered] {
+		if k+1 <= s.plan[0].at || unremarkable(call) {
+			continue
+		}
+		for _, m := range modes {
+			if !m.on(call) || m.alone || s.scenario.several && m.holds {
+				continue
+			}
+			plan := []strike{s.plan[0], {at: k + 1, mode: m}}
+			states = append(states, state{s.scenario, plan, fmt.Sprintf("%s, %02d %s %s", s.name, k+1, short(call), m.name)})
+		}
+	}
+	return states
+}

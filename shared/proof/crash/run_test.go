@@ -1,0 +1,516 @@
+package crash_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/managed/managedtest"
+	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/store"
+)
+
+const (
+	lease  = 60 * time.Second
+	budget = 5 * time.Second
+	agent  = managedtest.Provider
+)
+
+// pool is a user pool that raises an event when its user is removed, the first time.
+type pool struct {
+	raised  atomic.Bool
+	removed func()
+}
+
+// Remove implements managed.Users.
+func (p *pool) Remove(context.Context, string, string) error {
+	if p.removed != nil && p.raised.CompareAndSwap(false, true) {
+		go p.removed()
+	}
+	return nil
+}
+
+// run is one schedule: what a scenario does, under a plan of faults, watched from its first call to the end of all recovery.
+type run struct {
+	t *testing.T
+	w *managedtest.World
+	// plan says which call meets which fault, by the number of the call among all that all processes make.
+	plan []strike
+	// pool is the user pool.
+	pool *pool
+	// down is an operation that no server carries out at present.
+	down string
+
+	mu        sync.Mutex
+	calls     []*fault.Call
+	struck    []string
+	repeats   []*strike // strikes that go on with the same process's next calls of the same kind
+	triggers  []*trigger
+	processes []*process
+	tokens    map[string]bool // of transactions that have succeeded
+
+	acted      int // how many calls the scenario made
+	recovered  int // how many calls were made until the first recovery was over
+	violations []string
+}
+
+// strike is a fault that is planned for a call.
+type strike struct {
+	at   int
+	mode *mode
+
+	p    *process
+	op   string
+	left int
+}
+
+// trigger does something when a process is about to make a call.
+type trigger struct {
+	p    *process
+	op   string
+	do   func()
+	done bool
+}
+
+// process is a process that the run watches.
+type process struct {
+	*managedtest.Process
+	r *run
+
+	mu     sync.Mutex
+	owners map[string]bool // the claims that it sent
+	keys   map[string]bool // the keys that it made
+	saw    time.Time       // the clock when it last looked
+	frozen bool            // it was held at a call while the clock went on
+}
+
+// process starts a process that lives until the run ends, or a fault kills it.
+func (r *run) process() *process { return r.processAt(0) }
+
+// processAt is process with a clock that is off by that much.
+func (r *run) processAt(skew time.Duration) *process {
+	p := &process{r: r, owners: map[string]bool{}, keys: map[string]bool{}}
+	p.Process = r.w.Process(func() time.Time {
+		now := r.w.Clock.Now().Add(skew)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.saw = now
+		return now
+	}, p.hook)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.processes = append(r.processes, p)
+	return p
+}
+
+func (r *run) close() {
+	r.mu.Lock()
+	all := r.processes
+	r.mu.Unlock()
+	for _, p := range all {
+		p.Close()
+	}
+}
+
+// violated notes that an invariant did not hold.
+func (r *run) violated(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.violations = append(r.violations, fmt.Sprintf(format, args...))
+}
+
+// before has something done when the process is about to make its first call of that operation.
+func (r *run) before(p *process, op string, do func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.triggers = append(r.triggers, &trigger{p: p, op: op, do: do})
+}
+
+// hook says what becomes of a call.
+func (p *process) hook(c *fault.Call) fault.Fault {
+	r := p.r
+	for _, do := range r.triggered(p, c) {
+		do()
+	}
+	forward := p.watched(c)
+	s := r.next(p, c)
+	if c.Op == r.down {
+		return broken
+	}
+	if s == nil || p.Context.Err() != nil {
+		return forward
+	}
+	return s.do(r, p, forward)
+}
+
+// triggered are what the scenario does before that call.
+func (r *run) triggered(p *process, c *fault.Call) []func() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []func()
+	for _, t := range r.triggers {
+		if !t.done && t.p == p && strings.HasSuffix(c.Op, t.op) {
+			t.done = true
+			all = append(all, t.do)
+		}
+	}
+	return all
+}
+
+// next counts the call and returns the fault that it meets; nil if it meets none.
+func (r *run) next(p *process, c *fault.Call) *mode {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.repeats {
+		if s.left > 0 && s.p == p && s.op == c.Op {
+			s.left--
+			return s.mode
+		}
+	}
+	r.calls = append(r.calls, c)
+	for i := range r.plan {
+		s := &r.plan[i]
+		if s.at != len(r.calls) || !s.mode.on(c) {
+			continue
+		}
+		r.struck = append(r.struck, s.mode.name+" "+c.Op)
+		if s.mode.times > 1 {
+			r.repeats = append(r.repeats, &strike{mode: s.mode, p: p, op: c.Op, left: s.mode.times - 1})
+		}
+		return s.mode
+	}
+	return nil
+}
+
+// list lists, and checks the answer.
+func (p *process) list(user string) managed.Listing {
+	l, err := p.List(p.Context, user, "")
+	if err == nil { // else the table was out of reach, or the account is deleted
+		p.r.checkListing(user, l)
+	}
+	return l
+}
+
+// checkListing is I7 and I8 of an answer.
+func (r *run) checkListing(user string, l managed.Listing) {
+	if strings.Contains(fmt.Sprintf("%+v", l), "am_us_") {
+		r.violated("I7: a secret is in a list")
+	}
+	for _, m := range l.Credentials {
+		if m.Managed && m.ID != credential.ManagedID(m.Provider, user) {
+			r.violated("I8: the id of %s's credential is %s", user, m.ID)
+		}
+	}
+}
+
+// remove deletes the account.
+func (p *process) remove(user string) []managed.Pending {
+	left, _ := p.DeleteAccount(p.Context, user, "") // an error is for the caller to repeat it
+	return left
+}
+
+// reconcile does one round.
+func (p *process) reconcile() {
+	_, _ = p.Reconcile(p.Context) // what failed is due still
+}
+
+// pass moves the clock on while the process is held, and lets reconcile take over what has run out meanwhile.
+func (r *run) pass(held *process) {
+	held.mu.Lock()
+	held.frozen = true
+	held.mu.Unlock()
+	r.w.Clock.Advance(lease + store.SkewMargin + time.Second)
+	r.process().reconcile()
+}
+
+// maxRounds is how many rounds of reconcile the recovery may take.
+const maxRounds = 60
+
+// recover lets reconcile run until nothing is due and nothing is on its way any more. Faults that are still planned strike it, too.
+func (r *run) recover() {
+	for range maxRounds {
+		due := r.w.NextDue()
+		if due.IsZero() {
+			last := r.w.Clock.LastEvent()
+			if last.IsZero() {
+				return
+			}
+			due = last
+		}
+		wait := due.Sub(r.w.Clock.Now()) + time.Millisecond
+		if wait > 0 {
+			r.w.Clock.Advance(wait)
+		}
+		r.process().reconcile()
+	}
+	r.violated("after %d rounds of reconcile there is still work due", maxRounds)
+}
+
+// finish recovers, and checks that each user has what is theirs.
+func (r *run) finish(users, deleted, providers []string) {
+	r.w.Mail.ClearFaults()
+	r.recover()
+	r.recovered = r.count()
+	r.faultsOver()
+	r.recover()
+	r.noOrphans()
+	for _, user := range deleted {
+		_, gone, err := r.w.Slot(user, agent)
+		if err == nil && !gone { // the request did not get as far as the tombstone: whoever made it repeats it
+			r.process().remove(user)
+			r.recover()
+		}
+		r.check(r.w.NothingLeft(user))
+	}
+	for _, user := range users {
+		r.process().list(user)
+		r.recover()
+		l := r.process().list(user)
+		for _, provider := range providers {
+			r.check(r.w.ExactlyOne(user, provider))
+			r.check(inUse(l, provider))
+		}
+	}
+	r.noOrphans()
+}
+
+// begin lets the plan's faults strike from now on.
+func (r *run) begin(plan []strike) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.plan = slices.Clone(plan)
+	r.calls = nil
+}
+
+func (r *run) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.calls)
+}
+
+func (r *run) faultsOver() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.plan, r.repeats = nil, nil
+}
+
+func inUse(l managed.Listing, provider string) error {
+	for _, m := range l.Credentials {
+		if m.Provider == provider {
+			return nil
+		}
+	}
+	return fmt.Errorf("I1: the list lacks the credential of %s: %+v", provider, l)
+}
+
+// noOrphans checks that each pod is known to a slot, which nobody works on and nothing is on its way under.
+func (r *run) noOrphans() {
+	for _, pod := range r.w.Mail.Pods() {
+		user, provider := managedtest.PodUser(pod.ClientID)
+		slot, _, err := r.w.Slot(user, provider)
+		if err != nil {
+			r.violated("reading a slot: %v", err)
+			continue
+		}
+		if slot.State == store.Absent && pod.Name == adopted {
+			continue
+		}
+		if slot.Resource.ID != pod.ID || slot.Owner != "" || !slot.Settled() {
+			r.violated("I1: the pod %+v is an orphan of the slot %+v", pod, slot)
+		}
+	}
+}
+
+// adopted is the name of the pods that were there before.
+const adopted = "adopted"
+
+func (r *run) check(err error) {
+	if err != nil {
+		r.violated("%v", err)
+	}
+}
+
+// report fails the test if an invariant was violated, and says how to see it again.
+func (r *run) report() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.violations) == 0 {
+		return
+	}
+	var calls strings.Builder
+	for i, c := range r.calls {
+		fmt.Fprintf(&calls, "%3d %s\n", i+1, c.Op)
+	}
+	r.t.Errorf("%s\nfaults: %s\ncalls:\n%s\ntable:\n%s\nlog:\n%s", strings.Join(r.violations, "\n"), strings.Join(r.struck, ", "), &calls,
+		r.w.Dump(), r.w.Logs())
+}
+
+// watched checks a call as it is sent, and forwards it.
+func (p *process) watched(c *fault.Call) fault.Fault {
+	switch {
+	case c.Op == "TransactWriteItems":
+		return p.watchTransaction(c)
+	case c.Op == "UpdateItem":
+		p.noteOwner(c.Body)
+	case c.Op == "POST /v0/pods":
+		if !p.mayCreate(clientIDOf(c)) {
+			return fault.Drop()
+		}
+	case c.Method == "POST" && strings.HasSuffix(c.Op, "/api-keys"):
+		pod, ok := p.r.pod(c)
+		if ok && !p.mayCreate(pod.ClientID) {
+			return fault.Drop()
+		}
+		return p.watchKey
+	case c.Method == "DELETE" && strings.HasPrefix(c.Op, "DELETE /v0/pods/"):
+		p.mayDelete(c)
+	}
+	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
+		return c.Forward(context.WithoutCancel(ctx))
+	}
+}
+
+func clientIDOf(c *fault.Call) string {
+	var in struct {
+		ClientID string `json:"client_id"`
+	}
+	_ = json.Unmarshal(c.Body, &in) // AgentMail would refuse it
+	return in.ClientID
+}
+
+// pod is the one that the path names.
+func (r *run) pod(c *fault.Call) (fake.Pod, bool) {
+	id := strings.Split(c.URL.Path, "/")[3]
+	for _, pod := range r.w.Mail.Pods() {
+		if pod.ID == id {
+			return pod, true
+		}
+	}
+	return fake.Pod{}, false
+}
+
+// noteOwner remembers a claim that the process sends.
+func (p *process) noteOwner(body []byte) {
+	var in struct {
+		ExpressionAttributeValues map[string]struct{ S string }
+	}
+	_ = json.Unmarshal(body, &in)
+	owner := in.ExpressionAttributeValues[":owner"].S
+	if owner == "" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.owners[owner] = true
+}
+
+// watchTransaction is I5: no claim succeeds once the tombstone stands. The SDK's repeat of one that has succeeded is none.
+func (p *process) watchTransaction(c *fault.Call) fault.Fault {
+	var in struct {
+		ClientRequestToken string
+		TransactItems      []struct {
+			ConditionCheck struct{ Key map[string]struct{ S string } }
+			Update         json.RawMessage
+		}
+	}
+	_ = json.Unmarshal(c.Body, &in)
+	for _, item := range in.TransactItems {
+		p.noteOwner(item.Update)
+	}
+	user := strings.TrimPrefix(in.TransactItems[0].ConditionCheck.Key["pk"].S, "USER#")
+	r := p.r
+	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
+		ctx = context.WithoutCancel(ctx)
+		_, deleted, err := r.w.Slot(user, agent)
+		if err != nil {
+			return nil, err
+		}
+		a, err := c.Forward(ctx)
+		r.mu.Lock()
+		repeat := r.tokens[in.ClientRequestToken]
+		r.tokens[in.ClientRequestToken] = err == nil && a.Status == 200 || repeat
+		r.mu.Unlock()
+		if err == nil && a.Status == 200 && deleted && !repeat {
+			r.violated("I5: a transaction of %s succeeded after the tombstone", user)
+		}
+		return a, err
+	}
+}
+
+// mayCreate is I3: a create is sent under a running claim of the sender's, in the first half of its lease. It returns false for one that
+// was sent in time and overtaken by the clock on its way here, which by A1 has no effect then.
+func (p *process) mayCreate(clientID string) bool {
+	user, provider := managedtest.PodUser(clientID)
+	slot, _, err := p.r.w.Slot(user, provider)
+	if err != nil {
+		p.r.violated("reading a slot: %v", err)
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	half := slot.LeaseUntil.Add(-lease / 2)
+	now := p.r.w.Clock.Now()
+	if !p.frozen && p.saw.Before(now.Add(-2*store.SkewMargin)) {
+		return false
+	}
+	switch {
+	case slot.Settled() || !p.owners[slot.Owner]:
+		p.r.violated("I3: a create for %s was sent without a claim: %+v", clientID, slot)
+	case !p.saw.Before(half):
+		p.r.violated("I3: a create for %s was sent in the second half of the lease: %+v", clientID, slot)
+	}
+	return true
+}
+
+// watchKey remembers whose the key is.
+func (p *process) watchKey(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
+	a, err := c.Forward(context.WithoutCancel(ctx))
+	if err != nil || a.Status != 200 {
+		return a, err
+	}
+	var made struct {
+		ID string `json:"api_key_id"`
+	}
+	_ = json.Unmarshal(a.Body, &made)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keys[made.ID] = true
+	return a, nil
+}
+
+// mayDelete is I4: a worker destroys only under its own running claim, or what it made itself; and never a key that a living user's slot
+// stores.
+func (p *process) mayDelete(c *fault.Call) {
+	pod, ok := p.r.pod(c)
+	if !ok {
+		return
+	}
+	user, provider := managedtest.PodUser(pod.ClientID)
+	slot, deleted, err := p.r.w.Slot(user, provider)
+	if err != nil {
+		p.r.violated("reading a slot: %v", err)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	parts := strings.Split(c.URL.Path, "/")
+	key := ""
+	if len(parts) == 6 && parts[4] == "api-keys" {
+		key = parts[5]
+	}
+	if !p.owners[slot.Owner] && !p.keys[key] {
+		p.r.violated("I4: %s without a claim; the slot is %+v", c.Op, slot)
+	}
+	if !deleted && (key == "" || key == slot.Resource.KeyID) {
+		p.r.violated("I4: %s of a living user; the slot is %+v", c.Op, slot)
+	}
+}

@@ -1,0 +1,187 @@
+package crash_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/managed/managedtest"
+	"managed-credentials/shared/provider/agentmail/fake"
+)
+
+const alice, bob = "alice", "bob"
+
+// scenario is something that users and the service do, a few calls long.
+type scenario struct {
+	name string
+	// before is what was done earlier, without faults.
+	before func(r *run)
+	do     func(r *run)
+	// users live at the end, deleted are those whose deletion was asked for.
+	users, deleted []string
+	// providers are where they have their credentials; nil means AgentMail.
+	providers []string
+	// budget is how long a list may take; 0 means the usual.
+	budget time.Duration
+	// small: one user and one provider, and no two processes at the same time, so that pairs of faults are searched whole.
+	small bool
+	// several: one process does several things at a time, so that it cannot be held as a whole.
+	several bool
+}
+
+var scenarios = []*scenario{
+	{name: "first list", small: true, users: []string{alice}, do: func(r *run) { r.process().list(alice) }},
+	{name: "two lists at once", users: []string{alice}, budget: time.Second, do: func(r *run) {
+		atOnce(func() { r.process().list(alice) }, func() { r.process().list(alice) })
+	}},
+	{name: "list while the account is deleted", deleted: []string{alice}, do: func(r *run) {
+		atOnce(func() { r.process().list(alice) }, func() { r.process().remove(alice) })
+	}},
+	{name: "deletion before the claim", small: true, deleted: []string{alice}, do: func(r *run) { removedDuring(r, "TransactWriteItems") }},
+	{name: "deletion before the pod", small: true, deleted: []string{alice}, do: func(r *run) { removedDuring(r, "POST /v0/pods") }},
+	{name: "deletion before the key", small: true, deleted: []string{alice}, do: func(r *run) { removedDuring(r, "/api-keys") }},
+	{name: "deletion before the commit", small: true, deleted: []string{alice}, do: func(r *run) { removedDuring(r, "UpdateItem") }},
+	{name: "deletion", small: true, deleted: []string{alice}, before: listed, do: func(r *run) { r.process().remove(alice) }},
+	{name: "deletion with credentials of one's own", deleted: []string{alice}, before: func(r *run) {
+		listed(r)
+		for range 2 {
+			m := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}
+			r.check(r.w.Store.Create(context.Background(), alice, m, []byte("sealed")))
+		}
+	}, do: func(r *run) { r.process().remove(alice) }},
+	{name: "deletion of a pod with inboxes", small: true, deleted: []string{alice}, before: func(r *run) {
+		listed(r)
+		r.w.Mail.SetSwitches(fake.Switches{InboxDeletion: 3 * time.Minute})
+		r.w.Mail.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})
+	}, do: func(r *run) { r.process().remove(alice) }},
+	{name: "two deletions at once", deleted: []string{alice}, before: listed,
+		do: func(r *run) {
+			p := r.process()
+			event := make(chan struct{})
+			r.pool.removed = func() { r.process().remove(alice); close(event) } // the event that the removal raises
+			_, _ = p.DeleteAccount(p.Context, alice, "Alice the First")
+			if r.pool.raised.Load() {
+				<-event
+			}
+		}},
+	{name: "list again after a failure", small: true, users: []string{alice}, do: func(r *run) {
+		r.w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Instead: &fake.Answer{Code: "limit_exceeded"}})
+		r.process().list(alice)
+		r.w.Clock.Advance(3 * time.Second)
+		r.process().list(alice)
+	}},
+	{name: "deletion after a failure", small: true, deleted: []string{alice}, do: func(r *run) {
+		r.w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Instead: &fake.Answer{Code: "limit_exceeded"}})
+		r.process().list(alice)
+		r.process().remove(alice)
+	}},
+	{name: "a page that polls a slow provider", users: []string{alice}, budget: 300 * time.Millisecond, do: func(r *run) {
+		id := r.w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Before: fake.UntilReleased})
+		p := r.process()
+		r.before(p, "/api-keys", func() {
+			for range 2 {
+				r.process().list(alice)
+				r.w.Clock.Advance(time.Second)
+			}
+			r.w.Mail.RemoveFault(id)
+		})
+		p.list(alice)
+	}},
+	{name: "a sweep", small: true, users: []string{alice}, before: unsettled, do: func(r *run) {
+		r.w.Clock.Advance(lease + 11*time.Second)
+		r.process().reconcile()
+	}},
+	{name: "deletion during a sweep", small: true, deleted: []string{alice}, before: unsettled, do: func(r *run) {
+		r.w.Clock.Advance(lease + 11*time.Second)
+		p := r.process()
+		r.before(p, "/api-keys", func() { r.process().remove(alice) })
+		p.reconcile()
+	}},
+	{name: "take-over", small: true, users: []string{alice}, before: func(r *run) {
+		r.w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Then: &fake.Answer{Drop: true}})
+		r.process().list(alice)
+	}, do: func(r *run) {
+		r.w.Clock.Advance(lease + 11*time.Second)
+		r.process().reconcile()
+	}},
+	{name: "KMS is down", small: true, users: []string{alice}, do: func(r *run) {
+		r.down = "Encrypt"
+		r.process().list(alice)
+		r.down = ""
+	}},
+	{name: "an adopted pod", small: true, users: []string{alice}, before: adopt, do: func(r *run) { r.process().list(alice) }},
+	{name: "deletion of an adopted pod", deleted: []string{alice}, before: func(r *run) { adopt(r); r.process().list(alice) },
+		do: func(r *run) { r.process().remove(alice) }},
+	{name: "three providers at once", several: true, users: []string{alice}, providers: three, before: threeKeys, do: func(r *run) { r.process().list(alice) }},
+	{name: "deletion at three providers", several: true, deleted: []string{alice}, providers: three, before: func(r *run) { threeKeys(r); r.process().list(alice) }, do: func(r *run) { r.process().remove(alice) }},
+	{name: "the org key is rotated", users: []string{alice, bob}, do: func(r *run) {
+		p := r.process()
+		p.list(bob)
+		fresh := "am_us_" + strings.Repeat("e", 64)
+		r.w.Mail.AcceptOrgKey(fresh, fake.OrganizationID)
+		r.w.Mail.RejectOrgKey(fake.OrgKey)
+		r.w.SetOrgKeys(`{"agent_mail":"` + fresh + `"}`)
+		p.list(alice)
+	}},
+}
+
+func atOnce(all ...func()) {
+	var group sync.WaitGroup
+	for _, do := range all {
+		group.Go(do)
+	}
+	group.Wait()
+}
+
+func listed(r *run) { r.process().list(alice) }
+
+// unsettled leaves a ready slot behind that has to be swept.
+func unsettled(r *run) {
+	r.w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Times: 1, Then: &fake.Answer{Drop: true}})
+	listed(r)
+}
+
+func adopt(r *run) {
+	r.w.Mail.SeedPod(fake.Pod{ClientID: alice, Name: adopted, Keys: []fake.Key{{Name: alice + "-agpt-managed"}}})
+}
+
+// removedDuring deletes the account when a list is about to make its first call of that operation.
+func removedDuring(r *run, op string) {
+	p := r.process()
+	r.before(p, op, func() { r.process().remove(alice) })
+	p.list(alice)
+}
+
+var three = []string{agent, "second_mail", "third_mail"}
+
+func threeKeys(r *run) {
+	r.w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `","second_mail":"` + fake.OrgKey + `","third_mail":"` + fake.OrgKey + `"}`)
+}
+
+// inWorld are the options of the world in which the scenario happens.
+func (s *scenario) inWorld(t testing.TB, users managed.Users) managedtest.Options {
+	o := managedtest.Options{Lease: lease, Budget: budget, Users: users}
+	if s.budget > 0 {
+		o.Budget = s.budget
+	}
+	o.Providers = func(url string) []managed.Provider {
+		var all []managed.Provider
+		for _, name := range s.at() {
+			all = append(all, managedtest.AgentMail(t, url, name))
+		}
+		return all
+	}
+	return o
+}
+
+// at are the scenario's providers.
+func (s *scenario) at() []string {
+	if s.providers == nil {
+		return []string{agent}
+	}
+	return s.providers
+}
