@@ -102,7 +102,23 @@ func (e *Engine) workTime() time.Duration { return min(e.Lease/2, longestWork) }
 
 // outside is a context for outside calls under an attempt: it ends with the lease's first half, or earlier with ctx.
 func (e *Engine) outside(ctx context.Context, a *Attempt) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, min(a.cutoff.Sub(e.Now()), longestWork))
+	ctx, cancel := context.WithTimeout(ctx, min(a.cutoff.Sub(e.Now()), longestWork))
+	return clocked{ctx, a}, cancel
+}
+
+// clocked is a context whose Err goes by the attempt's clock, too: in a process that was frozen, a timer alone lets through what somebody
+// else has claimed meanwhile.
+type clocked struct {
+	context.Context
+	attempt *Attempt
+}
+
+// Err implements context.Context.
+func (c clocked) Err() error {
+	if c.attempt.over() {
+		return context.DeadlineExceeded
+	}
+	return c.Context.Err()
 }
 
 // call makes an outside call with the provider's org key, and once more with a fresh one if that was rejected. A panic is an error: a

@@ -189,6 +189,29 @@ func TestTwoHalves_NorBetweenTwoCreates(t *testing.T) {
 	w.CheckExactlyOne(alice)
 }
 
+func TestTwoHalves_AFrozenProcessDeletesNothingThatSomebodyElseHasClaimed(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	inject(t, w.AgentMail, createPd, 1, fault.LoseAnswer())
+	list(t, w.Engine(), alice)
+	w.Mail.SeedPod(fake.Pod{ClientID: alice, Keys: []fake.Key{{Name: alice + "-agpt-managed.0"}}})
+	w.Clock.Advance(71 * time.Second)
+	pod, _ := w.Mail.Pod(alice)
+	deletions := 0
+	inject(t, w.AgentMail, "GET /v0/pods/"+pod.ID+"/api-keys", 1, then(func() { // frozen between looking and deleting
+		w.Clock.Advance(71 * time.Second)
+		w.AgentMail.SetHook(nil)
+		reconcile(t, w.Engine())
+		deletions = w.Mail.Count(fake.DeleteKey)
+	}))
+	reconcile(t, w.Engine())
+	if deletions != 1 || w.Mail.Count(fake.DeleteKey) != 1 {
+		t.Errorf("I4: %d deletions by who took over, %d in all", deletions, w.Mail.Count(fake.DeleteKey))
+	}
+	w.Converge()
+	w.CheckExactlyOne(alice)
+}
+
 func TestTheLeaseCountsFromBeforeTheClaimWasSent(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

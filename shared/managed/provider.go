@@ -18,8 +18,9 @@ import (
 // Provider is one third party at which the platform makes a resource, and a key scoped to it, for each user.
 //
 // The engine calls a provider only under a claim of the user's slot, with a context that ends within the first half of the claim's
-// lease. A provider has to return soon after its context has ended, and must not go on in the background. Every call that could create
-// something goes through Attempt.Create: also one that is meant as a lookup.
+// lease. A provider has to return soon after its context has ended, and must not go on in the background. It looks at the context's Err
+// right before each call that it sends: Err goes by the clock, which Done does not in a process that was frozen. Every call that could
+// create something goes through Attempt.Create: also one that is meant as a lookup.
 //
 // Where a.Resource names something, an org key of another organisation creates nothing and proves nothing gone: that is an error.
 //
@@ -99,7 +100,7 @@ func (a *Attempt) Create(ctx context.Context, send func(context.Context) (Outcom
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if !a.now().Before(a.cutoff) {
+	if a.over() {
 		return &Error{Class: Transient, Err: errors.New("the first half of the lease is over, nothing was sent")}
 	}
 	outcome := Unknown
@@ -112,6 +113,9 @@ func (a *Attempt) Create(ctx context.Context, send func(context.Context) (Outcom
 	outcome, err = send(ctx)
 	return err
 }
+
+// over reports whether the time for outside calls is over, by the clock.
+func (a *Attempt) over() bool { return !a.now().Before(a.cutoff) }
 
 // Inherited reports whether a lower attempt may have left something that the slot does not name: its outcome was never known.
 func (a *Attempt) Inherited() bool {

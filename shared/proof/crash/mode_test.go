@@ -63,8 +63,7 @@ var modes = []*mode{
 	{name: "answer-lost", on: effect, alone: true, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, fault.Drop()) }},
 	{name: "answer-lost-thrice", on: effect, times: repeats, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, fault.Drop()) }},
 	{name: "error-after", on: effect, alone: true, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, broken) }},
-	{name: "error-after-thrice", on: effect, alone: true, times: repeats, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, broken) }},
-	{name: "request-lost", on: every, alone: true, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
+	{name: "request-lost", on: effect, alone: true, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
 	{name: "request-lost-thrice", on: every, times: repeats, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
 	{name: "conflict", on: tableWrite, alone: true, do: func(*run, *process, fault.Fault) fault.Fault { return fault.TransactionConflict() }},
 }

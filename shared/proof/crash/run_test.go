@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"managed-credentials/shared/credential"
@@ -41,10 +41,11 @@ func (p *pool) Remove(context.Context, string, string) error {
 
 // run is one schedule: what a scenario does, under a plan of faults, watched from its first call to the end of all recovery.
 type run struct {
-	t *testing.T
 	w *managedtest.World
 	// plan says which call meets which fault, by the number of the call among all that all processes make.
 	plan []strike
+	// skew is how far the clocks of the scenario's processes are behind, and those of recovery's before.
+	skew time.Duration
 	// pool is the user pool.
 	pool *pool
 	// down is an operation that no server carries out at present.
@@ -94,7 +95,7 @@ type process struct {
 }
 
 // process starts a process that lives until the run ends, or a fault kills it.
-func (r *run) process() *process { return r.processAt(0) }
+func (r *run) process() *process { return r.processAt(-r.skew) }
 
 // processAt is process with a clock that is off by that much.
 func (r *run) processAt(skew time.Duration) *process {
@@ -138,10 +139,10 @@ func (r *run) before(p *process, op string, do func()) {
 // hook says what becomes of a call.
 func (p *process) hook(c *fault.Call) fault.Fault {
 	r := p.r
+	forward := p.watched(c)
 	for _, do := range r.triggered(p, c) {
 		do()
 	}
-	forward := p.watched(c)
 	s := r.next(p, c)
 	if c.Op == r.down {
 		return broken
@@ -202,7 +203,7 @@ func (p *process) list(user string) managed.Listing {
 
 // checkListing is I7 and I8 of an answer.
 func (r *run) checkListing(user string, l managed.Listing) {
-	if strings.Contains(fmt.Sprintf("%+v", l), "am_us_") {
+	if secret.MatchString(fmt.Sprintf("%+v", l)) {
 		r.violated("I7: a secret is in a list")
 	}
 	for _, m := range l.Credentials {
@@ -229,8 +230,11 @@ func (r *run) pass(held *process) {
 	held.frozen = true
 	held.mu.Unlock()
 	r.w.Clock.Advance(lease + store.SkewMargin + time.Second)
-	r.process().reconcile()
+	r.processAt(r.skew).reconcile()
 }
+
+// schedule is how often reconcile runs.
+const schedule = time.Minute
 
 // maxRounds is how many rounds of reconcile the recovery may take.
 const maxRounds = 60
@@ -246,11 +250,14 @@ func (r *run) recover() {
 			}
 			due = last
 		}
-		wait := due.Sub(r.w.Clock.Now()) + time.Millisecond
-		if wait > 0 {
-			r.w.Clock.Advance(wait)
+		step := due.Sub(r.w.Clock.Now()) + time.Millisecond
+		if r.skew == 0 {
+			step = max(step, schedule)
 		}
-		r.process().reconcile()
+		r.w.Clock.Advance(max(step-r.skew, 0))
+		p := r.processAt(r.skew)
+		p.reconcile()
+		p.Close()
 	}
 	r.violated("after %d rounds of reconcile there is still work due", maxRounds)
 }
@@ -281,7 +288,13 @@ func (r *run) finish(users, deleted, providers []string) {
 		}
 	}
 	r.noOrphans()
+	if secret.MatchString(r.w.Logs()) {
+		r.violated("I7: a secret was logged")
+	}
 }
+
+// secret is what AgentMail's keys look like.
+var secret = regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`)
 
 // begin lets the plan's faults strike from now on.
 func (r *run) begin(plan []strike) {
@@ -339,18 +352,18 @@ func (r *run) check(err error) {
 	}
 }
 
-// report fails the test if an invariant was violated, and says how to see it again.
-func (r *run) report() {
+// verdict is an error if an invariant was violated; it tells all that was done.
+func (r *run) verdict() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.violations) == 0 {
-		return
+		return nil
 	}
 	var calls strings.Builder
 	for i, c := range r.calls {
 		fmt.Fprintf(&calls, "%3d %s\n", i+1, c.Op)
 	}
-	r.t.Errorf("%s\nfaults: %s\ncalls:\n%s\ntable:\n%s\nlog:\n%s", strings.Join(r.violations, "\n"), strings.Join(r.struck, ", "), &calls,
+	return fmt.Errorf("%s\nfaults: %s\ncalls:\n%s\ntable:\n%s\nlog:\n%s", strings.Join(r.violations, "\n"), strings.Join(r.struck, ", "), &calls,
 		r.w.Dump(), r.w.Logs())
 }
 

@@ -86,6 +86,10 @@ func (c *client) once(ctx context.Context, org credential.Secret, method, path s
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
+	err = ctx.Err() // by the clock, as the engine's contexts have it
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotSent, err)
+	}
 	req.Header.Set("Authorization", "Bearer "+org.Reveal())
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")

@@ -1,0 +1,79 @@
+package crash_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"managed-credentials/shared/managed/managedtest"
+)
+
+// TestNoRandomScheduleDoes lets several users list and leave, in any order and at once, with faults and jumps of the clock in between.
+//
+//	go test ./shared/proof/crash -run RandomSchedule -rapid.seed=…    again what failed
+func TestNoRandomScheduleDoes(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	users := []string{alice, bob, "carol"}
+	plain := &scenario{budget: time.Second}
+	schedules, steps := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		r := newRun(t, w, plain)
+		defer r.close()
+		gone := map[string]bool{}
+		step := func() func() {
+			user := rapid.SampledFrom(users).Draw(rt, "user")
+			switch rapid.SampledFrom([]string{"list", "list", "list", "remove", "reconcile"}).Draw(rt, "does") {
+			case "list":
+				return func() { r.process().list(user) }
+			case "remove":
+				gone[user] = true
+				return func() { r.process().remove(user) }
+			default:
+				return func() { r.process().reconcile() }
+			}
+		}
+		n := rapid.IntRange(1, 10).Draw(rt, "steps")
+		for range n {
+			r.expect(rt)
+			jump := rapid.SampledFrom([]time.Duration{0, 0, time.Second, 3 * time.Second, 29 * time.Second, 61 * time.Second, 71 * time.Second}).Draw(rt, "jump")
+			r.w.Clock.Advance(jump)
+			one := step()
+			if rapid.IntRange(0, 3).Draw(rt, "at once") == 0 {
+				atOnce(one, step())
+			} else {
+				one()
+			}
+			steps++
+		}
+		schedules++
+		var stay, left []string
+		for _, user := range users {
+			if gone[user] {
+				left = append(left, user)
+			} else {
+				stay = append(stay, user)
+			}
+		}
+		r.finish(stay, left, plain.at())
+		err := r.verdict()
+		if err != nil {
+			rt.Fatal(err)
+		}
+	})
+	fmt.Printf("random schedules: %d, of %d steps\n", schedules, steps)
+}
+
+// expect plans a fault, or none, for one of the calls to come.
+func (r *run) expect(rt *rapid.T) {
+	in := rapid.IntRange(0, 14).Draw(rt, "calls until the fault")
+	m := rapid.SampledFrom(modes).Draw(rt, "fault")
+	if in == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.plan = append(r.plan, strike{at: len(r.calls) + in, mode: m})
+}

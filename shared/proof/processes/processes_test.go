@@ -1,0 +1,301 @@
+// Package processes_test kills the built functions with SIGKILL, at random, while users list their credentials and accounts are deleted.
+// Then it lets reconcile finish, and looks from outside whether everybody has what is theirs and nothing is left of who has gone: through
+// the API, at AgentMail, and in the table.
+package processes_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"managed-credentials/shared/local/dynamodb"
+	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/provider/agentmail/fake"
+)
+
+var chaos = flag.Duration("chaos", 10*time.Second, "how long functions are killed")
+
+var (
+	dist     string
+	database *dynamodb.Server
+)
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// run builds the functions as they are now, and starts one DynamoDB Local.
+func run(m *testing.M) (code int, err error) {
+	flag.Parse()
+	dist, err = os.MkdirTemp("", "processes-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = os.RemoveAll(dist) }()
+	deployed, err := template.Load(".")
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range deployed.Functions {
+		build := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", filepath.Join(dist, f.Name, "bootstrap"), "./functions/"+f.Name)
+		build.Dir = "../../.."
+		out, err := build.CombinedOutput()
+		if err != nil {
+			return 0, fmt.Errorf("building %s: %w\n%s", f.Name, err, out)
+		}
+	}
+	database, err = dynamodb.Start(context.Background(), dynamodb.Config{Log: os.Stderr})
+	if err != nil {
+		return 0, err
+	}
+	defer database.Stop()
+	return m.Run(), nil
+}
+
+// buffer is a log that several write.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// service is a stack and a client of it.
+type service struct {
+	*stack.Stack
+	t   *testing.T
+	log *buffer
+}
+
+// call sends a request and returns the answer, whatever it is; a status of 0 is none.
+func (s *service) call(method, path, token, body string) (status int, header http.Header, answer string) {
+	req, err := http.NewRequest(method, s.URL+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Error(err)
+		return 0, nil, ""
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil, ""
+	}
+	defer func() { _ = resp.Body.Close() }()
+	read, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, resp.Header, string(read)
+}
+
+func (s *service) token(user string) string {
+	_, _, body := s.call("POST", "/local/token", "", `{"sub":"`+user+`"}`)
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	err := json.Unmarshal([]byte(body), &answer)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer.AccessToken
+}
+
+// items are the table's.
+func (s *service) items() []map[string]types.AttributeValue {
+	out, err := s.DynamoDB.Scan(context.Background(), &awsdynamodb.ScanInput{TableName: &s.Table, ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out.Items
+}
+
+func text(item map[string]types.AttributeValue, name string) string {
+	value, _ := item[name].(*types.AttributeValueMemberS)
+	if value == nil {
+		return ""
+	}
+	return value.Value
+}
+
+func TestKilledAtAnyMomentNothingIsDoubledAndNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	log := &buffer{}
+	s := &service{t: t, log: log}
+	var err error
+	s.Stack, err = stack.Start(t.Context(), stack.Config{Dist: dist, DynamoDB: database, Log: log, Env: map[string]string{
+		"LEASE": "10s", "PROVISION_BUDGET": "2s",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	for _, slow := range []fake.Operation{fake.CreatePod, fake.CreateKey, fake.DeleteKey, fake.DeletePod} {
+		s.AgentMail.Inject(fake.Fault{Operation: slow, After: 50 * time.Millisecond}) // more moments in which to be killed
+	}
+	stay, leave, killed := s.storm(*chaos)
+	s.AgentMail.ClearFaults()
+	s.settle(leave)
+	for user, token := range stay {
+		s.checkOne(user, token)
+	}
+	for user, token := range leave {
+		s.checkNone(user, token)
+	}
+	if regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`).MatchString(log.String()) {
+		t.Error("I7: a secret was logged")
+	}
+	if t.Failed() {
+		t.Logf("log:\n%s", log)
+	}
+	fmt.Printf("real processes: %d killed while %d users listed and %d accounts were deleted\n", killed, len(stay), len(leave))
+}
+
+// storm lets users come and go, and kills what serves them, for that long.
+func (s *service) storm(d time.Duration) (stay, leave map[string]string, killed int) {
+	stay, leave = map[string]string{}, map[string]string{}
+	end := time.Now().Add(d)
+	var work sync.WaitGroup
+	work.Go(func() {
+		for time.Now().Before(end) {
+			time.Sleep(time.Duration(rand.IntN(250)) * time.Millisecond)
+			killed += s.Host.Kill([]string{"list-with-provision", "user-cleanup", "reconcile"}[rand.IntN(3)])
+		}
+	})
+	work.Go(func() {
+		for time.Now().Before(end) {
+			s.call("POST", "/local/reconcile", "", "")
+			time.Sleep(500 * time.Millisecond)
+		}
+	})
+	for i := 0; time.Now().Before(end); i++ {
+		user := fmt.Sprintf("user-%03d", i)
+		token := s.token(user)
+		going := i%2 == 0
+		if going {
+			leave[user] = token
+		} else {
+			stay[user] = token
+		}
+		for range 2 {
+			work.Go(func() { s.call("GET", "/credentials", token, "") })
+		}
+		if going {
+			work.Go(func() {
+				time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+				s.call("DELETE", "/account", token, "")
+			})
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	work.Wait()
+	return stay, leave, killed
+}
+
+// settle repeats deletions that did not get through, and reconciles until nothing is due.
+func (s *service) settle(leave map[string]string) {
+	for user, token := range leave {
+		for status := 0; status != http.StatusNoContent && status != http.StatusAccepted; {
+			status, _, _ = s.call("DELETE", "/account", token, "")
+			if s.t.Context().Err() != nil {
+				s.t.Fatalf("the account of %s cannot be deleted", user)
+			}
+		}
+	}
+	deadline := time.Now().Add(3 * time.Minute)
+	for s.due() > 0 {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%d items are still due\n%s", s.due(), s.log)
+		}
+		s.call("POST", "/local/reconcile", "", "")
+		time.Sleep(time.Second)
+	}
+}
+
+// due is how many items have work left.
+func (s *service) due() int {
+	n := 0
+	for _, item := range s.items() {
+		if item["due_at"] != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *service) checkOne(user, token string) {
+	status, header, _ := s.call("GET", "/credentials", token, "")
+	if status != http.StatusOK || header.Get("Managed-Credentials") != "agent_mail=ready" {
+		s.t.Errorf("%s: %d, %v", user, status, header)
+	}
+	pods := 0
+	for _, pod := range s.AgentMail.Pods() {
+		if pod.ClientID != user {
+			continue
+		}
+		pods++
+		if len(pod.Keys) != 1 {
+			s.t.Errorf("I1: %s has the keys %+v", user, pod.Keys)
+			continue
+		}
+		_, _, resolved := s.call("POST", "/local/resolve", "", `{"sub":"`+user+`","provider":"agent_mail"}`)
+		var answer struct {
+			Key string `json:"api_key"`
+		}
+		_ = json.Unmarshal([]byte(resolved), &answer)
+		podID, keyID, ok := s.AgentMail.Identify(answer.Key)
+		if !ok || podID != pod.ID || keyID != pod.Keys[0].ID {
+			s.t.Errorf("I1: the key of %s is not the one that AgentMail lists", user)
+		}
+	}
+	if pods != 1 {
+		s.t.Errorf("I1: %s has %d pods", user, pods)
+	}
+}
+
+func (s *service) checkNone(user, token string) {
+	status, _, _ := s.call("GET", "/credentials", token, "")
+	if status != http.StatusUnauthorized {
+		s.t.Errorf("I5: %s, who is deleted, lists with %d", user, status)
+	}
+	for _, pod := range s.AgentMail.Pods() {
+		if pod.ClientID == user {
+			s.t.Errorf("I2: %s has left %+v", user, pod)
+		}
+	}
+	for _, item := range s.items() {
+		if text(item, "pk") == "USER#"+user && text(item, "sk") != "ACCOUNT" {
+			s.t.Errorf("I2: %s has left %s", user, text(item, "sk"))
+		}
+	}
+}
