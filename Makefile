@@ -92,6 +92,11 @@ lint: $(VENV)/bin/cfn-lint $(PAGE)/web/node_modules/.package-lock.json ## check 
 chromium: ## install Chromium, if it is missing
 	test -x /usr/bin/chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 
+.PHONY: prove
+prove: build ## search pairs of faults, many random schedules, and more of everything (half an hour)
+	cd shared/proof/crash && go test -count=1 -timeout 120m -prove -rapid.checks=500
+	cd shared/proof/processes && go test -count=1 -timeout 30m -chaos=2m
+
 .PHONY: mutate
 mutate: build ## take each guard out in turn and see a test fail
 	go run ./shared/proof/mutate

@@ -52,14 +52,14 @@ var modes = []*mode{
 			return forward(ctx, c)
 		}
 	}},
-	{name: "effect-late", on: create, do: func(r *run, _ *process, forward fault.Fault) fault.Fault { return late(r, forward) }},
-	{name: "effect-late-dead", on: create, do: func(r *run, p *process, forward fault.Fault) fault.Fault {
+	{name: "effect-late", on: create, do: func(r *run, _ *process, _ fault.Fault) fault.Fault { return late(r) }},
+	{name: "effect-late-dead", on: create, do: func(r *run, p *process, _ fault.Fault) fault.Fault {
 		return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 			p.Kill()
-			return late(r, forward)(ctx, c)
+			return late(r)(ctx, c)
 		}
 	}},
-	{name: "effect-late-thrice", on: create, times: repeats, do: func(r *run, _ *process, forward fault.Fault) fault.Fault { return late(r, forward) }},
+	{name: "effect-late-thrice", on: create, times: repeats, do: func(r *run, _ *process, _ fault.Fault) fault.Fault { return late(r) }},
 	{name: "answer-lost", on: effect, alone: true, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, fault.Drop()) }},
 	{name: "answer-lost-thrice", on: effect, times: repeats, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, fault.Drop()) }},
 	{name: "error-after", on: effect, alone: true, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, broken) }},
@@ -82,7 +82,7 @@ func then(forward, f fault.Fault) fault.Fault {
 }
 
 // late loses a create for its sender, and lets it take effect as late as A1 allows.
-func late(r *run, forward fault.Fault) fault.Fault {
+func late(r *run) fault.Fault {
 	return func(_ context.Context, c *fault.Call) (*fault.Answer, error) {
 		r.w.Clock.At(r.w.Clock.Now().Add(lease/2-time.Millisecond), func() {
 			_, err := forward(context.Background(), c)

@@ -39,7 +39,7 @@ func TestNoRandomScheduleDoes(t *testing.T) {
 		for range n {
 			r.expect(rt)
 			jump := rapid.SampledFrom([]time.Duration{0, 0, time.Second, 3 * time.Second, 29 * time.Second, 61 * time.Second, 71 * time.Second}).Draw(rt, "jump")
-			r.w.Clock.Advance(jump)
+			r.advance(jump)
 			one := step()
 			if rapid.IntRange(0, 3).Draw(rt, "at once") == 0 {
 				atOnce(one, step())
