@@ -243,7 +243,7 @@ func (r *run) pass(held *process) {
 	r.processAt(r.skew).reconcile()
 }
 
-// schedule is how often reconcile runs.
+// schedule is how often reconcile runs. While something is on its way, it comes at the first moment at which there is work for it.
 const schedule = time.Minute
 
 // maxRounds is how many rounds of reconcile the recovery may take.
@@ -261,7 +261,7 @@ func (r *run) recover() {
 			due = last
 		}
 		step := due.Sub(r.w.Clock.Now()) + time.Millisecond
-		if r.skew == 0 {
+		if r.skew == 0 && r.w.Clock.LastEvent().IsZero() {
 			step = max(step, schedule)
 		}
 		r.advance(max(step-r.skew, 0))

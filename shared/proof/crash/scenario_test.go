@@ -37,6 +37,11 @@ type scenario struct {
 
 var scenarios = []*scenario{
 	{name: "first list", small: true, apart: true, users: []string{alice}, do: func(r *run) { r.process().list(alice) }},
+	{name: "a create at the last moment", small: true, apart: true, users: []string{alice}, do: func(r *run) {
+		p := r.process()
+		r.before(p, "/v0/pods", func() { r.advance(lease/2 - 2*time.Millisecond) })
+		p.list(alice)
+	}},
 	{name: "two lists at once", users: []string{alice}, budget: time.Second, do: func(r *run) {
 		atOnce(func() { r.process().list(alice) }, func() { r.process().list(alice) })
 	}},
