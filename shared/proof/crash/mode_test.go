@@ -59,12 +59,12 @@ var modes = []*mode{
 			return late(r)(ctx, c)
 		}
 	}},
-	{name: "effect-late-thrice", on: create, times: repeats, do: func(r *run, _ *process, _ fault.Fault) fault.Fault { return late(r) }},
+	{name: "effect-late-thrice", on: create, alone: true, times: repeats, do: func(r *run, _ *process, _ fault.Fault) fault.Fault { return late(r) }},
 	{name: "answer-lost", on: effect, alone: true, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, fault.Drop()) }},
 	{name: "answer-lost-thrice", on: effect, times: repeats, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, fault.Drop()) }},
 	{name: "error-after", on: effect, alone: true, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, broken) }},
 	{name: "request-lost", on: effect, alone: true, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
-	{name: "request-lost-thrice", on: every, times: repeats, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
+	{name: "request-lost-thrice", on: every, alone: true, times: repeats, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
 	{name: "conflict", on: tableWrite, alone: true, do: func(*run, *process, fault.Fault) fault.Fault { return fault.TransactionConflict() }},
 }
 

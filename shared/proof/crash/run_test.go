@@ -492,6 +492,9 @@ func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 	}
 }
 
+// jump is what is more than clocks are apart, and less than the clock moves on while a process is held.
+const jump = 20 * time.Second
+
 // mayCreate is I3: a create is sent under a running claim of the sender's, in the first half of its lease. It returns false for one that
 // was sent in time and overtaken by the clock on its way here, which by A1 has no effect then.
 func (p *process) mayCreate(clientID string) bool {
@@ -505,7 +508,7 @@ func (p *process) mayCreate(clientID string) bool {
 	defer p.mu.Unlock()
 	half := slot.LeaseUntil.Add(-lease / 2)
 	now := p.r.w.Clock.Now()
-	if !p.frozen && p.saw.Before(now.Add(-2*store.SkewMargin)) {
+	if !p.frozen && p.saw.Before(now.Add(-jump)) {
 		return false
 	}
 	switch {

@@ -27,7 +27,7 @@ type scenario struct {
 	providers []string
 	// budget is how long a list may take; 0 means the usual.
 	budget time.Duration
-	// small: one user and one provider, and no two processes at the same time, so that pairs of faults are searched whole.
+	// small: few calls follow a fault, and no two processes work at the same time, so that pairs of faults are searched whole.
 	small bool
 	// apart: it is searched with clocks apart, too.
 	apart bool
@@ -48,10 +48,10 @@ var scenarios = []*scenario{
 	{name: "list while the account is deleted", deleted: []string{alice}, do: func(r *run) {
 		atOnce(func() { r.process().list(alice) }, func() { r.process().remove(alice) })
 	}},
-	{name: "deletion before the claim", small: true, deleted: []string{alice}, do: func(r *run) { removedDuring(r, "TransactWriteItems") }},
-	{name: "deletion before the key", small: true, apart: true, deleted: []string{alice}, do: func(r *run) { removedDuring(r, "/api-keys") }},
-	{name: "deletion before the commit", small: true, deleted: []string{alice}, do: func(r *run) { removedDuring(r, "UpdateItem") }},
-	{name: "deletion", small: true, deleted: []string{alice}, before: listed, do: func(r *run) { r.process().remove(alice) }},
+	{name: "deletion before the claim", deleted: []string{alice}, do: func(r *run) { removedDuring(r, "TransactWriteItems") }},
+	{name: "deletion before the key", apart: true, deleted: []string{alice}, do: func(r *run) { removedDuring(r, "/api-keys") }},
+	{name: "deletion before the commit", deleted: []string{alice}, do: func(r *run) { removedDuring(r, "UpdateItem") }},
+	{name: "deletion", deleted: []string{alice}, before: listed, do: func(r *run) { r.process().remove(alice) }},
 	{name: "deletion with credentials of one's own", deleted: []string{alice}, before: func(r *run) {
 		listed(r)
 		for range 2 {
@@ -59,7 +59,7 @@ var scenarios = []*scenario{
 			r.check(r.w.Store.Create(context.Background(), alice, m, []byte("sealed")))
 		}
 	}, do: func(r *run) { r.process().remove(alice) }},
-	{name: "deletion of a pod with inboxes", small: true, deleted: []string{alice}, before: func(r *run) {
+	{name: "deletion of a pod with inboxes", deleted: []string{alice}, before: func(r *run) {
 		listed(r)
 		r.w.Mail.SetSwitches(fake.Switches{InboxDeletion: 3 * time.Minute})
 		r.w.Mail.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})
@@ -80,7 +80,7 @@ var scenarios = []*scenario{
 		r.advance(3 * time.Second)
 		r.process().list(alice)
 	}},
-	{name: "deletion after a failure", small: true, deleted: []string{alice}, do: func(r *run) {
+	{name: "deletion after a failure", deleted: []string{alice}, do: func(r *run) {
 		r.w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Instead: &fake.Answer{Code: "limit_exceeded"}})
 		r.process().list(alice)
 		r.process().remove(alice)
@@ -98,7 +98,7 @@ var scenarios = []*scenario{
 		r.advance(lease + 11*time.Second)
 		r.process().reconcile()
 	}},
-	{name: "deletion during a sweep", small: true, apart: true, deleted: []string{alice}, before: unsettled, do: func(r *run) {
+	{name: "deletion during a sweep", apart: true, deleted: []string{alice}, before: unsettled, do: func(r *run) {
 		r.advance(lease + 11*time.Second)
 		p := r.process()
 		r.before(p, "/api-keys", func() { r.process().remove(alice) })
