@@ -258,7 +258,7 @@ func (r *run) recover() {
 			if last.IsZero() {
 				return
 			}
-			due = last
+			due = last.Add(r.skew) // this is by the true clock
 		}
 		step := due.Sub(r.w.Clock.Now()) + time.Millisecond
 		if r.skew == 0 && r.w.Clock.LastEvent().IsZero() {
