@@ -24,7 +24,10 @@ func (s suite) stops(t *testing.T) {
 		for name, w := range map[string]trouble{
 			"while it waits for an answer": {fault: whileWaiting},
 			"while it would try again": {fault: func(_ *bench, die func()) fault.Fault {
-				return fault.After(func(context.Context) { die() }, fault.Respond(http.StatusServiceUnavailable, nil, nil))
+				return func(context.Context, *fault.Call) (*fault.Answer, error) {
+					time.AfterFunc(20*time.Millisecond, die) // in the pause; should it come earlier, that is the other case
+					return &fault.Answer{Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"60"}}}, nil
+				}
 			}},
 		} {
 			t.Run(op.name+", "+name, func(t *testing.T) {
