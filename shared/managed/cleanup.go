@@ -213,8 +213,8 @@ func (e *Engine) removeUser(ctx context.Context, user string) {
 	}
 }
 
-// remaining is what is left of a deleted account, by a consistent read. With nothing left the tombstone is laid to rest; else it is due
-// again.
+// remaining is what is left of a deleted account, by a consistent read. With nothing left the tombstone is laid to rest, or is due for
+// a last look; else it is due again.
 func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) {
 	ctx, cancel := writing(ctx)
 	defer cancel()
@@ -228,11 +228,24 @@ func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) 
 	}
 	pending := e.pending(account, t)
 	if len(pending) == 0 {
-		return nil, e.Store.Rest(ctx, user)
+		return nil, e.rest(ctx, t)
 	}
 	t.Tries++
 	soonest := e.Now().Add(backoff(t.Tries))
 	return pending, e.Store.PostponeTombstone(ctx, t, soonest)
+}
+
+// lastLook is how long after the tombstone the last look at the account is taken: a transaction that came just before it may have
+// taken effect for its tombstone's part, and not yet for the item that it made.
+const lastLook = 10 * time.Second
+
+// rest lays the tombstone of an account of which nothing is left to rest, or has reconcile look once more where it is too young for that.
+func (e *Engine) rest(ctx context.Context, t store.Tombstone) error {
+	look := t.CreatedAt.Add(lastLook)
+	if e.Now().Before(look) {
+		return e.Store.PostponeTombstone(ctx, t, look)
+	}
+	return e.Store.Rest(ctx, t.User)
 }
 
 func (e *Engine) pending(account store.Account, t store.Tombstone) []Pending {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
@@ -30,6 +32,25 @@ func TestASettledSlotIsRevokedWithinTheRequestByItsStoredID(t *testing.T) {
 		t.Errorf("the deletion looked the pod up by %d POSTs", n-1)
 	}
 	w.Converge() // the tombstone is due no more
+	w.CheckNothingLeft(alice)
+}
+
+func TestALastLookFindsWhatATransactionMadeInTheTombstonesInstant(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	m := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}
+	err := w.Store.Create(t.Context(), bob, m, []byte("sealed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := remove(t, w.Engine(), alice); len(left) != 0 {
+		t.Errorf("left: %+v", left)
+	}
+	hers := store.CredentialKey(alice, "github", m.ID)
+	w.SetItem(store.CredentialKey(bob, "github", m.ID), map[string]types.AttributeValue{ // a copy under her key comes to light only now
+		"pk": &types.AttributeValueMemberS{Value: hers.PK}, "sk": &types.AttributeValueMemberS{Value: hers.SK},
+	})
+	w.Converge()
 	w.CheckNothingLeft(alice)
 }
 

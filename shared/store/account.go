@@ -16,6 +16,8 @@ type Tombstone struct {
 	Username string
 	// Tries counts the rounds that did not finish.
 	Tries int
+	// CreatedAt is when it was written.
+	CreatedAt time.Time
 }
 
 // Bury writes the user's tombstone if there is none yet, due at once. From then on no claim and no create of that user can succeed.
@@ -69,7 +71,7 @@ func (s *Store) noteUsername(ctx context.Context, user, username string) error {
 // Tombstone reads what is left to do of the user's tombstone: nothing if there is none.
 func (s *Store) Tombstone(ctx context.Context, user string) (Tombstone, error) {
 	key := tombstoneKey(user)
-	items, err := s.read(ctx, "#pk, #sk, #cognito_username, #tries", key)
+	items, err := s.read(ctx, "#pk, #sk, #cognito_username, #tries, #created_at", key)
 	if err != nil {
 		return Tombstone{}, fmt.Errorf("reading the tombstone: %w", err)
 	}
@@ -78,7 +80,7 @@ func (s *Store) Tombstone(ctx context.Context, user string) (Tombstone, error) {
 		return Tombstone{User: user}, nil
 	}
 	r := reader{item: item}
-	t := Tombstone{User: user, Username: r.text("cognito_username"), Tries: int(r.count("tries"))}
+	t := Tombstone{User: user, Username: r.text("cognito_username"), Tries: int(r.count("tries")), CreatedAt: r.time("created_at")}
 	if r.bad {
 		return Tombstone{}, fmt.Errorf("reading the tombstone: %w", errUndecodable)
 	}

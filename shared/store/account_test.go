@@ -26,7 +26,7 @@ func TestATombstoneIsDueAtOnce(t *testing.T) {
 		t.Error("it is not due at once")
 	}
 	got, err := tb.Tombstone(t.Context(), user)
-	if err != nil || got != (store.Tombstone{User: user}) {
+	if err != nil || got != (store.Tombstone{User: user, CreatedAt: now}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -40,7 +40,7 @@ func TestATombstoneNotesWhoIsToBeRemovedFromTheUserPool(t *testing.T) {
 	}
 	tb.wantItem(tombKey, tombItem.with(attributes{"cognito_username": "alice@example.com"}))
 	got, err := tb.Tombstone(t.Context(), user)
-	if err != nil || got != (store.Tombstone{User: user, Username: "alice@example.com"}) {
+	if err != nil || got != (store.Tombstone{User: user, Username: "alice@example.com", CreatedAt: now}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -215,7 +215,7 @@ func TestAPostponedTombstoneIsDueLater(t *testing.T) {
 	}
 	tb.wantItem(tombKey, tombItem.with(attributes{"due_at": ms(later), "tries": 4, "cognito_username": "alice"}))
 	got, err := tb.Tombstone(t.Context(), user)
-	if err != nil || got != (store.Tombstone{User: user, Username: "alice", Tries: 4}) {
+	if err != nil || got != (store.Tombstone{User: user, Username: "alice", Tries: 4, CreatedAt: now}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
