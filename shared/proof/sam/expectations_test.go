@@ -1,0 +1,315 @@
+package sam
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/cognito"
+	"managed-credentials/shared/local/template"
+)
+
+// expectation is what has to come of one event.
+type expectation struct {
+	// given makes what the event meets. Nil: nothing exists but the org key and the system credential.
+	given func(*world)
+	// answer is the function's, as render puts it; "*" stands for any text.
+	answer string
+	// then checks what is so afterwards.
+	then func(*world)
+}
+
+// secret is all in the tests that is one.
+var secret = regexp.MustCompile(`not-a-real|am_[a-z]{2}_[0-9a-f]{64}`)
+
+const (
+	unauthorized = `401 {"message":"Unauthorized"}`
+	notFound     = `404 {"detail":"Credentials not found"}`
+	nothingLeft  = `{"pending":[]}`
+	otherPool    = `{"ignored":"another user pool","pending":[]}`
+	refusedCall  = `{"ignored":"the call was refused","pending":[]}`
+	unidentified = `error the event does not say whose account to delete`
+
+	managedKey = `{"id":"b7dd5fbc-ba86-5841-b952-387afbd1bc5e","provider":"agent_mail","type":"api_key","title":"AgentMail (managed by AutoGPT)",` +
+		`"scopes":null,"username":null,"host":null,"autogpt_managed":true,"is_system":false}`
+	systemKey = `{"id":"331b65ec-da3c-5c26-b6ba-e71ce538f6f4","provider":"openai","type":"api_key","title":"Use Credits for OpenAI",` +
+		`"scopes":null,"username":null,"host":null,"autogpt_managed":false,"is_system":true}`
+)
+
+// shown is a credential of the user's own as it is listed; id may be "*".
+func shown(id, provider, title string) string {
+	return `{"id":"` + id + `","provider":"` + provider + `","type":"api_key","title":"` + title +
+		`","scopes":null,"username":null,"host":null,"autogpt_managed":false,"is_system":false}`
+}
+
+func ownOf(provider string) func(*world)    { return func(w *world) { w.own(provider) } }
+func managedOf(user string) func(*world)    { return func(w *world) { w.managed(user) } }
+func stillManaged(user string) func(*world) { return func(w *world) { w.hasManaged(user) } }
+
+// holds checks for one credential of the user's own and its secret.
+func holds(provider string, typ credential.Type, secretFields string) func(*world) {
+	return func(w *world) { w.holds(provider, typ, secretFields) }
+}
+
+var (
+	holdsKey    = holds("openai", credential.APIKey, `{"api_key":"`+ownKey+`"}`)
+	holdsNewKey = holds("openai", credential.APIKey, `{"api_key":"not-a-real-key-either"}`)
+)
+
+// deleted, kept and ignored are what may come of an event about a whole account.
+func deleted() expectation {
+	return expectation{given: (*world).account, answer: nothingLeft, then: (*world).lost}
+}
+
+func kept(answer string) expectation {
+	return expectation{given: (*world).account, answer: answer, then: (*world).keeps}
+}
+
+// deletedByUser is an account whose user is in the pool and asks for its deletion over the API.
+func deletedByUser(username string) expectation {
+	return expectation{
+		given: func(w *world) {
+			w.account()
+			w.pool.AddUser(cognito.User{Username: username, Sub: userID})
+		},
+		answer: "204",
+		then: func(w *world) {
+			w.lost()
+			w.inPool(username, false)
+		},
+	}
+}
+
+// expectations are those of every event file, by function and name.
+var expectations = map[string]map[string]expectation{
+	"create-credential": {
+		"api-key":        {answer: "201 " + shown("*", "openai", "Test key"), then: holdsKey},
+		"api-key-base64": {answer: "201 " + shown("*", "openai", "Schlüssel"), then: holdsKey},
+		"oauth2": {
+			answer: `201 {"id":"*","provider":"github","type":"oauth2","title":"GitHub","scopes":["repo","read:org"],"username":"octocat",` +
+				`"host":null,"autogpt_managed":false,"is_system":false}`,
+			then: holds("github", credential.OAuth2,
+				`{"access_token":"not-a-real-token","access_token_expires_at":1767261600,"refresh_token":"not-a-real-refresh-token"}`),
+		},
+		"user-password": {
+			answer: `201 {"id":"*","provider":"smtp","type":"user_password","title":"Mail server","scopes":null,"username":null,"host":null,` +
+				`"autogpt_managed":false,"is_system":false}`,
+			then: holds("smtp", credential.UserPassword, `{"password":"not-a-real-password","username":"someone"}`),
+		},
+		"host-scoped": {
+			answer: `201 {"id":"*","provider":"http","type":"host_scoped","title":"Intranet","scopes":null,"username":null,` +
+				`"host":"intranet.example.com","autogpt_managed":false,"is_system":false}`,
+			then: holds("http", credential.HostScoped, `{"headers":{"X-Api-Key":"not-a-real-key"}}`),
+		},
+		"ignored-fields": {
+			answer: "201 " + shown("*", "openai", "Test key"),
+			then: func(w *world) {
+				holdsKey(w)
+				if w.read().Own[0].ID == ownID {
+					w.t.Error("the caller chose the id")
+				}
+			},
+		},
+		"forged-managed":     {answer: `403 {"detail":"AutoGPT-managed credentials cannot be created by users"}`, then: (*world).holdsNone},
+		"malformed-json":     {answer: `422 {"detail":"body: must be a JSON object in UTF-8"}`, then: (*world).holdsNone},
+		"malformed-base64":   {answer: `422 {"detail":"body: is not valid base64"}`, then: (*world).holdsNone},
+		"malformed-provider": {answer: `422 {"detail":"provider: must match [a-z0-9_]{1,64}"}`, then: (*world).holdsNone},
+		"no-body":            {answer: `422 {"detail":"body: must be a JSON object in UTF-8"}`, then: (*world).holdsNone},
+		"unknown-type": {
+			answer: `422 {"detail":"type: must be one of api_key, oauth2, user_password, host_scoped"}`,
+			then:   (*world).holdsNone,
+		},
+		"missing-secret":   {answer: `422 {"detail":"api_key: is required"}`, then: (*world).holdsNone},
+		"secret-too-large": {answer: `413 {"detail":"The secret fields together exceed 4,096 bytes."}`, then: (*world).holdsNone},
+		"no-authorizer":    {answer: unauthorized, then: (*world).holdsNone},
+	},
+
+	"delete-guard": {
+		"own": {given: ownOf("openai"), answer: `200 {"deleted":true,"revoked":null}`, then: (*world).holdsNone},
+		"managed": {
+			given:  managedOf(userID),
+			answer: `403 {"detail":"AutoGPT-managed credentials cannot be deleted"}`,
+			then:   stillManaged(userID),
+		},
+		"managed-wrong-provider": {given: managedOf(userID), answer: notFound, then: stillManaged(userID)},
+		"system":                 {answer: `403 {"detail":"System-managed credentials cannot be deleted"}`},
+		"malformed-id":           {given: ownOf("openai"), answer: notFound, then: holdsKey},
+		"malformed-provider":     {given: ownOf("openai"), answer: notFound, then: holdsKey},
+		"no-authorizer":          {given: ownOf("openai"), answer: unauthorized, then: holdsKey},
+	},
+
+	"integrations-page": {
+		"page":            {answer: "200 <!doctype html>*"},
+		"asset":           {answer: "200 *fetch(*"},
+		"asset-unknown":   {answer: `404 {"message":"Not Found"}`},
+		"asset-traversal": {answer: `404 {"message":"Not Found"}`},
+	},
+
+	"list-with-provision": {
+		"list-all": {
+			given:  ownOf("github"),
+			answer: "200 [" + managedKey + "," + shown(ownID, "github", "Test key") + "," + systemKey + "]",
+			then:   stillManaged(userID),
+		},
+		"list-of-provider":        {given: ownOf("github"), answer: "200 [" + managedKey + "]", then: stillManaged(userID)},
+		"list-malformed-provider": {answer: `422 {"detail":"provider: must match [a-z0-9_]{1,64}"}`, then: noPods},
+		"list-id-token":           {answer: unauthorized, then: noPods},
+		"list-empty-sub":          {answer: unauthorized, then: noPods},
+		"list-no-authorizer":      {answer: unauthorized, then: noPods},
+		"get-managed":             {given: managedOf(userID), answer: "200 " + managedKey},
+		"get-own":                 {given: ownOf("github"), answer: "200 " + shown(ownID, "github", "Test key"), then: noPods},
+		"get-system":              {answer: "200 " + systemKey, then: noPods},
+		"get-malformed-id":        {answer: notFound, then: noPods},
+	},
+
+	"reconcile": {
+		// One account was to be deleted, but for the tombstone nothing has happened; and one provisioning has failed.
+		"schedule": {
+			given: func(w *world) {
+				w.account()
+				w.pool.AddUser(cognito.User{Username: userID, Sub: userID})
+				err := w.table.Bury(w.t.Context(), userID, userID)
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				w.failed(thirdID)
+			},
+			answer: `{"done":2,"failed":0,"more":false}`,
+			then: func(w *world) {
+				w.lost()
+				w.inPool(userID, false)
+				w.hasManaged(thirdID)
+			},
+		},
+	},
+
+	"resolve-credential": {
+		"by-id": {
+			given:  ownOf("github"),
+			answer: `{"api_key":"` + ownKey + `","expires_at":null,"id":"` + ownID + `","provider":"github","type":"api_key"}`,
+		},
+		"managed":            {given: managedOf(userID), answer: resolvedManaged},
+		"managed-by-id":      {given: managedOf(userID), answer: resolvedManaged},
+		"system":             {answer: `{"api_key":"not-a-real-system-key","expires_at":null,"id":"331b65ec-da3c-5c26-b6ba-e71ce538f6f4","provider":"openai","type":"api_key"}`},
+		"malformed-provider": {answer: `{"status":422,"detail":"provider: must match [a-z0-9_]{1,64}"}`},
+		"empty-user":         {answer: `{"status":422,"detail":"user_id: must be a text of 1 to 256 characters"}`},
+	},
+
+	"update-guard": {
+		"title":         {given: ownOf("openai"), answer: "200 " + shown(ownID, "openai", "Renamed"), then: holdsKey},
+		"secret":        {given: ownOf("openai"), answer: "200 " + shown(ownID, "openai", "Test key"), then: holdsNewKey},
+		"secret-base64": {given: ownOf("openai"), answer: "200 " + shown(ownID, "openai", "Test key"), then: holdsNewKey},
+		"other-type": {
+			given:  ownOf("openai"),
+			answer: `422 {"detail":"type: is user_password, but the credential's is api_key: make a new credential instead"}`,
+			then:   holdsKey,
+		},
+		"managed": {
+			given:  managedOf(userID),
+			answer: `403 {"detail":"AutoGPT-managed credentials cannot be updated"}`,
+			then:   stillManaged(userID),
+		},
+		"system": {answer: `403 {"detail":"System-managed credentials cannot be updated"}`},
+		"forged-managed": {
+			given:  ownOf("openai"),
+			answer: `403 {"detail":"AutoGPT-managed credentials cannot be created by users"}`,
+			then:   holdsKey,
+		},
+		"malformed-json": {given: ownOf("openai"), answer: `422 {"detail":"body: must be a JSON object in UTF-8"}`, then: holdsKey},
+		"malformed-id":   {given: ownOf("openai"), answer: notFound, then: holdsKey},
+		"no-authorizer":  {given: ownOf("openai"), answer: unauthorized, then: holdsKey},
+	},
+
+	"user-cleanup": {
+		"delete-account":               deletedByUser(userID),
+		"delete-account-named-user":    deletedByUser("someone@example.com"),
+		"delete-account-id-token":      kept(unauthorized),
+		"delete-account-no-authorizer": kept(unauthorized),
+
+		"admin-delete-user":                          deleted(),
+		"admin-delete-user-empty-error-code":         deleted(),
+		"admin-delete-user-no-parameters":            deleted(),
+		"admin-delete-user-pool-in-additional-data":  deleted(),
+		"admin-delete-user-username-is-anothers-sub": deleted(),
+		"admin-delete-user-username-only":            deleted(),
+		"admin-delete-user-other-pool":               kept(otherPool),
+		"admin-delete-user-refused":                  kept(refusedCall),
+		"admin-delete-user-unidentified":             kept(unidentified),
+		"admin-disable-user":                         kept("error the call AdminDisableUser of cognito-idp.amazonaws.com deletes no account"),
+		"delete-user":                                deleted(),
+		"delete-user-no-pool":                        deleted(),
+		"delete-user-other-pool":                     kept(otherPool),
+		"delete-user-refused":                        kept(refusedCall),
+
+		"trigger-account-deletion":  deleted(),
+		"trigger-other-pool":        kept(otherPool),
+		"trigger-post-confirmation": kept(`error the trigger "PostConfirmation_ConfirmSignUp" deletes no account: only AccountDeletion does`),
+
+		"direct":            deleted(),
+		"direct-empty-user": kept(unidentified),
+		"unknown":           kept(unidentified),
+	},
+}
+
+const resolvedManaged = `{"api_key":"am_us_*","expires_at":null,"id":"b7dd5fbc-ba86-5841-b952-387afbd1bc5e","provider":"agent_mail","type":"api_key"}`
+
+// noPods checks that nothing was provisioned.
+func noPods(w *world) {
+	pods := w.mail.Pods()
+	if len(pods) != 0 {
+		w.t.Errorf("AgentMail has the pods %+v", pods)
+	}
+}
+
+// matches reports whether an answer is as expected.
+func matches(want, got string) bool {
+	parts := strings.Split(want, "*")
+	for i, part := range parts {
+		parts[i] = regexp.QuoteMeta(part)
+	}
+	return regexp.MustCompile(`(?s)^` + strings.Join(parts, ".*") + `$`).MatchString(got)
+}
+
+// eventsOf are the names of a function's event files.
+func eventsOf(t *testing.T, function string) []string {
+	t.Helper()
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(filepath.Join(root, "functions", function, "events"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range files {
+		names = append(names, strings.TrimSuffix(file.Name(), ".json"))
+	}
+	return names
+}
+
+func TestEveryEventHasAnExpectation(t *testing.T) {
+	t.Parallel()
+	deployed, err := template.Load(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range deployed.Functions {
+		left := map[string]bool{}
+		for name := range expectations[f.Name] {
+			left[name] = true
+		}
+		for _, name := range eventsOf(t, f.Name) {
+			if !left[name] {
+				t.Errorf("functions/%s/events/%s.json: nothing is expected of it", f.Name, name)
+			}
+			delete(left, name)
+		}
+		for name := range left {
+			t.Errorf("functions/%s/events/%s.json is expected and missing", f.Name, name)
+		}
+	}
+}

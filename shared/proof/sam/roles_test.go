@@ -1,0 +1,304 @@
+package sam
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"managed-credentials/shared/local/template"
+)
+
+// role is the role that template.yaml gives one function, as far as it is about the function's own calls. SAM knows no IAM, and neither do
+// the stand-ins: they are put behind the role, so that what would be refused on AWS is refused here.
+//
+// IAM is played only as far as this template goes: statements that allow, and the few operators and keys that it uses.
+type role struct {
+	statements []statement
+
+	mu   sync.Mutex
+	used map[use]bool
+}
+
+// use is an action that one of the statements, by its index, has allowed.
+type use struct {
+	statement int
+	action    string
+}
+
+type statement struct {
+	Effect    string                      `yaml:"Effect"`
+	Action    texts                       `yaml:"Action"`
+	Resource  yaml.Node                   `yaml:"Resource"`
+	Condition map[string]map[string]texts `yaml:"Condition"`
+}
+
+// texts is one text or a list of them.
+type texts []string
+
+func (l *texts) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind == yaml.ScalarNode {
+		*l = texts{node.Value}
+		return nil
+	}
+	return node.Decode((*[]string)(l))
+}
+
+// ofLambda are the actions for which Lambda itself uses a function's role.
+var ofLambda = []string{"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}
+
+// loadRoles returns the functions' roles by the functions' names.
+func loadRoles(t *testing.T, functions []template.Function) map[string]*role {
+	t.Helper()
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "template.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document struct {
+		Resources map[string]struct {
+			Properties yaml.Node `yaml:"Properties"`
+		} `yaml:"Resources"`
+	}
+	err = yaml.Unmarshal(text, &document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles := map[string]*role{}
+	for _, f := range functions {
+		var properties struct {
+			Policies []struct {
+				PolicyDocument struct {
+					Statement []statement `yaml:"Statement"`
+				} `yaml:"PolicyDocument"`
+			} `yaml:"Policies"`
+		}
+		node := document.Resources[f.LogicalID+"Role"].Properties
+		err := node.Decode(&properties)
+		if err != nil {
+			t.Fatalf("reading the role of %s: %v", f.Name, err)
+		}
+		r := &role{used: map[use]bool{}}
+		for _, policy := range properties.Policies {
+			r.statements = append(r.statements, policy.PolicyDocument.Statement...)
+		}
+		if len(r.statements) == 0 {
+			t.Fatalf("%s has no role", f.Name)
+		}
+		roles[f.Name] = r
+	}
+	return roles
+}
+
+// call is one action, with what IAM would know of it.
+type call struct {
+	action string
+	// resource is as template.yaml writes it.
+	resource string
+	// keys are the request's values of the condition keys.
+	keys map[string][]string
+}
+
+// allow reports whether some statement allows the call, and notes that it was made.
+func (r *role) allow(c call) (bool, error) {
+	for i, s := range r.statements {
+		if s.Effect != "Allow" {
+			return false, fmt.Errorf("a statement with the effect %q", s.Effect)
+		}
+		// A text that has to be put together first cannot be compared.
+		if !slices.Contains(s.Action, c.action) || s.Resource.Kind == yaml.ScalarNode && s.Resource.Value != c.resource {
+			continue
+		}
+		met, err := s.met(c)
+		if err != nil {
+			return false, err
+		}
+		if met {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.used[use{i, c.action}] = true
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// met reports whether all of a statement's conditions hold
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html).
+func (s statement) met(c call) (bool, error) {
+	for operator, conditions := range s.Condition {
+		for key, want := range conditions {
+			got, present := c.keys[key]
+			wanted := func(value string) bool { return slices.Contains(want, value) }
+			var holds bool
+			switch operator {
+			case "StringEquals":
+				holds = slices.ContainsFunc(got, wanted)
+			case "StringEqualsIfExists":
+				holds = !present || slices.ContainsFunc(got, wanted)
+			case "ForAnyValue:StringEquals":
+				holds = slices.ContainsFunc(got, wanted)
+			case "ForAllValues:StringEquals":
+				holds = !slices.ContainsFunc(got, func(value string) bool { return !wanted(value) })
+			case "Null":
+				holds = present == (want[0] == "false")
+			default:
+				return false, fmt.Errorf("the operator %q is not known here", operator)
+			}
+			if !holds {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// unused are the actions that the role allows and nothing has used.
+func (r *role) unused() []string {
+	var all []string
+	for i, s := range r.statements {
+		for _, action := range s.Action {
+			if !r.used[use{i, action}] && !slices.Contains(ofLambda, action) {
+				all = append(all, action)
+			}
+		}
+	}
+	return all
+}
+
+// behindRole is a stand-in that answers only what the role of the function under test allows. Before and after, when there is no such
+// function, it answers the test itself.
+func (w *world) behindRole(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		acting := w.acting.Load()
+		if acting == nil {
+			h.ServeHTTP(out, r)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			w.t.Error(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		calls, err := callsOf(r.Header.Get("X-Amz-Target"), body)
+		if err != nil {
+			w.t.Errorf("%s: %v", r.Header.Get("X-Amz-Target"), err)
+		}
+		for _, c := range calls {
+			allowed, err := acting.allow(c)
+			if err != nil {
+				w.t.Error(err)
+			}
+			if !allowed {
+				w.t.Errorf("the function's role does not allow %s on %s with %v", c.action, c.resource, c.keys)
+				out.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(out, `{"__type":"AccessDeniedException"}`)
+				return
+			}
+		}
+		h.ServeHTTP(out, r)
+	})
+}
+
+// callsOf translates a request into what IAM is asked about it.
+func callsOf(target string, body []byte) ([]call, error) {
+	service, operation, _ := strings.Cut(target, ".")
+	switch service {
+	case "DynamoDB_20120810":
+		return dynamoDBCalls(operation, body)
+	case "TrentService":
+		var in struct{ EncryptionContext map[string]string }
+		err := json.Unmarshal(body, &in)
+		keys := map[string][]string{"kms:EncryptionContextKeys": slices.Collect(maps.Keys(in.EncryptionContext))}
+		for name, value := range in.EncryptionContext {
+			keys["kms:EncryptionContext:"+name] = []string{value}
+		}
+		return []call{{"kms:" + operation, "SecretsKey.Arn", keys}}, err
+	case "secretsmanager":
+		var in struct{ SecretId string }
+		err := json.Unmarshal(body, &in)
+		return []call{{"secretsmanager:" + operation, in.SecretId, nil}}, err // the tests name the secrets after the resources
+	case "AWSCognitoIdentityProviderService":
+		return []call{{"cognito-idp:" + operation, "", nil}}, nil
+	default:
+		return nil, fmt.Errorf("the service %q is not known here", service)
+	}
+}
+
+// dynamoDBRequest is what several operations have in common. The store names every attribute through ExpressionAttributeNames.
+type dynamoDBRequest struct {
+	IndexName, Select, ProjectionExpression, ReturnValues string
+	Key, Item                                             map[string]any
+	ExpressionAttributeNames                              map[string]string
+	RequestItems                                          map[string]dynamoDBRequest
+	TransactItems                                         []map[string]dynamoDBRequest
+}
+
+// dynamoDBCalls follows
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html#FGAC_DDB.ConditionKeys.
+func dynamoDBCalls(operation string, body []byte) ([]call, error) {
+	var in dynamoDBRequest
+	err := json.Unmarshal(body, &in)
+	if err != nil {
+		return nil, err
+	}
+	var calls []call
+	switch operation {
+	case "TransactWriteItems":
+		for _, item := range in.TransactItems {
+			for kind, part := range item {
+				action := map[string]string{"ConditionCheck": "ConditionCheckItem", "Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem"}[kind]
+				c := part.call(action)
+				c.keys["dynamodb:EnclosingOperation"] = []string{operation}
+				calls = append(calls, c)
+			}
+		}
+	case "BatchGetItem":
+		for _, part := range in.RequestItems {
+			c := part.call(operation)
+			if part.ProjectionExpression == "" {
+				delete(c.keys, "dynamodb:Attributes")
+			}
+			calls = append(calls, c)
+		}
+	case "Query":
+		c := in.call(operation)
+		switch {
+		case in.IndexName != "":
+			c.resource = "${Table.Arn}/index/" + in.IndexName
+		case in.Select == "" && in.ProjectionExpression == "":
+			c.keys["dynamodb:Select"] = []string{"ALL_ATTRIBUTES"}
+		}
+		calls = append(calls, c)
+	default:
+		calls = append(calls, in.call(operation))
+	}
+	return calls, nil
+}
+
+func (r dynamoDBRequest) call(action string) call {
+	keys := map[string][]string{}
+	for _, attributes := range []map[string]any{r.Key, r.Item} {
+		keys["dynamodb:Attributes"] = slices.AppendSeq(keys["dynamodb:Attributes"], maps.Keys(attributes))
+	}
+	keys["dynamodb:Attributes"] = slices.AppendSeq(keys["dynamodb:Attributes"], maps.Values(r.ExpressionAttributeNames))
+	for key, value := range map[string]string{"dynamodb:Select": r.Select, "dynamodb:ReturnValues": r.ReturnValues} {
+		if value != "" {
+			keys[key] = []string{value}
+		}
+	}
+	return call{"dynamodb:" + action, "Table.Arn", keys}
+}

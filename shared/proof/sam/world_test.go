@@ -1,0 +1,337 @@
+package sam
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
+	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	awssecrets "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/google/uuid"
+
+	"managed-credentials/shared/config"
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/cognito"
+	"managed-credentials/shared/local/dynamodb"
+	"managed-credentials/shared/local/kms"
+	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/orgkey"
+	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/seal"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+	"managed-credentials/shared/userpool"
+)
+
+// The events are all about one user and one pool.
+const (
+	userID = "5f0c1e5e-3b0a-4f0e-9a55-0d6a1c9e7b11"
+	// otherID and thirdID are other users.
+	otherID = "c3a1f6d2-7f4e-4b0b-8f61-2a9d5e4c8b77"
+	thirdID = "9d0e7b64-2c1f-4a58-b3d7-6e5f4a3b2c1d"
+	// ownID is the user's own credential.
+	ownID  = "0b9f3f0e-6f3a-4f4e-8a3b-1c2d3e4f5a6b"
+	poolID = "us-east-1_Example01"
+)
+
+// budget is what a list may take to provision: more than the default, since the machine may be busy.
+const budget = 10 * time.Second
+
+// world is what one event meets: a table of its own and stand-ins of its own, so that events may run at the same time and in any order.
+type world struct {
+	t      *testing.T
+	values map[string]string
+	// acting is the role of the function that is being invoked, nil if none is.
+	acting atomic.Pointer[role]
+
+	mail   *fake.Server
+	pool   *cognito.Server
+	users  *userpool.Pool
+	table  *store.Store
+	sealer *seal.Sealer
+	config managed.Config
+}
+
+// newWorld makes one in which nothing exists yet but the org key and one system credential, for openai.
+func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.CreateTableInput, d *docker) *world {
+	t.Helper()
+	const (
+		region = "us-east-1"
+		keyID  = "4b8f2a36-6f0e-4c8e-9f43-0d7d9a1c2e55"
+		// As the resources are called in the template.
+		orgKeys    = "OrgKeys"
+		systemKeys = "SystemKeys"
+	)
+	name := "test-" + uuid.NewString()
+	client := database.Client(region)
+	err := dynamodb.CreateTable(t.Context(), client, name, definition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{
+		t:    t,
+		mail: fake.New(fake.Config{}),
+		pool: cognito.New(cognito.Config{UserPoolID: poolID}),
+	}
+	here := map[string]string{}
+	w.values = map[string]string{
+		"TABLE_NAME":            name,
+		"KMS_KEY_ID":            keyID,
+		"ORG_KEYS_SECRET_ID":    orgKeys,
+		"SYSTEM_KEYS_SECRET_ID": systemKeys,
+		"SYSTEM_CREDENTIALS":    `{"openai":"Use Credits for OpenAI"}`,
+		"USER_POOL_ID":          poolID,
+		"PROVISION_BUDGET":      budget.String(),
+	}
+	origin, err := url.Parse(database.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for variable, handler := range map[string]http.Handler{
+		"AWS_ENDPOINT_URL_DYNAMODB": httputil.NewSingleHostReverseProxy(origin), // DynamoDB Local may listen where containers do not reach
+		"AWS_ENDPOINT_URL_KMS":      kms.New(kms.Config{Keys: []kms.Key{{ID: keyID}}}),
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{
+			orgKeys:    `{"agent_mail":"` + fake.OrgKey + `"}`,
+			systemKeys: `{"openai":"not-a-real-system-key"}`,
+		}}),
+		"AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER": w.pool,
+	} {
+		here[variable], w.values[variable] = serve(t, w.behindRole(handler), d)
+	}
+	here["AGENTMAIL_BASE_URL"], w.values["AGENTMAIL_BASE_URL"] = serve(t, w.mail, d)
+	t.Cleanup(w.mail.Close)
+
+	cfg := aws.Config{Region: region, Credentials: credentials.NewStaticCredentialsProvider("local", "local", "")}
+	w.table = store.New(client, name, nil)
+	w.sealer = seal.New(awskms.NewFromConfig(cfg, func(o *awskms.Options) { o.BaseEndpoint = aws.String(here["AWS_ENDPOINT_URL_KMS"]) }), keyID)
+	w.users = userpool.New(cognitoidentityprovider.NewFromConfig(cfg, func(o *cognitoidentityprovider.Options) {
+		o.BaseEndpoint = aws.String(here["AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER"])
+	}), poolID)
+	provider, err := agentmail.New(agentmail.Config{BaseURL: here["AGENTMAIL_BASE_URL"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := orgkey.New(awssecrets.NewFromConfig(cfg, func(o *awssecrets.Options) {
+		o.BaseEndpoint = aws.String(here["AWS_ENDPOINT_URL_SECRETS_MANAGER"])
+	}), orgKeys, nil)
+	w.config = managed.Config{
+		Store:     w.table,
+		Providers: []managed.Provider{provider},
+		OrgKeys:   keys,
+		Seal:      w.sealer,
+		Lease:     config.DefaultLease,
+		Budget:    budget,
+		Log:       slog.New(slog.DiscardHandler),
+		Metrics:   telemetry.NewMetrics(io.Discard),
+	}
+	return w
+}
+
+// serve serves h for containers and for this process, and returns the origins at which each finds it.
+func serve(t *testing.T, h http.Handler, d *docker) (here, there string) {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(d.listen, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String()) // what a listener says always splits
+	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: h}}
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.URL, "http://" + net.JoinHostPort(d.reach, port)
+}
+
+// variables writes the file with which SAM gives the functions their variables: to each those that the template names.
+func (w *world) variables(t *testing.T) string {
+	t.Helper()
+	text, err := json.Marshal(map[string]any{"Parameters": w.values})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "variables.json")
+	err = os.WriteFile(file, text, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// ownKey is the user's own credential as the tests make it.
+const ownKey = "not-a-real-key"
+
+// own gives the user an API key of their own.
+func (w *world) own(provider string) {
+	w.t.Helper()
+	title := "Test key"
+	sealed, err := w.sealer.Seal(w.t.Context(), userID, provider, ownID, credential.APIKeyMaterial(credential.NewSecret(ownKey)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m := credential.Metadata{ID: ownID, Provider: provider, Type: credential.APIKey, Title: &title}
+	err = w.table.Create(w.t.Context(), userID, m, sealed)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// managed gives a user their managed credential.
+func (w *world) managed(user string) {
+	w.t.Helper()
+	w.list(user, 0)
+	w.hasManaged(user)
+}
+
+// failed makes the provisioning of a user's managed credential fail, so long ago that another try is due.
+func (w *world) failed(user string) {
+	w.t.Helper()
+	w.mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	w.list(user, time.Hour)
+	w.mail.ClearFaults()
+}
+
+// list lists a user's credentials, as if some time ago.
+func (w *world) list(user string, ago time.Duration) {
+	w.t.Helper()
+	c := w.config
+	c.Now = func() time.Time { return time.Now().Add(-ago) }
+	engine, err := managed.New(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, err = engine.List(w.t.Context(), user, "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// account gives the user all that an account can hold, and another user theirs.
+func (w *world) account() {
+	w.t.Helper()
+	w.own("openai")
+	w.managed(userID)
+	w.managed(otherID)
+	w.pool.AddUser(cognito.User{Username: otherID, Sub: otherID})
+}
+
+// hasManaged checks that the user has one pod with one key, and that it is the one that is stored.
+func (w *world) hasManaged(user string) {
+	w.t.Helper()
+	pod, ok := w.mail.Pod(user)
+	if !ok || len(pod.Keys) != 1 {
+		w.t.Fatalf("AgentMail has for %s the pod %+v", user, pod)
+	}
+	slots, err := w.table.Slots(w.t.Context(), user, agentmail.Name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	slot := slots[agentmail.Name]
+	if slot.State != store.Ready || slot.Resource.ID != pod.ID || slot.Resource.KeyID != pod.Keys[0].ID {
+		w.t.Errorf("the slot of %s is %+v, and AgentMail has the pod %+v", user, slot, pod)
+	}
+}
+
+// keeps checks that nothing of the account has been touched.
+func (w *world) keeps() {
+	w.t.Helper()
+	w.hasManaged(userID)
+	w.holds("openai", credential.APIKey, `{"api_key":"`+ownKey+`"}`)
+	w.othersKeep()
+}
+
+func (w *world) othersKeep() {
+	w.t.Helper()
+	w.hasManaged(otherID)
+	w.inPool(otherID, true)
+}
+
+// lost checks that nothing is left of the account, and all of the other user's.
+func (w *world) lost() {
+	w.t.Helper()
+	pod, ok := w.mail.Pod(userID)
+	if ok {
+		w.t.Errorf("AgentMail still has the pod %+v", pod)
+	}
+	account := w.read()
+	if !account.Deleted || len(account.Own)+len(account.Slots)+len(account.Unreadable) != 0 {
+		w.t.Errorf("the account holds %+v", account)
+	}
+	w.othersKeep()
+}
+
+// inPool checks whether the user pool has a user of that name.
+func (w *world) inPool(username string, want bool) {
+	w.t.Helper()
+	got, err := w.users.Exists(w.t.Context(), username)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if got != want {
+		w.t.Errorf("the pool has the user %s: %v, want %v", username, got, want)
+	}
+}
+
+// read is what the table holds of the user.
+func (w *world) read() store.Account {
+	w.t.Helper()
+	account, err := w.table.Account(w.t.Context(), userID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return account
+}
+
+// holds checks that the user has one credential of their own, and what its secret fields are; those that are null are left out.
+func (w *world) holds(provider string, typ credential.Type, secretFields string) {
+	w.t.Helper()
+	account := w.read()
+	if len(account.Own) != 1 || account.Own[0].Provider != provider || account.Own[0].Type != typ {
+		w.t.Fatalf("the account holds %+v", account.Own)
+	}
+	id := account.Own[0].ID
+	sealed, err := w.table.Sealed(w.t.Context(), userID, provider, id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	material, err := w.sealer.Open(w.t.Context(), userID, provider, id, typ, sealed.Ciphertext)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	fields := material.Fields()
+	for name, value := range fields {
+		if string(value) == "null" {
+			delete(fields, name)
+		}
+	}
+	got, err := json.Marshal(fields)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if string(got) != secretFields {
+		w.t.Errorf("the stored secret is %s, want %s", got, secretFields)
+	}
+}
+
+// holdsNone checks that the user has no credential of their own.
+func (w *world) holdsNone() {
+	w.t.Helper()
+	account := w.read()
+	if len(account.Own) != 0 {
+		w.t.Errorf("the account holds %+v", account.Own)
+	}
+}
