@@ -141,7 +141,7 @@ func TestWithoutATombstoneThereIsNothingToDo(t *testing.T) {
 func TestATombstoneThatCannotBeDecodedIsAnError(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
-	for _, change := range []attributes{{"cognito_username": 5}, {"tries": "many"}} {
+	for _, change := range []attributes{{"cognito_username": 5}, {"tries": "many"}, {"created_at": "then"}} {
 		tb.put(tombKey, tombItem.with(change))
 		got, err := tb.Tombstone(t.Context(), user)
 		if err == nil {

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
@@ -166,6 +167,8 @@ func TestACreateIsRepeatedWhateverStandsInItsWay(t *testing.T) {
 func TestACreateThatIsRefusedIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // for code that does repeat it
+	defer cancel()
 	for _, c := range []struct {
 		reasons []string
 		deleted bool
@@ -178,7 +181,7 @@ func TestACreateThatIsRefusedIsNotRepeated(t *testing.T) {
 		{[]string{"None", "None"}, false},
 	} {
 		tb.always("TransactWriteItems", fault.TransactionCanceled(c.reasons...))
-		err := writes["Create"].write(t.Context(), tb)
+		err := writes["Create"].write(ctx, tb)
 		if err == nil || errors.Is(err, credential.ErrAccountDeleted) != c.deleted || tb.proxy.Count("TransactWriteItems") != 1 {
 			t.Errorf("%v: got %v after %d calls", c.reasons, err, tb.proxy.Count("TransactWriteItems"))
 		}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -371,6 +372,54 @@ func TestKeysThatStayUnprocessedAreAnErrorAndNotAnAbsence(t *testing.T) {
 	got, err := tb.Tombstone(t.Context(), user)
 	if err == nil {
 		t.Errorf("the unread tombstone is %+v", got)
+	}
+}
+
+// oneKeyACall leaves all keys of a call unprocessed but the first. (A call of which nothing can be processed is throttled instead, which
+// is what becomes of the second one above; the SDK repeats that by itself.)
+func oneKeyACall(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
+	first := true
+	return fault.UnprocessedKeys(func(fault.Key) bool {
+		defer func() { first = false }()
+		return !first
+	})(ctx, c)
+}
+
+func TestKeysMayBeReadInFiveCalls(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	providers := []string{"a", "b", "c", "d", "e"}
+	for _, p := range providers {
+		tb.put(store.SlotKey(user, p), claimedItem)
+	}
+	tb.always("BatchGetItem", oneKeyACall)
+	slots, err := tb.Slots(t.Context(), user, providers[:4]...) // and the tombstone
+	if err != nil || len(slots) != 4 || tb.proxy.Count("BatchGetItem") != 5 {
+		t.Errorf("got %+v in %d calls, %v", slots, tb.proxy.Count("BatchGetItem"), err)
+	}
+	for p, slot := range slots {
+		if slot.Owner != "owner" {
+			t.Errorf("the slot at %s is %+v", p, slot)
+		}
+	}
+	tb.always("BatchGetItem", oneKeyACall)
+	slots, err = tb.Slots(t.Context(), user, providers...)
+	if err == nil || slots != nil || tb.proxy.Count("BatchGetItem") != 5 {
+		t.Errorf("got %+v in %d calls, %v", slots, tb.proxy.Count("BatchGetItem"), err)
+	}
+}
+
+func TestTheCallersContextEndsTheReadingOfUnprocessedKeys(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	tb.Store = tb.storeAt(tb.url, now, &patience{1, cancel})
+	tb.always("BatchGetItem", oneKeyACall)
+	_, err := tb.Slots(ctx, user, provider)
+	wantError(t, "slots", err, context.Canceled)
+	if tb.proxy.Count("BatchGetItem") != 1 {
+		t.Errorf("there were %d calls", tb.proxy.Count("BatchGetItem"))
 	}
 }
 
