@@ -49,7 +49,7 @@ type run struct {
 	// pool is the user pool.
 	pool *pool
 	// down is an operation that no server carries out at present.
-	down string
+	down atomic.Value
 
 	// gate keeps the clock still while a create takes effect.
 	gate sync.RWMutex
@@ -147,7 +147,7 @@ func (p *process) hook(c *fault.Call) fault.Fault {
 		do()
 	}
 	s := r.next(p, c)
-	if c.Op == r.down {
+	if c.Op == r.down.Load() {
 		return broken
 	}
 	if s == nil || p.Context.Err() != nil {

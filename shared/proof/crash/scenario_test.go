@@ -112,9 +112,9 @@ var scenarios = []*scenario{
 		r.process().reconcile()
 	}},
 	{name: "KMS is down", small: true, users: []string{alice}, do: func(r *run) {
-		r.down = "Encrypt"
+		r.down.Store("Encrypt")
 		r.process().list(alice)
-		r.down = ""
+		r.down.Store("")
 	}},
 	{name: "an adopted pod", small: true, users: []string{alice}, before: adopt, do: func(r *run) { r.process().list(alice) }},
 	{name: "deletion of an adopted pod", deleted: []string{alice}, before: func(r *run) { adopt(r); r.process().list(alice) },
