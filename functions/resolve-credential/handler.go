@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
 )
 
 // function is resolve-credential.
@@ -91,9 +91,10 @@ func (f *function) resolve(ctx context.Context, event []byte) (map[string]any, e
 	if err != nil {
 		return nil, err
 	}
-	err = f.audit(ctx, r.UserID, m)
+	err = telemetry.Audit(ctx, f.log, "secret released",
+		"user", r.UserID, "provider", m.Provider, "credential", m.ID, "managed", m.Managed, "system", m.System)
 	if err != nil {
-		return nil, fmt.Errorf("writing the audit line, without which nothing is released: %w", err)
+		return nil, err
 	}
 	return answer(m, material), nil
 }
@@ -123,13 +124,6 @@ func (f *function) openSystem(ctx context.Context, r request, title string) (cre
 		return credential.Metadata{}, credential.Material{}, credential.ErrNotUsable
 	}
 	return credential.System(r.Provider, title), credential.APIKeyMaterial(key), err
-}
-
-// audit writes, before the secret is released, who gets what.
-func (f *function) audit(ctx context.Context, user string, m credential.Metadata) error {
-	record := slog.NewRecord(time.Now(), slog.LevelInfo, "secret released", 0)
-	record.Add("audit", true, "user", user, "provider", m.Provider, "credential", m.ID, "managed", m.Managed, "system", m.System)
-	return f.log.Handler().Handle(ctx, record)
 }
 
 // answer is the credential with its secret fields, under the API's names.

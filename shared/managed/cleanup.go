@@ -41,25 +41,37 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) ([]Pe
 	if err != nil {
 		return nil, err
 	}
-	return e.bury(ctx, user)
-}
-
-// bury does one round of what is due for an account whose tombstone stands.
-func (e *Engine) bury(ctx context.Context, user string) ([]Pending, error) {
 	work, cancel := context.WithTimeout(ctx, e.workTime())
 	defer cancel()
-	account, err := e.Store.Account(work, user)
+	err = e.clear(work, user, e.markAndRevoke)
 	if err != nil {
 		return nil, err
 	}
-	e.noteUnreadable(ctx, account.Unreadable)
-	e.clear(work, user, account)
 	e.removeUser(work, user)
 	return e.remaining(ctx, user)
 }
 
-// clear deletes the user's own credentials, and marks and revokes the managed ones.
-func (e *Engine) clear(ctx context.Context, user string, account store.Account) {
+// bury goes on with an account whose tombstone stands. It makes no call to a third party: each slot is marked, and then due by itself,
+// so that a third party that is slow holds up nothing but its own revocations.
+func (e *Engine) bury(ctx context.Context, user string) error {
+	work, cancel := context.WithTimeout(ctx, e.workTime())
+	defer cancel()
+	err := e.clear(work, user, e.Store.MarkRevoking)
+	if err != nil {
+		return err
+	}
+	e.removeUser(work, user)
+	_, err = e.remaining(ctx, user)
+	return err
+}
+
+// clear deletes the user's own credentials, and does end to each slot.
+func (e *Engine) clear(ctx context.Context, user string, end func(context.Context, store.Key) error) error {
+	account, err := e.Store.Account(ctx, user)
+	if err != nil {
+		return err
+	}
+	e.noteUnreadable(ctx, account.Unreadable)
 	var own, slots []store.Key
 	for _, m := range account.Own {
 		own = append(own, store.CredentialKey(user, m.Provider, m.ID))
@@ -77,18 +89,13 @@ func (e *Engine) clear(ctx context.Context, user string, account store.Account) 
 	var work errgroup.Group
 	work.SetLimit(width)
 	for _, key := range slots {
-		work.Go(func() error {
-			err := e.Store.MarkRevoking(ctx, key)
-			if err == nil {
-				err = e.revokeDue(ctx, key)
-			}
-			return e.logged(ctx, "revoking", key, err)
-		})
+		work.Go(func() error { return e.logged(ctx, "revoking", key, end(ctx, key)) })
 	}
 	for _, key := range own {
 		work.Go(func() error { return e.logged(ctx, "deleting", key, e.Store.DeleteOwn(ctx, key)) })
 	}
 	_ = work.Wait() // what failed was logged, and is still there to be found
+	return nil
 }
 
 // logged reports a failure that leaves its work due.
@@ -99,8 +106,12 @@ func (e *Engine) logged(ctx context.Context, doing string, key store.Key, err er
 	return err
 }
 
-// revokeDue revokes a slot if it is due.
-func (e *Engine) revokeDue(ctx context.Context, key store.Key) error {
+// markAndRevoke marks a slot of a deleted account and revokes it if it is due.
+func (e *Engine) markAndRevoke(ctx context.Context, key store.Key) error {
+	err := e.Store.MarkRevoking(ctx, key)
+	if err != nil {
+		return err
+	}
 	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
 	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -307,6 +308,65 @@ func TestAReconcileRoundGoesThroughAllThatIsDue(t *testing.T) {
 	}
 	for i := range users {
 		w.CheckExactlyOne(fmt.Sprintf("user-%d", i))
+	}
+}
+
+// A third party that hangs is worked on until the time is over. Whoever waits for another one must not wait for that.
+func TestAProviderThatHangsHoldsUpNoOthersWorkInARound(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{Providers: twoMails(t)})
+	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `","second_mail":"` + fake.OrgKey + `"}`)
+	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	const users = 80 // more than are worked on at once, in each shard
+	for i := range users {
+		list(t, w.Engine(), fmt.Sprintf("user-%d", i))
+	}
+	list(t, w.Engine(), alice)
+	list(t, w.Engine(), bob)
+	remove(t, w.Engine(), bob)
+	w.Heal()
+	w.Clock.Advance(time.Minute)
+	hung, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.AgentMail.SetHook(func(c *fault.Call) fault.Fault {
+		if !strings.Contains(string(c.Body), `"second_mail.`) {
+			return nil
+		}
+		return func(ctx context.Context, _ *fault.Call) (*fault.Answer, error) {
+			once.Do(func() { close(hung) })
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			return fault.Drop()(ctx, nil)
+		}
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, err := w.Engine().Reconcile(context.Background())
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	<-hung
+	for slot(t, w, alice).State != store.Ready && !isClosed(done) {
+		time.Sleep(time.Millisecond)
+	}
+	if isClosed(done) {
+		t.Error("the round was over before the other provider's work was done")
+	}
+	close(release)
+	<-done
+	w.CheckExactlyOne(alice)
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

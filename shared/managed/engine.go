@@ -203,7 +203,7 @@ func (e *Engine) noteOutage(p Provider, err error) {
 		return
 	}
 	classed := classified(err)
-	if classed.Class == NotYet || classed.Class == Permanent {
+	if classed.Class == NotYet || classed.Class == Permanent || classed.Class == Gone {
 		return
 	}
 	e.remember(p.Name(), max(outageMemory, min(classed.RetryAfter, longestWaitSaid)))

@@ -42,8 +42,8 @@ type Provider interface {
 	// is idempotent.
 	Provision(ctx context.Context, org credential.Secret, a *Attempt) (Grant, error)
 
-	// Sweep removes every key of ours from the user's resource but the one that a.Resource names, and then calls Attempt.Accounted.
-	// Safe to repeat.
+	// Sweep removes every key of ours from the user's resource but the one that a.Resource names, and then calls Attempt.Accounted. If that
+	// key, or the resource itself, is not there any more, the class is Gone. Safe to repeat.
 	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error
 
 	// Discard deletes the one key that r names, which the caller has just made. One that is gone already is no error.
@@ -54,6 +54,31 @@ type Provider interface {
 	// "not found" counts only if the org key is of the organisation that the resource belongs to. What the third party goes on
 	// deleting by itself is the class NotYet. Safe to repeat.
 	Deprovision(ctx context.Context, org credential.Secret, a *Attempt) error
+
+	// Enumerate returns a page of the resources that the third party lists and that could have been made here, from the cursor on, and
+	// the next cursor; "" is the start, and the end. A page may be empty and not the last. It changes nothing.
+	Enumerate(ctx context.Context, org credential.Secret, cursor string) (page []Holding, next string, err error)
+
+	// Inspect returns all keys of ours in the user's resource. If the resource is not there any more, the class is Gone. It changes
+	// nothing.
+	Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]HeldKey, error)
+}
+
+// Holding is a resource as the third party lists it.
+type Holding struct {
+	// User is whose it is; "" if its marks do not tell.
+	User string
+	// Resource names it; no key.
+	Resource credential.Resource
+}
+
+// HeldKey is a key of ours as the third party lists it.
+type HeldKey struct {
+	ID string
+	// Attempt is the one that made it.
+	Attempt int64
+	// CreatedAt is when, by the third party's clock.
+	CreatedAt time.Time
 }
 
 // Grant is what a provider made.
@@ -159,6 +184,8 @@ const (
 	Permanent Class = "permanent"
 	// NotYet: the third party is still at it. Not a failure.
 	NotYet Class = "not_yet"
+	// Gone: what the slot names is not there any more, with proof. Not a failure of the provider's.
+	Gone Class = "gone"
 )
 
 // Error is a provider's failure with its class.

@@ -14,7 +14,11 @@ import (
 // provision does the work of a claim and ends it. was is the slot before, and claimedAt a time before the claim was sent. It returns
 // the slot as it then is, as far as this worker knows.
 func (e *Engine) provision(ctx context.Context, p Provider, slot, was store.Slot, claimedAt time.Time) store.Slot {
-	a := e.attempt(slot, was, claimedAt)
+	return e.produce(ctx, p, slot, e.attempt(slot, was, claimedAt))
+}
+
+// produce has the provider make what the slot is for, and ends the claim.
+func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *Attempt) store.Slot {
 	ctx, cancel := e.outside(ctx, a)
 	defer cancel()
 	var grant Grant

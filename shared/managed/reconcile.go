@@ -3,6 +3,8 @@ package managed
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
 )
 
 // Report counts what a round of reconcile did.
@@ -23,32 +26,21 @@ type Report struct {
 	More bool `json:"more"`
 }
 
-// pageSize is how many due items are read and worked on before it is the next shard's turn.
-const pageSize = 25
+// pageSize is how many due items are read before it is the next shard's turn.
+const pageSize = 100
 
-// Reconcile does all work that is due: what a killed worker, a lost answer, a failure or an unfinished deletion left behind. It starts
-// nothing new once too little is left of ctx for a claim's outside calls. An error means that due work could not be read. Safe to
-// repeat, and to run twice at once.
+// Reconcile does all work that is due: what a killed worker, a lost answer, a failure or an unfinished deletion left behind. Each provider's
+// work goes on by itself, so that one that hangs holds up no other's. It starts nothing new once too little is left of ctx for a claim's
+// outside calls. An error means that due work could not be read. Safe to repeat, and to run twice at once.
 func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
-	r := &round{Engine: e, now: e.Now(), cursors: map[string]store.Cursor{}}
-	var errs []error
-	shards := store.Shards()
-	for len(shards) > 0 && !e.late(ctx) {
-		var unfinished []string
-		for _, shard := range shards {
-			more, err := r.page(ctx, shard)
-			if err != nil {
-				errs = append(errs, err)
-			}
-			if more {
-				unfinished = append(unfinished, shard)
-			}
-		}
-		shards = unfinished
+	r := &round{Engine: e, now: e.Now()}
+	var lanes errgroup.Group
+	for _, lane := range r.lanes() {
+		lanes.Go(func() error { return r.walk(ctx, lane) })
 	}
-	r.report.More = len(shards) > 0
+	err := lanes.Wait()
 	e.Log.InfoContext(ctx, "reconciled", "done", r.report.Done, "failed", r.report.Failed, "more", r.report.More)
-	return r.report, errors.Join(errs...)
+	return r.report, err
 }
 
 // late reports whether ctx leaves too little time to start work under a claim. A context's deadline is by the real clock.
@@ -60,71 +52,117 @@ func (e *Engine) late(ctx context.Context) bool {
 // round is one call of Reconcile.
 type round struct {
 	*Engine
-	now     time.Time
-	cursors map[string]store.Cursor
+	now time.Time
 
 	mu     sync.Mutex
 	report Report
 }
 
-// page works on a shard's next page of due items, and reports whether there may be more.
-func (r *round) page(ctx context.Context, shard string) (bool, error) {
-	if r.late(ctx) {
-		return true, nil
+// tableLane is the lane of all that needs no call to a provider: tombstones, and slots of providers that are not registered.
+const tableLane = ""
+
+// lanes are what is worked on side by side: the table, and each provider.
+func (r *round) lanes() []string {
+	return append(slices.Collect(maps.Keys(r.byName)), tableLane)
+}
+
+// lane is the one that an item belongs to.
+func (r *round) lane(key store.Key) string {
+	p := r.byName[key.Provider()]
+	if p == nil {
+		return tableLane
 	}
-	keys, next, err := r.Store.Due(ctx, shard, r.now, pageSize, r.cursors[shard])
+	return p.Name()
+}
+
+// walk does what is due in one lane, page by page, each shard in turn.
+func (r *round) walk(ctx context.Context, lane string) error {
+	var errs []error
+	cursors := map[string]store.Cursor{}
+	shards := store.Shards()
+	for len(shards) > 0 && !r.late(ctx) {
+		var unfinished []string
+		for _, shard := range shards {
+			next, err := r.page(ctx, lane, shard, cursors[shard])
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			cursors[shard] = next
+			if next != nil {
+				unfinished = append(unfinished, shard)
+			}
+		}
+		shards = unfinished
+	}
+	if len(shards) > 0 {
+		r.note(func(report *Report) { report.More = true })
+	}
+	return errors.Join(errs...)
+}
+
+// note changes the report.
+func (r *round) note(change func(*Report)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.report)
+}
+
+// page works on a shard's next page of due items, as far as they are of the lane, and returns where to go on.
+func (r *round) page(ctx context.Context, lane, shard string, from store.Cursor) (store.Cursor, error) {
+	keys, next, err := r.Store.Due(ctx, shard, r.now, pageSize, from)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	r.cursors[shard] = next
 	var work errgroup.Group
 	work.SetLimit(width)
 	for _, key := range keys {
+		if r.lane(key) != lane {
+			continue
+		}
 		work.Go(func() error {
-			err := r.item(ctx, key)
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.report.Done++
-			if err != nil {
-				r.report.Failed++
+			if r.late(ctx) {
+				r.note(func(report *Report) { report.More = true })
+				return nil
 			}
+			err := r.item(ctx, key)
+			r.note(func(report *Report) {
+				report.Done++
+				if err != nil {
+					report.Failed++
+				}
+			})
 			return r.logged(ctx, "reconciling", key, err)
 		})
 	}
 	_ = work.Wait() // each failure was logged and counted
-	return next != nil, nil
+	return next, nil
 }
 
 // item does what is due for one item.
 func (r *round) item(ctx context.Context, key store.Key) error {
-	if r.late(ctx) {
-		return nil
-	}
-	user := key.User()
 	if key.IsTombstone() {
-		_, err := r.bury(ctx, user)
-		return err
+		return r.bury(ctx, key.User())
 	}
-	slots, err := r.Store.Slots(ctx, user, key.Provider())
-	if errors.Is(err, credential.ErrAccountDeleted) {
-		_, err = r.bury(ctx, user)
-		return err
-	}
-	if err != nil {
+	slots, err := r.Store.Slots(ctx, key.User(), key.Provider())
+	deleted := errors.Is(err, credential.ErrAccountDeleted)
+	if err != nil && !deleted {
 		return err
 	}
 	slot, ok := slots[key.Provider()]
-	if !ok {
+	switch {
+	case !ok:
 		r.noteUnreadable(ctx, []store.Key{key})
 		return nil
-	}
-	if slot.DueAt.IsZero() || slot.DueAt.After(r.Now()) {
+	case slot.DueAt.IsZero() || slot.DueAt.After(r.Now()):
 		return nil // the index was behind
-	}
-	if slot.Dead() {
+	case slot.Dead():
 		return r.revoke(ctx, slot)
+	case deleted:
+		return r.markAndRevoke(ctx, key)
+	default:
+		return r.resume(ctx, slot)
 	}
-	return r.resume(ctx, slot)
 }
 
 // resume goes on with a living user's slot: provisions it, or sweeps it if it is ready.
@@ -155,8 +193,7 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	case errors.Is(err, store.ErrStale):
 		return nil // somebody else is at it
 	case errors.Is(err, credential.ErrAccountDeleted):
-		_, err = r.bury(ctx, slot.User)
-		return err
+		return r.markAndRevoke(ctx, slot.Key())
 	case err != nil:
 		return err
 	}
@@ -168,12 +205,21 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	return nil
 }
 
-// sweep removes what a commit with an unknown outcome may have left beside the stored key, and settles the slot.
+// sweep removes what a commit with an unknown outcome may have left beside the stored key, and settles the slot. If what the slot names is
+// not there any more, it is made anew under the same claim; what is stored serves until then.
 func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, claimedAt time.Time) {
 	a := r.attempt(slot, was, claimedAt)
 	work, cancel := r.outside(ctx, a)
 	defer cancel()
 	err := r.call(work, p, func(org credential.Secret) error { return p.Sweep(work, org, a) })
+	if err != nil && classified(err).Class == Gone {
+		r.Metrics.Count(telemetry.CredentialsLost, p.Name(), 1)
+		r.Log.WarnContext(ctx, "what was made is gone at the third party, it is made anew", "user", slot.User, "provider", slot.Provider,
+			"resource", slot.Resource.ID, "key_id", slot.Resource.KeyID, "error", err)
+		a.Resource.KeyID = "" // should it show up again, it is one of a lower attempt
+		r.produce(ctx, p, slot, a)
+		return
+	}
 	release := store.Release{State: store.Ready, Settled: a.Settled(), Resource: slot.Resource}
 	if err != nil {
 		classed := classified(err)

@@ -201,7 +201,9 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
 	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
+	slot.State = next
 	expression := "SET #due_at = " + values.time("due", dueAt) +
+		", #due_shard = " + values.str("shard", slot.shard()) +
 		", #state = " + values.str("state", string(next)) +
 		", #reason = " + values.str("reason", reason)
 	err := s.update(ctx, slot.Key(), expression, condition, values)

@@ -5,6 +5,7 @@ package telemetry
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -20,10 +21,14 @@ const Namespace = "ManagedCredentials"
 const (
 	CredentialsProvisioned = "CredentialsProvisioned"
 	ProvisioningFailed     = "ProvisioningFailed"
-	CredentialsRevoked     = "CredentialsRevoked"
-	RevocationFailed       = "RevocationFailed"
+	// CredentialsLost: managed credentials whose key or resource was found to be gone at the third party. They are made anew.
+	CredentialsLost    = "CredentialsLost"
+	CredentialsRevoked = "CredentialsRevoked"
+	RevocationFailed   = "RevocationFailed"
 	// RevocationsParked: a revocation that cannot succeed without an operator, or has failed many times. It is still tried, slowly.
 	RevocationsParked = "RevocationsParked"
+	// RevocationsForced: parked revocations that an operator has declared done.
+	RevocationsForced = "RevocationsForced"
 	// OrgKeyRejected: a third party rejected the organisation's key, also after it was fetched anew.
 	OrgKeyRejected = "OrgKeyRejected"
 	// ItemsUndecodable: items that were left out because this version cannot read them.
@@ -33,6 +38,18 @@ const (
 // Logger returns a logger of JSON lines, in the form that Lambda expects, with the request's id in each.
 func Logger(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(handler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: lambdacontext.ReplaceAttr})})
+}
+
+// Audit writes down an act before it is done. An error means that it is not on record, and must not be done.
+func Audit(ctx context.Context, log *slog.Logger, act string, attrs ...any) error {
+	record := slog.NewRecord(time.Now(), slog.LevelInfo, act, 0)
+	record.Add("audit", true)
+	record.Add(attrs...)
+	err := log.Handler().Handle(ctx, record)
+	if err != nil {
+		return fmt.Errorf("writing the audit line, without which nothing is done: %w", err)
+	}
+	return nil
 }
 
 type handler struct{ slog.Handler }

@@ -190,6 +190,10 @@ func (s suite) wantsProof(t *testing.T) {
 		"sweep": func(org credential.Secret) error {
 			return b.Provider.Sweep(t.Context(), org, b.attempt(2, g.Resource, true))
 		},
+		"inspect": func(org credential.Secret) error {
+			_, err := b.Provider.Inspect(t.Context(), org, examinee, g.Resource)
+			return err
+		},
 		"deprovision": func(org credential.Secret) error {
 			return b.Provider.Deprovision(t.Context(), org, b.attempt(2, g.Resource, false))
 		},
@@ -198,7 +202,7 @@ func (s suite) wantsProof(t *testing.T) {
 		},
 	} {
 		err := b.checked(do(b.ForeignOrgKey))
-		if err == nil || class(err) == managed.NotYet {
+		if err == nil || class(err) == managed.NotYet || class(err) == managed.Gone {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

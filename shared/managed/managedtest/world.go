@@ -318,6 +318,9 @@ func (w *World) sealer(url string) *seal.Sealer {
 	return seal.New(awskms.NewFromConfig(w.aws(), func(o *awskms.Options) { o.BaseEndpoint = aws.String(url) }), kmsKeyID)
 }
 
+// MailURL is AgentMail's, past the proxy.
+func (w *World) MailURL() string { return w.targets[w.AgentMail] }
+
 // SetOrgKeys replaces the org keys secret.
 func (w *World) SetOrgKeys(json string) { w.Secrets.Put(secretID, json) }
 

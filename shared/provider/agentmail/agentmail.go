@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -102,18 +103,19 @@ func keyName(user string, attempt int64) string {
 	return keyPrefix(user) + strconv.FormatInt(attempt, 10)
 }
 
-// ofLowerAttempt reports whether a key's name is one of ours, of an attempt below the given one.
-func ofLowerAttempt(name, user string, attempt int64) bool {
-	number, ok := strings.CutPrefix(name, keyPrefix(user))
-	if !ok {
-		return false
+// attemptOf is the number of the attempt that a key's name carries, if it is one of ours.
+func attemptOf(name, user string) (attempt int64, ours bool) {
+	number, ours := strings.CutPrefix(name, keyPrefix(user))
+	if !ours {
+		return 0, false
 	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	return err == nil && n < attempt
+	attempt, err := strconv.ParseInt(number, 10, 64)
+	return attempt, err == nil
 }
 
 type pod struct {
 	PodID          string `json:"pod_id"`
+	Name           string `json:"name"`
 	ClientID       string `json:"client_id"`
 	OrganizationID string `json:"organization_id"`
 }
@@ -125,8 +127,9 @@ type createdKey struct {
 }
 
 type listedKey struct {
-	ID   string `json:"api_key_id"`
-	Name string `json:"name"`
+	ID        string `json:"api_key_id"`
+	Name      string `json:"name"`
+	CreatedAt string `json:"created_at"`
 }
 
 // Provision implements managed.Provider.
@@ -142,9 +145,12 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 	}
 	a.Found(pod.PodID, pod.OrganizationID)
 	if a.Number > 1 {
-		err = p.sweep(ctx, org, a)
+		keys, err := list[listedKey](ctx, p.client, org, keysPath(pod.PodID), "api_keys")
+		if err == nil {
+			err = p.removeLower(ctx, org, a, keys)
+		}
 		if err != nil {
-			return managed.Grant{}, err
+			return managed.Grant{}, fmt.Errorf("removing the keys of earlier attempts: %w", err)
 		}
 	}
 	a.Accounted()
@@ -209,28 +215,54 @@ func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *mana
 
 // Sweep implements managed.Provider.
 func (p *Provider) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	err := p.sweep(ctx, org, a)
+	keys, err := p.keys(ctx, org, a.Resource)
+	if err == nil {
+		err = p.removeLower(ctx, org, a, keys)
+	}
 	if err != nil {
 		return classify(err)
 	}
 	a.Accounted()
-	return nil
+	has := func(id string) bool {
+		return slices.ContainsFunc(keys, func(key listedKey) bool { return key.ID == id })
+	}
+	switch {
+	case has(a.Resource.KeyID):
+		return nil
+	case has(""): // that may be the one
+		return classify(fmt.Errorf("listing the pod's keys: %w", errAnswer))
+	default:
+		return &managed.Error{Class: managed.Gone, Err: errors.New("the pod has no such key any more")}
+	}
 }
 
-// sweep removes the keys of lower attempts from the pod, but the stored one.
-func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	keys, err := list[listedKey](ctx, p.client, org, keysPath(a.Resource.ID), "api_keys")
-	if err != nil {
-		return fmt.Errorf("listing the pod's keys: %w", err)
+// keys lists all keys in the pod. Gone means that there is no such pod any more, with proof.
+func (p *Provider) keys(ctx context.Context, org credential.Secret, r credential.Resource) ([]listedKey, error) {
+	keys, err := list[listedKey](ctx, p.client, org, keysPath(r.ID), "api_keys")
+	if isGone(err) {
+		unproven := p.proveOwner(ctx, org, r)
+		if unproven != nil {
+			return nil, unproven
+		}
+		err = &managed.Error{Class: managed.Gone, Err: err}
 	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the pod's keys: %w", err)
+	}
+	return keys, nil
+}
+
+// removeLower removes those keys that are of lower attempts, but the stored one.
+func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *managed.Attempt, keys []listedKey) error {
 	for _, key := range keys {
-		if !ofLowerAttempt(key.Name, a.User, a.Number) || key.ID != "" && key.ID == a.Resource.KeyID {
+		attempt, ours := attemptOf(key.Name, a.User)
+		if !ours || attempt >= a.Number || key.ID != "" && key.ID == a.Resource.KeyID {
 			continue
 		}
 		if key.ID == "" { // the path without it would be answered with 404, which reads as done
 			return fmt.Errorf("listing the pod's keys: %w", errAnswer)
 		}
-		err = p.client.remove(ctx, org, keysPath(a.Resource.ID)+"/"+url.PathEscape(key.ID))
+		err := p.client.remove(ctx, org, keysPath(a.Resource.ID)+"/"+url.PathEscape(key.ID))
 		if err != nil {
 			return fmt.Errorf("deleting a key of an earlier attempt: %w", err)
 		}
@@ -358,33 +390,41 @@ func podPath(podID string) string { return "/v0/pods/" + url.PathEscape(podID) }
 
 func keysPath(podID string) string { return podPath(podID) + "/api-keys" }
 
-// list reads a list to its last page. A page may be empty and still not be the last.
+// list reads a list to its last page.
 func list[T any](ctx context.Context, c *client, org credential.Secret, path, member string) ([]T, error) {
 	var all []T
 	token := ""
 	for {
-		query := url.Values{"limit": {"100"}}
-		if token != "" {
-			query.Set("page_token", token)
-		}
-		var page map[string]json.RawMessage
-		err := c.get(ctx, org, path+"?"+query.Encode(), &page)
+		items, next, err := page[T](ctx, c, org, path, member, token)
 		if err != nil {
 			return nil, err
 		}
-		var items []T
-		var next *string
-		err = json.Unmarshal(page[member], &items)
-		if err == nil && page["next_page_token"] != nil {
-			err = json.Unmarshal(page["next_page_token"], &next)
-		}
-		if err != nil { // also if there is no list: that is not an empty one
-			return nil, fmt.Errorf("GET %s: %w", path, errAnswer)
-		}
 		all = append(all, items...)
-		if next == nil || *next == "" {
+		if next == "" {
 			return all, nil
 		}
-		token = *next
+		token = next
 	}
+}
+
+// page reads the page of a list that token stands for, and returns the token of the next; "" is the first, and after the last. A page
+// may be empty and still not be the last.
+func page[T any](ctx context.Context, c *client, org credential.Secret, path, member, token string) (items []T, next string, err error) {
+	query := url.Values{"limit": {"100"}}
+	if token != "" {
+		query.Set("page_token", token)
+	}
+	var answer map[string]json.RawMessage
+	err = c.get(ctx, org, path+"?"+query.Encode(), &answer)
+	if err != nil {
+		return nil, "", err
+	}
+	err = json.Unmarshal(answer[member], &items)
+	if err == nil && answer["next_page_token"] != nil {
+		err = json.Unmarshal(answer["next_page_token"], &next)
+	}
+	if err != nil { // also if there is no list: that is not an empty one
+		return nil, "", fmt.Errorf("GET %s: %w", path, errAnswer)
+	}
+	return items, next, nil
 }

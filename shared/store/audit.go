@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"managed-credentials/shared/credential"
+)
+
+// scanLimit is how many items of the table one page of a scan goes over.
+const scanLimit = 100
+
+// Scan reads a page of all users' slots, from an item of the table on, and the item after which to go on; the zero Key is the start, and
+// the end. It goes over the whole table and is eventually consistent: it is for an audit, and for nothing else.
+func (s *Store) Scan(ctx context.Context, from Key) (slots []Slot, unreadable []Key, next Key, err error) {
+	values := args{}
+	filter := "#autogpt_managed = " + values.flag("managed", true)
+	in := &dynamodb.ScanInput{
+		TableName:                 &s.table,
+		FilterExpression:          &filter,
+		ProjectionExpression:      aws.String(projection),
+		ExpressionAttributeNames:  names(projection, filter),
+		ExpressionAttributeValues: values,
+		Select:                    types.SelectSpecificAttributes, // said aloud, because the role demands it
+		Limit:                     aws.Int32(scanLimit),
+	}
+	if from != (Key{}) {
+		in.ExclusiveStartKey = from.item()
+	}
+	out, err := s.db.Scan(ctx, in)
+	if err != nil {
+		return nil, nil, Key{}, fmt.Errorf("scanning the table: %w", err)
+	}
+	for _, item := range out.Items {
+		slot, err := decodeSlot(item)
+		if err != nil {
+			unreadable = append(unreadable, keyOf(item))
+			continue
+		}
+		slots = append(slots, slot)
+	}
+	if out.LastEvaluatedKey != nil {
+		next = keyOf(out.LastEvaluatedKey)
+	}
+	return slots, unreadable, next, nil
+}
+
+// Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of theirs that was found at the third party.
+// It returns ErrStale if the account is not deleted, or there is a slot. Safe to repeat.
+func (s *Store) Reopen(ctx context.Context, user, provider, title string, resource credential.Resource) error {
+	slot := Slot{User: user, Provider: provider, State: Revoking}
+	now := number(s.now().UnixMilli())
+	item := slot.Key().item()
+	item["v"] = number(version)
+	item["type"] = &types.AttributeValueMemberS{Value: string(credential.APIKey)}
+	item["title"] = &types.AttributeValueMemberS{Value: title}
+	item["autogpt_managed"] = &types.AttributeValueMemberBOOL{Value: true}
+	item["state"] = &types.AttributeValueMemberS{Value: string(slot.State)}
+	item["attempt"] = number(0)
+	item["created_at"] = now
+	item["due_at"] = now
+	item["due_shard"] = &types.AttributeValueMemberS{Value: slot.shard()}
+	item["resource_id"] = &types.AttributeValueMemberS{Value: resource.ID}
+	item["org_id"] = &types.AttributeValueMemberS{Value: resource.OrgID}
+	deleted, absent := "attribute_exists(#pk)", "attribute_not_exists(#pk)"
+	err := repeat(ctx, func() error {
+		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
+			{ConditionCheck: &types.ConditionCheck{
+				TableName:                &s.table,
+				Key:                      tombstoneKey(user).item(),
+				ConditionExpression:      &deleted,
+				ExpressionAttributeNames: names(deleted),
+			}},
+			{Put: &types.Put{
+				TableName:                &s.table,
+				Item:                     item,
+				ConditionExpression:      &absent,
+				ExpressionAttributeNames: names(absent),
+			}},
+		}})
+		return err
+	})
+	if slices.Contains(cancellation(err), conditionalCheckFailed) {
+		return ErrStale
+	}
+	if err != nil {
+		return fmt.Errorf("reopening the slot: %w", err)
+	}
+	return nil
+}
