@@ -326,20 +326,20 @@ func TestAProviderThatHangsHoldsUpNoOthersWorkInARound(t *testing.T) {
 	remove(t, w.Engine(), bob)
 	w.Heal()
 	w.Clock.Advance(time.Minute)
-	hung, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
+	hung, gaveUp, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var hang, giveUp sync.Once
 	w.AgentMail.SetHook(func(c *fault.Call) fault.Fault {
 		if !strings.Contains(string(c.Body), `"second_mail.`) {
 			return nil
 		}
-		return func(ctx context.Context, _ *fault.Call) (*fault.Answer, error) {
-			once.Do(func() { close(hung) })
+		return fault.Before(func(ctx context.Context) {
+			hang.Do(func() { close(hung) })
 			select {
 			case <-release:
 			case <-ctx.Done():
+				giveUp.Do(func() { close(gaveUp) })
 			}
-			return fault.Drop()(ctx, nil)
-		}
+		}, fault.Drop())
 	})
 	done := make(chan struct{})
 	go func() {
@@ -350,24 +350,17 @@ func TestAProviderThatHangsHoldsUpNoOthersWorkInARound(t *testing.T) {
 		}
 	}()
 	<-hung
-	for slot(t, w, alice).State != store.Ready && !isClosed(done) {
-		time.Sleep(time.Millisecond)
-	}
-	if isClosed(done) {
-		t.Error("the round was over before the other provider's work was done")
+	for waiting := true; waiting && slot(t, w, alice).State != store.Ready; {
+		select {
+		case <-gaveUp:
+			t.Error("the others waited until it was given up")
+			waiting = false
+		case <-time.After(time.Millisecond):
+		}
 	}
 	close(release)
 	<-done
 	w.CheckExactlyOne(alice)
-}
-
-func isClosed(c chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 func TestARoundStartsNothingItHasNoTimeFor(t *testing.T) {
