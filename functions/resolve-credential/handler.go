@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
@@ -30,11 +31,13 @@ type request struct {
 	UserID       string `json:"user_id"`
 	Provider     string `json:"provider"`
 	CredentialID string `json:"credential_id"`
+	// RejectedAttempt makes the request a report: the third party rejected the managed key that was handed out with this number.
+	RejectedAttempt int64 `json:"rejected_attempt"`
 }
 
-// refusal is the answer to a request that is not granted, with an HTTP status that says why. It is no function error: to repeat the
-// request would not help.
-type refusal struct {
+// status is the answer to a report, and to a request that is not granted, with an HTTP status that says why. The latter is no function
+// error: to repeat the request would not help.
+type status struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
 }
@@ -53,23 +56,25 @@ func (f *function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	return json.Marshal(answer)
 }
 
-func refusalOf(err error) (refusal, bool) {
+func refusalOf(err error) (status, bool) {
 	var field *credential.FieldError
 	switch {
 	case errors.As(err, &field):
-		return refusal{http.StatusUnprocessableEntity, field.Error()}, true
+		return status{http.StatusUnprocessableEntity, field.Error()}, true
 	case errors.Is(err, credential.ErrNotFound):
-		return refusal{http.StatusNotFound, "Credentials not found"}, true
+		return status{http.StatusNotFound, "Credentials not found"}, true
+	case errors.Is(err, errReplaced):
+		return status{http.StatusConflict, "The credential has been replaced since, or is being worked on: resolve it again"}, true
 	case errors.Is(err, credential.ErrNotUsable):
-		return refusal{http.StatusConflict, "The credential cannot be used now"}, true
+		return status{http.StatusConflict, "The credential cannot be used now"}, true
 	case errors.Is(err, credential.ErrAccountDeleted):
-		return refusal{http.StatusGone, "The account has been deleted"}, true
+		return status{http.StatusGone, "The account has been deleted"}, true
 	default:
-		return refusal{}, false
+		return status{}, false
 	}
 }
 
-func (f *function) resolve(ctx context.Context, event []byte) (map[string]any, error) {
+func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 	var r request
 	err := json.Unmarshal(event, &r)
 	if err != nil {
@@ -81,13 +86,16 @@ func (f *function) resolve(ctx context.Context, event []byte) (map[string]any, e
 	if !credential.ValidProvider(r.Provider) {
 		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
 	}
+	if r.RejectedAttempt != 0 {
+		return f.report(ctx, r)
+	}
 	if r.CredentialID == "" {
 		r.CredentialID = credential.ManagedID(r.Provider, r.UserID)
 	}
 	if !credential.ValidID(r.CredentialID) {
 		return nil, credential.ErrNotFound
 	}
-	m, material, err := f.open(ctx, r)
+	m, attempt, material, err := f.open(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -96,21 +104,47 @@ func (f *function) resolve(ctx context.Context, event []byte) (map[string]any, e
 	if err != nil {
 		return nil, err
 	}
-	return answer(m, material), nil
+	return answer(m, attempt, material), nil
 }
 
-// open reads and decrypts what the request names.
-func (f *function) open(ctx context.Context, r request) (credential.Metadata, credential.Material, error) {
+// errReplaced: the reported key is not the one that is stored and at rest now.
+var errReplaced = errors.New("the key has been replaced")
+
+// report has reconcile look whether the managed key is still there: a caller was refused with it. It is not believed, only checked, so
+// that nobody can do harm by it. What is gone is made anew under the same id.
+func (f *function) report(ctx context.Context, r request) (status, error) {
+	slots, err := f.table.Slots(ctx, r.UserID, r.Provider)
+	if err != nil {
+		return status{}, err
+	}
+	slot := slots[r.Provider]
+	if slot.State == store.Absent {
+		return status{}, credential.ErrNotFound
+	}
+	if slot.State != store.Ready || slot.Owner != "" || slot.Committed != r.RejectedAttempt {
+		return status{}, errReplaced
+	}
+	f.log.WarnContext(ctx, "a managed key was reported as rejected", "user", r.UserID, "provider", r.Provider, "attempt", r.RejectedAttempt)
+	err = f.table.Postpone(ctx, slot, store.Ready, "reported", time.Now())
+	if errors.Is(err, store.ErrStale) {
+		return status{}, errReplaced
+	}
+	return status{http.StatusAccepted, "The credential is being checked: resolve it again in a minute"}, err
+}
+
+// open reads and decrypts what the request names. attempt is the managed key's number; 0 for any other.
+func (f *function) open(ctx context.Context, r request) (m credential.Metadata, attempt int64, material credential.Material, err error) {
 	title, ok := f.system[r.Provider]
 	if ok && r.CredentialID == credential.SystemID(r.Provider) {
-		return f.openSystem(ctx, r, title)
+		m, material, err = f.openSystem(ctx, r, title)
+		return m, 0, material, err
 	}
 	sealed, err := f.table.Sealed(ctx, r.UserID, r.Provider, r.CredentialID)
 	if err != nil {
-		return credential.Metadata{}, credential.Material{}, err
+		return credential.Metadata{}, 0, credential.Material{}, err
 	}
-	material, err := f.sealer.Open(ctx, r.UserID, r.Provider, r.CredentialID, sealed.Type, sealed.Ciphertext)
-	return sealed.Metadata, material, err
+	material, err = f.sealer.Open(ctx, r.UserID, r.Provider, r.CredentialID, sealed.Type, sealed.Ciphertext)
+	return sealed.Metadata, sealed.Attempt, material, err
 }
 
 // openSystem reads the platform's own key, unless the user's account was deleted.
@@ -126,11 +160,14 @@ func (f *function) openSystem(ctx context.Context, r request, title string) (cre
 	return credential.System(r.Provider, title), credential.APIKeyMaterial(key), err
 }
 
-// answer is the credential with its secret fields, under the API's names.
-func answer(m credential.Metadata, material credential.Material) map[string]any {
+// answer is the credential with its secret fields, under the API's names, and a managed key's number, by which it can be reported.
+func answer(m credential.Metadata, attempt int64, material credential.Material) map[string]any {
 	all := map[string]any{"id": m.ID, "provider": m.Provider, "type": m.Type}
 	for name, value := range material.Fields() {
 		all[name] = value
+	}
+	if attempt != 0 {
+		all["attempt"] = attempt
 	}
 	if m.Type == credential.OAuth2 {
 		all["username"], all["scopes"] = m.Username, m.Scopes

@@ -130,6 +130,8 @@ func (s *Store) Get(ctx context.Context, user, provider, id string) (credential.
 // Sealed is a credential with its ciphertext.
 type Sealed struct {
 	credential.Metadata
+	// Attempt is the one that made a managed credential's secret; 0 for any other.
+	Attempt    int64
 	Ciphertext []byte
 }
 
@@ -149,7 +151,7 @@ func (s *Store) Sealed(ctx context.Context, user, provider, id string) (Sealed, 
 		if !slot.Usable() {
 			return Sealed{}, credential.ErrNotUsable
 		}
-		sealed.Metadata = slot.Metadata()
+		sealed.Metadata, sealed.Attempt = slot.Metadata(), slot.Committed
 	} else {
 		sealed.Metadata, err = decodeOwn(item)
 		if err != nil {

@@ -38,6 +38,7 @@ func (g *Gateway) localHandlers() map[string]http.HandlerFunc {
 		"POST /local/delete-user": g.serveDeleteUser,
 		"POST /local/reconcile":   g.serveReconcile,
 		"POST /local/resolve":     g.serveResolve,
+		"POST /local/operate":     g.serveOperate,
 	}
 	for path, handler := range handlers {
 		handlers[path] = fromHere(handler)
@@ -109,44 +110,57 @@ func (g *Gateway) serveReconcile(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveResolve does as an executor does. Without a credential's id the user's managed credential at the provider is meant. An answer with
-// a status is a refusal.
+// serveOperate does as an operator does: the body is the function's event.
+func (g *Gateway) serveOperate(w http.ResponseWriter, r *http.Request) {
+	body, ok := readBody(w, r)
+	if ok {
+		g.direct(w, r, "operate", body)
+	}
+}
+
+// serveResolve does as an executor does. Without a credential's id the user's managed credential at the provider is meant.
 func (g *Gateway) serveResolve(w http.ResponseWriter, r *http.Request) {
 	body, ok := readBody(w, r)
 	if !ok {
 		return
 	}
 	var request struct {
-		Sub          string `json:"sub"`
-		Provider     string `json:"provider"`
-		CredentialID string `json:"credential_id"`
+		Sub             string `json:"sub"`
+		Provider        string `json:"provider"`
+		CredentialID    string `json:"credential_id"`
+		RejectedAttempt int64  `json:"rejected_attempt"`
 	}
 	err := json.Unmarshal(body, &request)
 	if err != nil {
-		detail(w, http.StatusUnprocessableEntity, `the body has to be {"sub": "…", "provider": "…"}, optionally with a "credential_id"`)
+		detail(w, http.StatusUnprocessableEntity, `the body has to be {"sub": "…", "provider": "…"}, optionally with a "credential_id" or a "rejected_attempt"`)
 		return
 	}
-	payload, _ := json.Marshal(map[string]string{ // Strings can always be written.
-		"user_id": request.Sub, "provider": request.Provider, "credential_id": request.CredentialID,
+	payload, _ := json.Marshal(map[string]any{ // Texts and numbers can always be written.
+		"user_id": request.Sub, "provider": request.Provider, "credential_id": request.CredentialID, "rejected_attempt": request.RejectedAttempt,
 	})
-	out, ok := g.invoke(w, r, "resolve-credential", payload)
+	g.direct(w, r, "resolve-credential", payload)
+}
+
+// direct invokes a function that no route leads to, and turns its answer into HTTP: one with a status is a refusal, or an acceptance.
+func (g *Gateway) direct(w http.ResponseWriter, r *http.Request, function string, payload []byte) {
+	out, ok := g.invoke(w, r, function, payload)
 	if !ok {
 		return
 	}
-	var refusal struct {
+	var said struct {
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
 	}
-	err = json.Unmarshal(out, &refusal)
+	err := json.Unmarshal(out, &said)
 	switch {
 	case err != nil:
-		detail(w, http.StatusBadGateway, "resolve-credential gave an answer of another shape")
-	case refusal.Status == 0:
+		detail(w, http.StatusBadGateway, function+" gave an answer of another shape")
+	case said.Status == 0:
 		writeJSON(w, http.StatusOK, out)
-	case refusal.Status < 400 || refusal.Status > 599:
-		detail(w, http.StatusBadGateway, fmt.Sprintf("resolve-credential refused with %d", refusal.Status))
+	case said.Status != http.StatusAccepted && (said.Status < 400 || said.Status > 599):
+		detail(w, http.StatusBadGateway, fmt.Sprintf("%s answered with the status %d", function, said.Status))
 	default:
-		detail(w, refusal.Status, refusal.Detail)
+		detail(w, said.Status, said.Detail)
 	}
 }
 

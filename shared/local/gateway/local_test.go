@@ -76,7 +76,8 @@ func TestResolveTurnsRefusalsIntoTheirStatus(t *testing.T) {
 		{`{"id":"1","api_key":"am_us_1"}`, nil, 200, `{"id":"1","api_key":"am_us_1"}`},
 		{`{"status":404,"detail":"no such credential"}`, nil, 404, `{"detail":"no such credential"}`},
 		{`{"status":410,"detail":"the account is deleted"}`, nil, 410, `{"detail":"the account is deleted"}`},
-		{`{"status":200,"detail":"am_us_1"}`, nil, 502, `{"detail":"resolve-credential refused with 200"}`},
+		{`{"status":200,"detail":"am_us_1"}`, nil, 502, `{"detail":"resolve-credential answered with the status 200"}`},
+		{`{"status":202,"detail":"It is looked into"}`, nil, 202, `{"detail":"It is looked into"}`},
 		{`{"status":"bad"}`, nil, 502, `{"detail":"resolve-credential gave an answer of another shape"}`},
 		{`am_us_1`, nil, 502, `{"detail":"resolve-credential gave an answer that is not JSON"}`},
 		{``, &lambda.FunctionError{Type: "Oops", Message: "am_us_1"}, 502, `{"detail":"resolve-credential failed with Oops, see its log"}`},
@@ -85,12 +86,12 @@ func TestResolveTurnsRefusalsIntoTheirStatus(t *testing.T) {
 		f.answer = func(context.Context) (string, error) { return c.out, c.err }
 		f.want(t, post("/local/resolve", `{"sub":"alice","provider":"agent_mail"}`), c.status, c.body)
 		call := f.called(t)
-		if call.function != "resolve-credential" || string(call.payload) != `{"credential_id":"","provider":"agent_mail","user_id":"alice"}` {
+		if call.function != "resolve-credential" || string(call.payload) != `{"credential_id":"","provider":"agent_mail","rejected_attempt":0,"user_id":"alice"}` {
 			t.Fatalf("%s was invoked with %s", call.function, call.payload)
 		}
 	}
 	f.want(t, post("/local/resolve", `{"sub":"alice","provider":"openai","credential_id":7}`), http.StatusUnprocessableEntity,
-		`{"detail":"the body has to be {\"sub\": \"…\", \"provider\": \"…\"}, optionally with a \"credential_id\""}`)
+		`{"detail":"the body has to be {\"sub\": \"…\", \"provider\": \"…\"}, optionally with a \"credential_id\" or a \"rejected_attempt\""}`)
 }
 
 func TestLocalRequestThatCannotBeReadIsA422(t *testing.T) {

@@ -10,19 +10,23 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 
 	"managed-credentials/shared/local/gateway"
+	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/userpool"
 )
 
-// userDeleted does what EventBridge does once a user was deleted in Cognito: it delivers the event, some time later.
+// userDeleted does what EventBridge does once a user was deleted in Cognito: it delivers the event, some time later. What fails is not
+// delivered again, but goes to the dead-letter queue at once.
 func (s *Stack) userDeleted(sub, _ string) {
 	_, quiet := s.quiet.LoadAndDelete(sub)
 	if quiet {
 		return
 	}
 	s.background(func() {
-		_, err := s.Host.Invoke(context.Background(), "user-cleanup", gateway.UserDeleted(s.UserPoolID, sub, time.Now()))
+		event := gateway.UserDeleted(s.UserPoolID, sub, time.Now())
+		_, err := s.Host.Invoke(context.Background(), "user-cleanup", event)
 		if err != nil {
 			_, _ = fmt.Fprintf(s.log, "delivering the deletion of a user: %v\n", err)
+			s.Queues.Send(DeadLetters, string(lambda.Undelivered("user-cleanup", event)))
 		}
 	})
 }

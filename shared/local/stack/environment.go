@@ -27,20 +27,22 @@ type environment struct {
 // newEnvironment fits this machine. Where a value is empty the functions have a default of their own.
 func newEnvironment(override map[string]string) *environment {
 	e := &environment{values: map[string]string{
-		"AGENTMAIL_BASE_URL":         "https://api.agentmail.to",
-		"AGENTMAIL_CLIENT_ID_PREFIX": "",
-		"KMS_KEY_ID":                 "alias/managed-credentials",
-		"LEASE":                      "",
-		"LOG_LEVEL":                  "",
-		"MANAGED_LOGIN_URL":          "",
-		"ORG_KEYS_SECRET_ID":         "managed-credentials/org-keys",
-		"PROVISION_BUDGET":           "",
-		"SIGN_IN_AS":                 "/local/token",
-		"SYSTEM_CREDENTIALS":         `{"openai":"Use Credits for OpenAI"}`,
-		"SYSTEM_KEYS_SECRET_ID":      "managed-credentials/system-keys",
-		"TABLE_NAME":                 "managed-credentials-" + strings.ToLower(rand.Text()[:8]),
-		"USER_POOL_CLIENT_ID":        clientID,
-		"USER_POOL_ID":               userPoolID,
+		"ACCOUNT_DELETIONS_FAILED_URL": DeadLetters,
+		"AGENTMAIL_BASE_URL":           "https://api.agentmail.to",
+		"AGENTMAIL_CLIENT_ID_PREFIX":   "",
+		"KMS_KEY_ID":                   "alias/managed-credentials",
+		"LEASE":                        "",
+		"LOG_LEVEL":                    "",
+		"MANAGED_LOGIN_URL":            "",
+		"ORG_KEYS_SECRET_ID":           "managed-credentials/org-keys",
+		"PROVISION_BUDGET":             "",
+		"SIGN_IN_AS":                   "/local/token",
+		"SYSTEM_CREDENTIALS":           `{"openai":"Use Credits for OpenAI"}`,
+		"SYSTEM_KEYS_SECRET_ID":        "managed-credentials/system-keys",
+		"TABLE_NAME":                   "managed-credentials-" + strings.ToLower(rand.Text()[:8]),
+		"USER_CLEANUP_FUNCTION":        "user-cleanup",
+		"USER_POOL_CLIENT_ID":          clientID,
+		"USER_POOL_ID":                 userPoolID,
 	}}
 	maps.Copy(e.values, override)
 	return e

@@ -1,5 +1,5 @@
 // Package stack is the whole service on one machine: the built functions behind a gateway, AWS's own DynamoDB Local, and servers that stand
-// in for KMS, Secrets Manager, Cognito and AgentMail. `make run` is this for people; end-to-end tests start it in their own process and
+// in for KMS, Secrets Manager, Cognito, SQS and AgentMail. `make run` is this for people; end-to-end tests start it in their own process and
 // reach into every part.
 //
 // What is deployed stands in template.yaml: the table, the routes, and which function gets which variable. A function that needs a variable
@@ -30,6 +30,7 @@ import (
 	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/login"
 	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/local/sqs"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
@@ -38,6 +39,8 @@ const (
 	region     = "us-east-1"
 	userPoolID = region + "_local"
 	clientID   = "local"
+	// DeadLetters is the URL of the queue of the account deletions that failed for good. It leads nowhere.
+	DeadLetters = "https://sqs." + region + ".amazonaws.com/000000000000/account-deletions-failed"
 	// grace is how long Close waits for what is under way.
 	grace = 10 * time.Second
 )
@@ -72,9 +75,9 @@ type Config struct {
 type Stack struct {
 	// URL is the origin of the API and the page.
 	URL string
-	// AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL and CognitoURL are the origins of what the functions call, without the
-	// proxies of Faults.
-	AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL string
+	// AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL and LambdaURL are the origins of what the functions call,
+	// without the proxies of Faults.
+	AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL, LambdaURL string
 	// LoginURL is the origin of the login pages, empty unless Config.ManagedLogin is set.
 	LoginURL string
 
@@ -91,6 +94,8 @@ type Stack struct {
 	KMS     *kms.Server
 	Secrets *secretsmanager.Server
 	Cognito *cognito.Server
+	// Queues has the one queue DeadLetters: the account deletions that failed for good.
+	Queues *sqs.Server
 	// AgentMail is the fake. Nil if the real one is used.
 	AgentMail *fake.Server
 	// Faults is nil unless Config.Faults is set.
@@ -109,7 +114,7 @@ type Stack struct {
 
 // Faults are the proxies in front of the services. Each passes everything until it is given a hook.
 type Faults struct {
-	DynamoDB, KMS, SecretsManager, Cognito, AgentMail *fault.Proxy
+	DynamoDB, KMS, SecretsManager, Cognito, SQS, Lambda, AgentMail *fault.Proxy
 }
 
 // Start starts a stack and returns once it can be used. ctx is for starting alone. The functions have to be built.
@@ -235,6 +240,16 @@ func (s *Stack) startAWS(cfg Config, env *environment) error {
 		return err
 	}
 	s.SecretsManagerURL, err = s.serve(nil, s.Secrets)
+	if err != nil {
+		return err
+	}
+	s.Queues = sqs.New(sqs.Config{Queues: []string{DeadLetters}})
+	s.SQSURL, err = s.serve(nil, s.Queues)
+	if err != nil {
+		return err
+	}
+	// The host itself is made later, when it is known where the functions find all this.
+	s.LambdaURL, err = s.serve(nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Host.API().ServeHTTP(w, r) }))
 	return err
 }
 
@@ -283,6 +298,8 @@ func (s *Stack) connect(cfg Config, env *environment) error {
 		{"AWS_ENDPOINT_URL_KMS", s.KMSURL, &faults.KMS},
 		{"AWS_ENDPOINT_URL_SECRETS_MANAGER", s.SecretsManagerURL, &faults.SecretsManager},
 		{"AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER", s.CognitoURL, &faults.Cognito},
+		{"AWS_ENDPOINT_URL_SQS", s.SQSURL, &faults.SQS},
+		{"AWS_ENDPOINT_URL_LAMBDA", s.LambdaURL, &faults.Lambda},
 		{"AGENTMAIL_BASE_URL", s.AgentMailURL, &faults.AgentMail},
 	} {
 		env.values[service.variable] = service.url

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/managed"
+)
+
+// function is operate.
+type function struct {
+	engine *managed.Engine
+	queue  deadLetters
+	log    *slog.Logger
+}
+
+// request is the event. Which fields a command takes is said at the commands.
+type request struct {
+	Command  string `json:"command"`
+	Provider string `json:"provider"`
+	UserID   string `json:"user_id"`
+	Cursor   string `json:"cursor"`
+	Repair   bool   `json:"repair"`
+	By       string `json:"by"`
+	Reason   string `json:"reason"`
+}
+
+// commands are by name.
+var commands = map[string]func(*function, context.Context, request) (any, error){
+	"audit":   (*function).audit,
+	"parked":  (*function).parked,
+	"force":   (*function).force,
+	"redrive": (*function).redrive,
+}
+
+// refusal is the answer to a request that is not granted, with an HTTP status that says why. It is no function error: to repeat the
+// request would not help.
+type refusal struct {
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+}
+
+// Invoke implements lambda.Handler.
+func (f *function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
+	answer, err := f.run(ctx, event)
+	refused, ok := refusalOf(err)
+	if ok {
+		return json.Marshal(refused)
+	}
+	if err != nil {
+		f.log.ErrorContext(ctx, "the command failed", "error", err)
+		return nil, err
+	}
+	return json.Marshal(answer)
+}
+
+func refusalOf(err error) (refusal, bool) {
+	var field *credential.FieldError
+	switch {
+	case errors.As(err, &field):
+		return refusal{http.StatusUnprocessableEntity, field.Error()}, true
+	case errors.Is(err, managed.ErrCursor):
+		return refusal{http.StatusUnprocessableEntity, "cursor: has to be the \"next\" of an audit's report"}, true
+	case errors.Is(err, managed.ErrNoProvider):
+		return refusal{http.StatusNotFound, "No such provider is registered"}, true
+	case errors.Is(err, managed.ErrNotParked):
+		return refusal{http.StatusConflict, "No such revocation is parked, or somebody works on it now"}, true
+	default:
+		return refusal{}, false
+	}
+}
+
+func (f *function) run(ctx context.Context, event []byte) (any, error) {
+	var r request
+	err := json.Unmarshal(event, &r)
+	if err != nil {
+		return nil, &credential.FieldError{Field: "event", Problem: "must be a JSON object with a command"}
+	}
+	command, ok := commands[r.Command]
+	if !ok {
+		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, parked, force, redrive"}
+	}
+	return command(f, ctx, r)
+}
+
+// audit compares what the third party lists with the table: {"command":"audit","provider":"agent_mail"}. It changes nothing without
+// "repair":true, which wants "by", too. Where the report has a "next", the audit goes on with that as "cursor".
+func (f *function) audit(ctx context.Context, r request) (any, error) {
+	if r.Repair && r.By == "" {
+		return nil, &credential.FieldError{Field: "by", Problem: "is required for a repair: who asks for it"}
+	}
+	return f.engine.Audit(ctx, managed.AuditRequest{Provider: r.Provider, Cursor: r.Cursor, Repair: r.Repair, By: r.By})
+}
+
+// parked lists the revocations that are parked: {"command":"parked"}.
+func (f *function) parked(ctx context.Context, _ request) (any, error) {
+	all, more, err := f.engine.Parked(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Parked []managed.ParkedRevocation `json:"parked"`
+		More   bool                       `json:"more"`
+	}{append([]managed.ParkedRevocation{}, all...), more}, nil
+}
+
+// force declares a parked revocation done: {"command":"force","user_id":"…","provider":"…","by":"…","reason":"…"}.
+func (f *function) force(ctx context.Context, r request) (any, error) {
+	for _, field := range []struct{ name, value string }{
+		{"user_id", r.UserID}, {"provider", r.Provider}, {"by", r.By}, {"reason", r.Reason},
+	} {
+		if field.value == "" {
+			return nil, &credential.FieldError{Field: field.name, Problem: "is required"}
+		}
+	}
+	err := f.engine.Force(ctx, r.UserID, r.Provider, r.By, r.Reason)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Forced bool `json:"forced"`
+	}{true}, nil
+}
+
+// redrive sends the account deletions that failed for good on their way again: {"command":"redrive"}.
+func (f *function) redrive(ctx context.Context, _ request) (any, error) { return f.queue.redrive(ctx) }

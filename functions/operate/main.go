@@ -1,0 +1,72 @@
+// Function operate does what operators ask for: it audits a third party against the table, lists and forces parked revocations, and sends
+// failed deletions on their way again. It is invoked directly, under IAM.
+package main
+
+import (
+	"context"
+	"log"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"managed-credentials/shared/config"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/orgkey"
+	"managed-credentials/shared/provider"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+func main() {
+	f, err := wire(context.Background(), config.Environ())
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambda.Start(f)
+}
+
+func wire(ctx context.Context, env *config.Env) (*function, error) {
+	cfg, err := config.AWS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	providers, err := provider.All(env)
+	if err != nil {
+		return nil, err
+	}
+	logger := telemetry.Logger(os.Stdout, env.LogLevel())
+	c := managed.Config{
+		Store:     store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
+		Providers: providers,
+		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
+		Lease:     env.Lease(),
+		Log:       logger,
+		Metrics:   telemetry.NewMetrics(os.Stdout),
+	}
+	f := &function{
+		queue: deadLetters{
+			queue:  sqs.NewFromConfig(cfg),
+			url:    env.Required("ACCOUNT_DELETIONS_FAILED_URL"),
+			lambda: awslambda.NewFromConfig(cfg, patient),
+			target: env.Required("USER_CLEANUP_FUNCTION"),
+		},
+		log: logger,
+	}
+	err = env.Err()
+	if err != nil {
+		return nil, err
+	}
+	f.engine, err = managed.New(c)
+	return f, err
+}
+
+// patient waits for a function's answer for as long as that takes. A repeat would begin beside what still runs.
+func patient(o *awslambda.Options) {
+	o.HTTPClient = awshttp.NewBuildableClient()
+	o.Retryer = aws.NopRetryer{}
+}

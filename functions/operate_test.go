@@ -1,0 +1,176 @@
+package functions_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/lambda"
+	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/agentmail/fake"
+)
+
+// operate gives a command and expects that it is carried out.
+func operate[T any](t *testing.T, s *service, event string) T {
+	t.Helper()
+	a := s.call("POST", "/local/operate", "", event)
+	a.want(t, http.StatusOK, "")
+	return decode[T](t, a.body)
+}
+
+func TestAReportedKeyIsCheckedAndMadeAnewIfItHasGone(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.list(s.token(alice))
+	type resolved struct {
+		ID      string `json:"id"`
+		APIKey  string `json:"api_key"`
+		Attempt int    `json:"attempt"`
+	}
+	before := decode[resolved](t, s.resolve(alice, agentmail.Name, "").body)
+	report := func(body string) answer { return s.call("POST", "/local/resolve", "", body) }
+	report(`{"sub":"`+alice+`","provider":"agent_mail","rejected_attempt":7}`).want(t, http.StatusConflict, "")
+	report(`{"sub":"`+bob+`","provider":"agent_mail","rejected_attempt":1}`).want(t, http.StatusNotFound, "")
+
+	report(`{"sub":"`+alice+`","provider":"agent_mail","rejected_attempt":1}`).want(t, http.StatusAccepted, "")
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	if now := decode[resolved](t, s.resolve(alice, agentmail.Name, "").body); now != before {
+		t.Errorf("a key that works was replaced: %d, then %d", before.Attempt, now.Attempt)
+	}
+
+	s.removeKey(before.APIKey)
+	report(`{"sub":"`+alice+`","provider":"agent_mail","rejected_attempt":1}`).want(t, http.StatusAccepted, "")
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	now := decode[resolved](t, s.resolve(alice, agentmail.Name, "").body)
+	_, _, accepted := s.AgentMail.Identify(now.APIKey)
+	if now.ID != before.ID || now.APIKey == before.APIKey || !accepted {
+		t.Errorf("it is accepted: %t, attempt %d, then %d", accepted, before.Attempt, now.Attempt)
+	}
+	report(`{"sub":"`+alice+`","provider":"agent_mail","rejected_attempt":1}`).want(t, http.StatusConflict, "")
+
+	s.call("DELETE", "/account", s.token(alice), "").want(t, http.StatusNoContent, "")
+	report(`{"sub":"`+alice+`","provider":"agent_mail","rejected_attempt":3}`).want(t, http.StatusGone, "")
+}
+
+// removeKey deletes a key at AgentMail, with itself.
+func (s *service) removeKey(key string) {
+	s.t.Helper()
+	podID, keyID, _ := s.AgentMail.Identify(key)
+	req, err := http.NewRequest(http.MethodDelete, s.AgentMailURL+"/v0/pods/"+podID+"/api-keys/"+keyID, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+fake.OrgKey)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil || res.StatusCode != http.StatusNoContent {
+		s.t.Fatalf("%v %v", err, res)
+	}
+	res.Body.Close()
+}
+
+func TestAnAuditRepairsWhatItIsAskedTo(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.list(s.token(alice))
+	s.list(s.token(bob))
+	s.removeKey(decode[map[string]any](t, s.resolve(alice, agentmail.Name, "").body)["api_key"].(string))
+	s.call("DELETE", "/account", s.token(bob), "").want(t, http.StatusNoContent, "")
+	s.AgentMail.SeedPod(fake.Pod{ClientID: bob, Name: bob + "-pod"})
+	for _, event := range []string{
+		`{"command":"audit","provider":"agent_mail"}`,
+		`{"command":"audit","provider":"agent_mail","repair":true,"by":"somebody@example.com"}`,
+	} {
+		r := operate[managed.AuditReport](t, s, event)
+		if len(r.Findings) != 2 || r.Findings[0].Kind != managed.LeftBehind || r.Findings[1].Kind != managed.MissingKey || r.Next != "" {
+			t.Errorf("%s: %+v", event, r)
+		}
+	}
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	if pods := s.AgentMail.Pods(); len(pods) != 1 || pods[0].ClientID != alice || len(pods[0].Keys) != 1 {
+		t.Errorf("the pods are %+v", pods)
+	}
+	if r := operate[managed.AuditReport](t, s, `{"command":"audit","provider":"agent_mail"}`); len(r.Findings) != 0 || r.Resources != 1 || r.Slots != 1 {
+		t.Errorf("afterwards: %+v", r)
+	}
+}
+
+func TestParkedRevocationsAreListedAndForced(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.list(s.token(alice))
+	// user-cleanup has not been invoked before, so it cannot have the org key in memory.
+	s.Secrets.Put("managed-credentials/org-keys", `{}`)
+	s.call("DELETE", "/account", s.token(alice), "").want(t, http.StatusAccepted, "")
+	type list struct {
+		Parked []managed.ParkedRevocation `json:"parked"`
+		More   bool                       `json:"more"`
+	}
+	force := `{"command":"force","user_id":"` + alice + `","provider":"agent_mail","by":"somebody@example.com","reason":"removed by hand"}`
+	if got := operate[list](t, s, `{"command":"parked"}`); len(got.Parked) != 1 || got.Parked[0].User != alice {
+		t.Errorf("parked: %+v", got)
+	}
+	operate[map[string]bool](t, s, force)
+	if got := operate[list](t, s, `{"command":"parked"}`); len(got.Parked) != 0 {
+		t.Errorf("parked: %+v", got)
+	}
+	s.call("POST", "/local/operate", "", force).want(t, http.StatusConflict, "")
+	if !strings.Contains(s.log.String(), `"message":"revocation forced","audit":true,"by":"somebody@example.com"`) {
+		t.Error("it is not on record")
+	}
+}
+
+func TestADeletionThatFailedForGoodIsRedriven(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	for _, user := range []string{alice, bob} {
+		s.list(s.token(user))
+	}
+	s.Faults.DynamoDB.SetHook(func(*fault.Call) fault.Fault { return fault.Throttled() })
+	// Lambda's record of alice's event, EventBridge's event of bob's as it is, and one that nobody can do anything with.
+	s.Queues.Send(stack.DeadLetters, string(lambda.Undelivered("user-cleanup", []byte(`{"user_id":"`+alice+`"}`))))
+	s.Queues.Send(stack.DeadLetters, `{"user_id":"`+bob+`"}`)
+	s.Queues.Send(stack.DeadLetters, `{"user_id":""}`)
+	type report struct {
+		Done   int `json:"done"`
+		Failed []struct {
+			MessageID string `json:"message_id"`
+			Reason    string `json:"reason"`
+		} `json:"failed"`
+		More bool `json:"more"`
+	}
+	r := operate[report](t, s, `{"command":"redrive"}`)
+	if r.Done != 0 || len(r.Failed) != 3 || r.More || len(s.Queues.Bodies(stack.DeadLetters)) != 3 {
+		t.Errorf("while the table is down: %+v", r)
+	}
+	s.Faults.DynamoDB.SetHook(nil)
+	s.Queues.Show(stack.DeadLetters)
+	r = operate[report](t, s, `{"command":"redrive"}`)
+	if r.Done != 2 || len(r.Failed) != 1 || !strings.Contains(r.Failed[0].Reason, "does not say whose account") {
+		t.Errorf("afterwards: %+v", r)
+	}
+	if got := s.Queues.Bodies(stack.DeadLetters); !slices.Equal(got, []string{`{"user_id":""}`}) {
+		t.Errorf("left in the queue: %v", got)
+	}
+	if pods := s.AgentMail.Pods(); len(pods) != 0 {
+		t.Errorf("the pods are %+v", pods)
+	}
+}
+
+func TestWhatOperateRefuses(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	for event, want := range map[string]int{
+		`{}`: 422, `{"command":"delete-everything"}`: 422, `{"command":7}`: 422,
+		`{"command":"audit","provider":"nobody"}`:                                                         404,
+		`{"command":"audit","provider":"agent_mail","cursor":"made-up"}`:                                  422,
+		`{"command":"audit","provider":"agent_mail","repair":true}`:                                       422,
+		`{"command":"force","user_id":"` + alice + `","provider":"agent_mail","by":"me"}`:                 422,
+		`{"command":"force","user_id":"` + alice + `","provider":"agent_mail","by":"me","reason":"none"}`: 409,
+	} {
+		s.call("POST", "/local/operate", "", event).want(t, want, "")
+	}
+}
