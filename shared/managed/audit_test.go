@@ -41,27 +41,6 @@ func found(r managed.AuditReport, user string) string {
 	return strings.Join(all, ", ")
 }
 
-// removeKey deletes the user's stored key at AgentMail, as somebody does in its console.
-func removeKey(t *testing.T, w *managedtest.World, user string) {
-	t.Helper()
-	p := managedtest.AgentMail(t, w.MailURL(), managedtest.Provider)
-	err := p.Discard(t.Context(), credential.NewSecret(fake.OrgKey), slot(t, w, user).Resource)
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// removePod deletes the user's pod at AgentMail.
-func removePod(t *testing.T, w *managedtest.World, user string) {
-	t.Helper()
-	p := managedtest.AgentMail(t, w.MailURL(), managedtest.Provider)
-	a := managed.NewAttempt(user, 1, slot(t, w, user).Resource, false, time.Now, time.Now().Add(time.Hour))
-	err := p.Deprovision(t.Context(), credential.NewSecret(fake.OrgKey), a)
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // longAgo makes everything that exists older than any lease.
 func longAgo(w *managedtest.World) { w.Clock.Advance(2 * time.Minute) }
 
@@ -85,7 +64,7 @@ func TestAnAuditChangesNothingUnlessItIsAsked(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	removeKey(t, w, alice)
+	w.RemoveKey(alice)
 	remove(t, w.Engine(), bob)
 	w.Mail.SeedPod(fake.Pod{ClientID: bob})
 	w.Converge()
@@ -146,7 +125,7 @@ func TestAKeyThatWasRevokedByHandIsMadeAnewUnderTheSameID(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
 	old := w.Key(alice)
-	removeKey(t, w, alice)
+	w.RemoveKey(alice)
 	r := audit(t, w, true)
 	if found(r, alice) != "missing_key check" {
 		t.Errorf("the report is %+v", r)
@@ -165,7 +144,7 @@ func TestAPodThatWasDeletedByHandIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	removePod(t, w, alice)
+	w.RemovePod(alice)
 	r := audit(t, w, true)
 	if found(r, alice) != "missing_resource check" {
 		t.Errorf("the report is %+v", r)
@@ -179,7 +158,7 @@ func TestWhatIsMadeAnewServesTheOldUntilThen(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
 	old := w.Key(alice)
-	removeKey(t, w, alice)
+	w.RemoveKey(alice)
 	audit(t, w, true)
 	w.Clock.Advance(time.Millisecond)
 	inject(t, w.AgentMail, "POST /v0/pods/"+slot(t, w, alice).Resource.ID+"/api-keys", 1, fault.Respond(403, nil, []byte(`{"code":"limit_exceeded"}`)))
@@ -199,11 +178,7 @@ func TestACheckThatFindsEverythingLeavesIt(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
 	old := w.Key(alice)
-	s := slot(t, w, alice)
-	err := w.Store.Postpone(t.Context(), s, s.State, "reported", w.Clock.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.Report(alice)
 	w.Converge()
 	w.CheckExactlyOne(alice)
 	if w.Key(alice) != old || creates(w) != 1 {
@@ -211,18 +186,13 @@ func TestACheckThatFindsEverythingLeavesIt(t *testing.T) {
 	}
 }
 
-func TestAKeyThatAnAuditMissedIsRemovedShouldItShowUpAgain(t *testing.T) {
+func TestAKeyThatAListMissedIsRemovedWhenItShowsUpAgain(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	audit(t, w, false)
-	s := slot(t, w, alice)
-	err := w.Store.Postpone(t.Context(), s, s.State, "reported", w.Clock.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.Report(alice)
 	// A list of keys that has not caught up.
-	inject(t, w.AgentMail, "GET /v0/pods/"+s.Resource.ID+"/api-keys", 1, fault.Respond(200, nil, []byte(`{"count":0,"api_keys":[]}`)))
+	inject(t, w.AgentMail, "GET /v0/pods/"+slot(t, w, alice).Resource.ID+"/api-keys", 1, fault.Respond(200, nil, []byte(`{"count":0,"api_keys":[]}`)))
 	w.Clock.Advance(time.Millisecond)
 	reconcile(t, w.Engine())
 	w.Converge()
@@ -257,7 +227,7 @@ func TestAnAuditLeavesAloneWhatIsBeingWorkedOn(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	removeKey(t, w, alice)
+	w.RemoveKey(alice)
 	s := slot(t, w, alice)
 	_, err := w.Store.Claim(t.Context(), alice, []store.Slot{s}, store.Ready, w.Clock.Now().Add(time.Minute))
 	if err != nil {
@@ -279,8 +249,7 @@ func TestAnAuditAsksTheTableAgainBeforeItSaysAnything(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(*managedtest.World){
 		"made anew": func(w *managedtest.World) {
-			s := slot(t, w, alice)
-			_ = w.Store.Postpone(context.Background(), s, s.State, "reported", w.Clock.Now())
+			w.Report(alice)
 			w.Clock.Advance(time.Millisecond)
 			_, _ = w.Engine().Reconcile(context.Background())
 		},
@@ -288,7 +257,7 @@ func TestAnAuditAsksTheTableAgainBeforeItSaysAnything(t *testing.T) {
 	} {
 		w := managedtest.New(t, managedtest.Options{})
 		list(t, w.Engine(), alice)
-		removeKey(t, w, alice)
+		w.RemoveKey(alice)
 		inject(t, w.DynamoDB, "Scan", 1, then(func() { w.DynamoDB.SetHook(nil); meanwhile(w) }))
 		if r := audit(t, w, true); len(r.Findings) != 0 {
 			t.Errorf("%s: the report is %+v", name, r)

@@ -318,8 +318,35 @@ func (w *World) sealer(url string) *seal.Sealer {
 	return seal.New(awskms.NewFromConfig(w.aws(), func(o *awskms.Options) { o.BaseEndpoint = aws.String(url) }), kmsKeyID)
 }
 
-// MailURL is AgentMail's, past the proxy.
-func (w *World) MailURL() string { return w.targets[w.AgentMail] }
+// RemoveKey deletes the key that the user's slot stores, as somebody does by hand in AgentMail's console.
+func (w *World) RemoveKey(user string) {
+	w.t.Helper()
+	p, slot := w.byHand(user)
+	w.check(p.Discard(context.Background(), credential.NewSecret(fake.OrgKey), slot.Resource))
+}
+
+// RemovePod deletes the user's pod and all that is in it, by hand.
+func (w *World) RemovePod(user string) {
+	w.t.Helper()
+	p, slot := w.byHand(user)
+	a := managed.NewAttempt(user, slot.Attempt, slot.Resource, false, time.Now, time.Now().Add(time.Hour))
+	w.check(p.Deprovision(context.Background(), credential.NewSecret(fake.OrgKey), a))
+}
+
+func (w *World) byHand(user string) (managed.Provider, store.Slot) {
+	w.t.Helper()
+	slot, _, err := w.Slot(user, Provider)
+	w.check(err)
+	return AgentMail(w.t, w.targets[w.AgentMail], Provider), slot
+}
+
+// Report makes the user's slot due for a check, as the report of a rejected key does.
+func (w *World) Report(user string) {
+	w.t.Helper()
+	slot, _, err := w.Slot(user, Provider)
+	w.check(err)
+	w.check(w.Store.Postpone(context.Background(), slot, slot.State, "reported", w.Clock.Now()))
+}
 
 // SetOrgKeys replaces the org keys secret.
 func (w *World) SetOrgKeys(json string) { w.Secrets.Put(secretID, json) }

@@ -59,7 +59,7 @@ func (s state) explore(t *testing.T, w *managedtest.World) *run {
 	r.begin(s.plan)
 	s.scenario.do(r)
 	r.acted = r.count()
-	r.finish(s.scenario.users, s.scenario.deleted, s.scenario.at())
+	r.finish(s.scenario)
 	err := r.verdict()
 	if err != nil {
 		t.Errorf("%s: %v", s.name, err)

@@ -273,14 +273,18 @@ func (r *run) recover() {
 }
 
 // finish recovers, and checks that each user has what is theirs.
-func (r *run) finish(users, deleted, providers []string) {
+func (r *run) finish(s *scenario) {
 	r.w.Mail.ClearFaults()
 	r.recover()
 	r.recovered = r.count()
 	r.faultsOver()
 	r.recover()
+	if s.after != nil {
+		s.after(r)
+		r.recover()
+	}
 	r.noOrphans()
-	for _, user := range deleted {
+	for _, user := range s.deleted {
 		_, gone, err := r.w.Slot(user, agent)
 		if err == nil && !gone { // the request did not get as far as the tombstone: whoever made it repeats it
 			r.process().remove(user)
@@ -288,16 +292,16 @@ func (r *run) finish(users, deleted, providers []string) {
 		}
 		r.check(r.w.NothingLeft(user))
 	}
-	for _, user := range users {
+	for _, user := range s.users {
 		var l managed.Listing
 		for range 5 { // a busy machine may let one run out of its budget
 			l = r.process().list(user)
 			r.recover()
-			if len(l.Credentials) == len(providers) {
+			if len(l.Credentials) == len(s.at()) {
 				break
 			}
 		}
-		for _, provider := range providers {
+		for _, provider := range s.at() {
 			r.check(r.w.ExactlyOne(user, provider))
 			r.check(inUse(l, provider))
 		}
@@ -459,18 +463,25 @@ func (p *process) noteOwner(body []byte) {
 	p.owners[owner] = true
 }
 
-// watchTransaction is I5: no claim succeeds once the tombstone stands. The SDK's repeat of one that has succeeded is none.
+// watchTransaction is I5: no claim succeeds once the tombstone stands. The SDK's repeat of one that has succeeded is none, nor is a
+// transaction that demands the tombstone.
 func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 	var in struct {
 		ClientRequestToken string
 		TransactItems      []struct {
-			ConditionCheck struct{ Key map[string]struct{ S string } }
-			Update         json.RawMessage
+			ConditionCheck struct {
+				Key                 map[string]struct{ S string }
+				ConditionExpression string
+			}
+			Update json.RawMessage
 		}
 	}
 	_ = json.Unmarshal(c.Body, &in)
 	for _, item := range in.TransactItems {
 		p.noteOwner(item.Update)
+	}
+	if strings.HasPrefix(in.TransactItems[0].ConditionCheck.ConditionExpression, "attribute_exists") {
+		return forward
 	}
 	user := strings.TrimPrefix(in.TransactItems[0].ConditionCheck.Key["pk"].S, "USER#")
 	r := p.r

@@ -21,6 +21,8 @@ type scenario struct {
 	// before is what was done earlier, without faults.
 	before func(r *run)
 	do     func(r *run)
+	// after is what an operator does again once faults are over; nil for nothing.
+	after func(r *run)
 	// users live at the end, deleted are those whose deletion was asked for.
 	users, deleted []string
 	// providers are where they have their credentials; nil means AgentMail.
@@ -119,6 +121,22 @@ var scenarios = []*scenario{
 	{name: "an adopted pod", small: true, users: []string{alice}, before: adopt, do: func(r *run) { r.process().list(alice) }},
 	{name: "deletion of an adopted pod", deleted: []string{alice}, before: func(r *run) { adopt(r); r.process().list(alice) },
 		do: func(r *run) { r.process().remove(alice) }},
+	{name: "a key that was revoked by hand", small: true, apart: true, users: []string{alice}, before: reported((*managedtest.World).RemoveKey),
+		do: func(r *run) { r.process().reconcile() }},
+	{name: "a pod that was deleted by hand", small: true, users: []string{alice}, before: reported((*managedtest.World).RemovePod),
+		do: func(r *run) { r.process().reconcile() }},
+	{name: "deletion while a key is made anew", deleted: []string{alice}, before: reported((*managedtest.World).RemoveKey), do: func(r *run) {
+		p := r.process()
+		r.before(p, "/api-keys", func() { r.process().remove(alice) })
+		p.reconcile()
+	}},
+	{name: "an audit that repairs", users: []string{alice}, deleted: []string{bob}, before: func(r *run) {
+		listed(r)
+		r.w.RemoveKey(alice)
+		r.process().remove(bob)
+		r.recover()
+		r.w.Mail.SeedPod(fake.Pod{ClientID: bob, Keys: []fake.Key{{Name: bob + "-agpt-managed.1"}}})
+	}, do: audited, after: audited},
 	{name: "three providers at once", several: true, users: []string{alice}, providers: three, before: threeKeys, do: func(r *run) { r.process().list(alice) }},
 	{name: "deletion at three providers", several: true, deleted: []string{alice}, providers: three, before: func(r *run) { threeKeys(r); r.process().list(alice) }, do: func(r *run) { r.process().remove(alice) }},
 	{name: "the org key is rotated", users: []string{alice, bob}, do: func(r *run) {
@@ -146,6 +164,21 @@ func listed(r *run) { r.process().list(alice) }
 func unsettled(r *run) {
 	r.w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Times: 1, Then: &fake.Answer{Drop: true}})
 	listed(r)
+}
+
+// reported leaves a slot behind of which something was removed by hand, and which is due for a check.
+func reported(byHand func(*managedtest.World, string)) func(*run) {
+	return func(r *run) {
+		listed(r)
+		byHand(r.w, alice)
+		r.w.Report(alice)
+		r.advance(time.Millisecond)
+	}
+}
+
+func audited(r *run) {
+	p := r.process()
+	_, _ = p.Audit(p.Context, managed.AuditRequest{Provider: agent, Repair: true, By: "the search"}) // what it missed, the next one finds
 }
 
 func adopt(r *run) {

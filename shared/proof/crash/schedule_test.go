@@ -49,15 +49,15 @@ func TestNoRandomScheduleDoes(t *testing.T) {
 			steps++
 		}
 		schedules++
-		var stay, left []string
+		end := *plain
 		for _, user := range users {
 			if gone[user] {
-				left = append(left, user)
+				end.deleted = append(end.deleted, user)
 			} else {
-				stay = append(stay, user)
+				end.users = append(end.users, user)
 			}
 		}
-		r.finish(stay, left, plain.at())
+		r.finish(&end)
 		err := r.verdict()
 		if err != nil {
 			rt.Fatal(err)
