@@ -29,7 +29,8 @@ type mode struct {
 const repeats = 3
 
 var modes = []*mode{
-	{name: "dead-before", on: every, do: func(_ *run, p *process, _ fault.Fault) fault.Fault {
+	// For pairs it adds nothing: to die before a call leaves what it left to die after the last call before it that had an effect.
+	{name: "dead-before", on: every, alone: true, do: func(_ *run, p *process, _ fault.Fault) fault.Fault {
 		return func(context.Context, *fault.Call) (*fault.Answer, error) { p.Kill(); return nil, nil }
 	}},
 	{name: "dead-after", on: effect, do: func(_ *run, p *process, forward fault.Fault) fault.Fault {

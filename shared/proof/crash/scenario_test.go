@@ -63,7 +63,7 @@ var scenarios = []*scenario{
 	}, do: func(r *run) { r.process().remove(alice) }},
 	{name: "deletion of a pod with inboxes", deleted: []string{alice}, before: func(r *run) {
 		listed(r)
-		r.w.Mail.SetSwitches(fake.Switches{InboxDeletion: 3 * time.Minute})
+		r.w.Mail.SetSwitches(fake.Switches{InboxDeletion: 80 * time.Second})
 		r.w.Mail.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})
 	}, do: func(r *run) { r.process().remove(alice) }},
 	{name: "two deletions at once", deleted: []string{alice}, before: listed,
