@@ -23,7 +23,7 @@ func TestATableThatFailsIs503WithRetryAfter(t *testing.T) {
 	path := "/github/credentials/" + mine.ID
 	s.Faults.DynamoDB.SetHook(func(*fault.Call) fault.Fault { return fault.Throttled() })
 	for _, c := range []struct{ method, path, body string }{
-		{"GET", "/credentials", ""}, {"GET", path, ""}, {"POST", "/github/credentials", `{"type":"api_key","api_key":"s3cret"}`},
+		{"GET", "/credentials", ""}, {"GET", "/github/credentials", ""}, {"GET", path, ""}, {"POST", "/github/credentials", `{"type":"api_key","api_key":"s3cret"}`},
 		{"PUT", path, `{"title":"x"}`}, {"DELETE", path, ""}, {"DELETE", "/account", ""},
 	} {
 		a := s.call(c.method, c.path, token, c.body)

@@ -19,11 +19,16 @@ import (
 	"managed-credentials/shared/credential"
 	localdynamodb "managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/proof/contract"
 	"managed-credentials/shared/provider/agentmail"
 )
 
-// database is the one DynamoDB Local of all tests; each has a table of its own.
-var database *localdynamodb.Server
+var (
+	// database is the one DynamoDB Local of all tests; each has a table of its own.
+	database *localdynamodb.Server
+	// api is what all requests and answers are held to.
+	api *contract.Contract
+)
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -35,7 +40,16 @@ func run(m *testing.M) int {
 	}
 	defer server.Stop()
 	database = server
-	return m.Run()
+	api, err = contract.Load(".")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if code == 0 && wholeRun() {
+		code = seenAll()
+	}
+	return code
 }
 
 // service is a running service as a test sees it.
@@ -49,7 +63,9 @@ type service struct {
 func start(t *testing.T, env map[string]string) *service {
 	t.Helper()
 	log := &logBuffer{}
-	s, err := stack.Start(t.Context(), stack.Config{DynamoDB: database, Faults: true, Log: log, Env: env})
+	s, err := stack.Start(t.Context(), stack.Config{
+		DynamoDB: database, Faults: true, Log: log, Env: env, Around: api.Around(func(err error) { t.Error(err) }),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,6 +219,9 @@ const (
 	bob   = "0d8a2c52-7e0c-4f5b-8d6e-2b6f4a1c9e77"
 )
 
+// notFound is the one 404.
+const notFound = `{"detail":"Credentials not found"}`
+
 func TestTheMainJob(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -261,7 +280,6 @@ func TestTheMainJob(t *testing.T) {
 
 	// Somebody else does not even see it.
 	other := s.token(bob)
-	const notFound = `{"detail":"Credentials not found"}`
 	s.call("GET", path, other, "").want(t, http.StatusNotFound, notFound)
 	s.call("PUT", path, other, `{"title":"x"}`).want(t, http.StatusNotFound, notFound)
 	s.call("DELETE", path, other, "").want(t, http.StatusNotFound, notFound)

@@ -14,6 +14,7 @@ import (
 
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/proof/contract"
 )
 
 const chromium = "/usr/bin/chromium"
@@ -64,7 +65,7 @@ func install(t *testing.T) {
 func start(t *testing.T, cfg stack.Config) *stack.Stack {
 	t.Helper()
 	log := &buffer{}
-	cfg.Log = log
+	cfg.Log, cfg.Around = log, contract.Around(t)
 	s, err := stack.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

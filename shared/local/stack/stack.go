@@ -67,6 +67,8 @@ type Config struct {
 	ManagedLogin bool
 	// ReconcileEvery is how often the schedule invokes reconcile. 0 means never, so that a test does it itself.
 	ReconcileEvery time.Duration
+	// Around is put around the API and the page. Tests hold the service to its contract by it. Nil means nothing.
+	Around func(http.Handler) http.Handler
 	// Log gets the progress of the start and, line by line, what the functions write. Nil means that it is thrown away.
 	Log io.Writer
 }
@@ -333,7 +335,11 @@ func (s *Stack) startGateway(cfg Config, functions []template.Function) error {
 	if err != nil {
 		return err
 	}
-	s.URL, err = s.serve(cfg.Listener, api)
+	served := http.Handler(api)
+	if cfg.Around != nil {
+		served = cfg.Around(served)
+	}
+	s.URL, err = s.serve(cfg.Listener, served)
 	return err
 }
 

@@ -27,6 +27,7 @@ import (
 	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/stack"
 	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/proof/contract"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
@@ -91,7 +92,7 @@ func (b *buffer) String() string {
 func start(t *testing.T, cfg stack.Config) (*stack.Stack, *buffer) {
 	t.Helper()
 	log := &buffer{}
-	cfg.Dist, cfg.DynamoDB, cfg.Log = dist, database, log
+	cfg.Dist, cfg.DynamoDB, cfg.Log, cfg.Around = dist, database, log, contract.Around(t)
 	s, err := stack.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -28,6 +28,7 @@ import (
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/stack"
 	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/proof/contract"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
@@ -153,9 +154,11 @@ func TestKilledAtAnyMomentNothingIsDoubledAndNothingIsLeft(t *testing.T) {
 	log := &buffer{}
 	s := &service{t: t, log: log}
 	var err error
-	s.Stack, err = stack.Start(t.Context(), stack.Config{Dist: dist, DynamoDB: database, Log: log, Env: map[string]string{
-		"LEASE": "10s", "PROVISION_BUDGET": "2s",
-	}})
+	s.Stack, err = stack.Start(t.Context(), stack.Config{
+		Dist: dist, DynamoDB: database, Log: log, Around: contract.Around(t), Env: map[string]string{
+			"LEASE": "10s", "PROVISION_BUDGET": "2s",
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
