@@ -15,7 +15,7 @@ var bare = template.Must(template.New("bare").Parse(`package main
 import (
 	"context"
 
-	"github.com/aws/aws-lambda-go/lambda"
+	runtime "github.com/aws/aws-lambda-go/lambda"
 {{- if .}}
 	"github.com/aws/aws-sdk-go-v2/config"
 {{- end}}
@@ -25,7 +25,7 @@ import (
 )
 
 func main() {
-	lambda.Start(func(ctx context.Context) error {
+	runtime.Start(func(ctx context.Context) error {
 {{- if .}}
 		cfg, err := config.LoadDefaultConfig(ctx)
 		if err != nil {
