@@ -1,6 +1,7 @@
 package crash_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -8,9 +9,11 @@ import (
 	"pgregory.net/rapid"
 
 	"managed-credentials/shared/managed/managedtest"
+	"managed-credentials/shared/store"
 )
 
-// TestNoRandomScheduleDoes lets several users list and leave, in any order and at once, with faults and jumps of the clock in between.
+// TestNoRandomScheduleDoes lets several users list, leave, and lose their keys, in any order and at once, with faults and jumps of the clock
+// in between.
 //
 //	go test ./shared/proof/crash -run RandomSchedule -rapid.seed=…    again what failed
 func TestNoRandomScheduleDoes(t *testing.T) {
@@ -25,12 +28,14 @@ func TestNoRandomScheduleDoes(t *testing.T) {
 		gone := map[string]bool{}
 		step := func() func() {
 			user := rapid.SampledFrom(users).Draw(rt, "user")
-			switch rapid.SampledFrom([]string{"list", "list", "list", "remove", "reconcile"}).Draw(rt, "does") {
+			switch rapid.SampledFrom([]string{"list", "list", "list", "remove", "reconcile", "reconcile", "lose"}).Draw(rt, "does") {
 			case "list":
 				return func() { r.process().list(user) }
 			case "remove":
 				gone[user] = true
 				return func() { r.process().remove(user) }
+			case "lose":
+				return func() { r.lose(user) }
 			default:
 				return func() { r.process().reconcile() }
 			}
@@ -50,6 +55,7 @@ func TestNoRandomScheduleDoes(t *testing.T) {
 		}
 		schedules++
 		end := *plain
+		end.after = audited // what was lost and could not be reported
 		for _, user := range users {
 			if gone[user] {
 				end.deleted = append(end.deleted, user)
@@ -64,6 +70,16 @@ func TestNoRandomScheduleDoes(t *testing.T) {
 		}
 	})
 	fmt.Printf("random schedules: %d, of %d steps\n", schedules, steps)
+}
+
+// lose has the user's stored key revoked by hand, and reported.
+func (r *run) lose(user string) {
+	slot, gone, err := r.w.Slot(user, agent)
+	if err != nil || gone || slot.State != store.Ready || slot.Owner != "" {
+		return
+	}
+	r.w.RemoveKey(user)
+	_ = r.w.Store.Postpone(context.Background(), slot, slot.State, "reported", r.w.Clock.Now()) // refused if somebody took it meanwhile
 }
 
 // expect plans a fault, or none, for one of the calls to come.
