@@ -33,6 +33,8 @@ The service runs. Ctrl-C ends it, and nothing is kept.
   KMS                {{.Stack.KMSURL}}
   Secrets Manager    {{.Stack.SecretsManagerURL}}
   Cognito            {{.Stack.CognitoURL}} (user pool {{.Stack.UserPoolID}})
+  SQS                {{.Stack.SQSURL}}
+  Lambda             {{.Stack.LambdaURL}}
 
 To try it, paste these one after the other. A token for alice, and her credentials: listing them makes her a key at AgentMail.
 
@@ -55,6 +57,10 @@ Her account is deleted: her token gets 401 though it has not expired, and nothin
 {{- if .Stack.AgentMail}}
   curl {{.Stack.AgentMailURL}}/_fake/state
 {{- end}}
+
+An operator's audit compares AgentMail with the table, and agrees: no findings.
+
+  curl -w ' %{http_code}\n' {{.Stack.URL}}/local/operate -d '{"command":"audit","provider":"agent_mail"}'
 
 A deleted account stays deleted: for another round take another name than alice.
 `))
