@@ -4,12 +4,16 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/cognito"
+	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/store"
 )
 
 // expectation is what has to come of one event.
@@ -142,8 +146,11 @@ var expectations = map[string]map[string]expectation{
 	},
 
 	"integrations-page": {
-		"page":            {answer: "200 <!doctype html>*"},
-		"asset":           {answer: "200 *fetch(*"},
+		"page":  {answer: "200 <!doctype html>*"},
+		"asset": {answer: "200 *fetch(*"},
+		"config": {
+			answer: `200 {"managed_login_url":"https://example.auth.us-east-1.amazoncognito.com","client_id":"exampleclient","sign_in_as":""}`,
+		},
 		"asset-unknown":   {answer: `404 {"message":"Not Found"}`},
 		"asset-traversal": {answer: `404 {"message":"Not Found"}`},
 	},
@@ -165,19 +172,52 @@ var expectations = map[string]map[string]expectation{
 		"get-malformed-id":        {answer: notFound, then: noPods},
 	},
 
+	"operate": {
+		"audit": {given: (*world).amiss, answer: audited("1"), then: func(w *world) { w.slotIs(store.Absent) }},
+		// The slot that it puts back comes along with the others.
+		"audit-repair": {given: (*world).amiss, answer: audited("2"), then: func(w *world) { w.slotIs(store.Revoking) }},
+		"audit-repair-by-nobody": {
+			given:  (*world).amiss,
+			answer: `{"status":422,"detail":"by: is required for a repair: who asks for it"}`,
+			then:   func(w *world) { w.slotIs(store.Absent) },
+		},
+		"audit-unknown-provider": {answer: `{"status":404,"detail":"No such provider is registered"}`},
+		"audit-cursor-made-up":   {answer: `{"status":422,"detail":"cursor: has to be the \"next\" of an audit's report"}`},
+		"parked": {
+			given: (*world).parked,
+			answer: `{"parked":[{"user":"` + userID + `","provider":"agent_mail","resource":"*","reason":"permanent","tries":0,"retry_at":"*"}],` +
+				`"more":false}`,
+		},
+		"force": {given: (*world).parked, answer: `{"forced":true}`, then: func(w *world) { w.slotIs(store.Absent) }},
+		"force-without-reason": {
+			given:  (*world).parked,
+			answer: `{"status":422,"detail":"reason: is required"}`,
+			then:   func(w *world) { w.slotIs(store.Parked) },
+		},
+		"redrive": {
+			given: func(w *world) {
+				w.queue.Send(deletionsFailed, string(lambda.Undelivered("user-cleanup", []byte(`{"user_id":"`+userID+`"}`))))
+			},
+			answer: `{"done":1,"failed":[],"more":false}`,
+			then: func(w *world) {
+				left := w.queue.Bodies(deletionsFailed)
+				if !slices.Equal(w.redriven, []string{`{"user_id":"` + userID + `"}`}) || len(left) > 0 {
+					w.t.Errorf("user-cleanup was invoked with %v, and the queue holds %v", w.redriven, left)
+				}
+			},
+		},
+		"unknown-command": {answer: `{"status":422,"detail":"command: must be one of audit, parked, force, redrive"}`},
+	},
+
 	"reconcile": {
-		// One account was to be deleted, but for the tombstone nothing has happened; and one provisioning has failed.
+		// The deletion of one account got no further than to mark its slot; and one provisioning has failed.
 		"schedule": {
 			given: func(w *world) {
-				w.account()
+				w.buried()
 				w.pool.AddUser(cognito.User{Username: userID, Sub: userID})
-				err := w.table.Bury(w.t.Context(), userID, userID)
-				if err != nil {
-					w.t.Fatal(err)
-				}
 				w.failed(thirdID)
 			},
-			answer: `{"done":2,"failed":0,"more":false}`,
+			answer: `{"done":3,"failed":0,"more":false}`,
 			then: func(w *world) {
 				w.lost()
 				w.inPool(userID, false)
@@ -191,9 +231,19 @@ var expectations = map[string]map[string]expectation{
 			given:  ownOf("github"),
 			answer: `{"api_key":"` + ownKey + `","expires_at":null,"id":"` + ownID + `","provider":"github","type":"api_key"}`,
 		},
-		"managed":            {given: managedOf(userID), answer: resolvedManaged},
-		"managed-by-id":      {given: managedOf(userID), answer: resolvedManaged},
-		"system":             {answer: `{"api_key":"not-a-real-system-key","expires_at":null,"id":"331b65ec-da3c-5c26-b6ba-e71ce538f6f4","provider":"openai","type":"api_key"}`},
+		"managed":       {given: managedOf(userID), answer: resolvedManaged},
+		"managed-by-id": {given: managedOf(userID), answer: resolvedManaged},
+		"system":        {answer: `{"api_key":"not-a-real-system-key","expires_at":null,"id":"331b65ec-da3c-5c26-b6ba-e71ce538f6f4","provider":"openai","type":"api_key"}`},
+		"rejected": {
+			given:  managedOf(userID),
+			answer: `{"status":202,"detail":"The credential is being checked: resolve it again in a minute"}`,
+			then: func(w *world) {
+				slot := w.read().Slots[agentmail.Name]
+				if slot.State != store.Ready || slot.DueAt.IsZero() {
+					w.t.Errorf("the slot is %+v", slot)
+				}
+			},
+		},
 		"malformed-provider": {answer: `{"status":422,"detail":"provider: must match [a-z0-9_]{1,64}"}`},
 		"empty-user":         {answer: `{"status":422,"detail":"user_id: must be a text of 1 to 256 characters"}`},
 	},
@@ -254,7 +304,13 @@ var expectations = map[string]map[string]expectation{
 	},
 }
 
-const resolvedManaged = `{"api_key":"am_us_*","expires_at":null,"id":"b7dd5fbc-ba86-5841-b952-387afbd1bc5e","provider":"agent_mail","type":"api_key"}`
+const resolvedManaged = `{"api_key":"am_us_*","attempt":1,"expires_at":null,"id":"b7dd5fbc-ba86-5841-b952-387afbd1bc5e","provider":"agent_mail","type":"api_key"}`
+
+// audited is the report of an audit of what w.amiss makes, which has looked at so many slots.
+func audited(slots string) string {
+	return `{"resources":2,"slots":` + slots + `,"findings":[{"kind":"left_behind","user":"` + userID + `","resource":"*","remedy":"revoke"},` +
+		`{"kind":"missing_key","user":"` + otherID + `","resource":"*","key_id":"*","remedy":"check"}]}`
+}
 
 // noPods checks that nothing was provisioned.
 func noPods(w *world) {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,16 +31,18 @@ type role struct {
 	used map[use]bool
 }
 
-// use is an action that one of the statements, by its index, has allowed.
+// use is something that one of the statements, by its index, allows and that a call was made with. What it is says the key: "action",
+// "resource", or a condition's key.
 type use struct {
-	statement int
-	action    string
+	statement  int
+	key, value string
 }
 
 type statement struct {
+	Sid       string                      `yaml:"Sid"`
 	Effect    string                      `yaml:"Effect"`
 	Action    texts                       `yaml:"Action"`
-	Resource  yaml.Node                   `yaml:"Resource"`
+	Resource  resources                   `yaml:"Resource"`
 	Condition map[string]map[string]texts `yaml:"Condition"`
 }
 
@@ -54,29 +57,42 @@ func (l *texts) UnmarshalYAML(node *yaml.Node) error {
 	return node.Decode((*[]string)(l))
 }
 
-// ofLambda are the actions for which Lambda itself uses a function's role.
-var ofLambda = []string{"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}
+// resources are what a statement names, each as template.yaml writes it. Of a text that is put together from parameters it is the text.
+type resources []string
+
+func (l *resources) UnmarshalYAML(node *yaml.Node) error {
+	switch {
+	case node.Kind == yaml.ScalarNode:
+		*l = append(*l, node.Value)
+	case node.Kind == yaml.AliasNode:
+		return l.UnmarshalYAML(node.Alias)
+	case node.Kind == yaml.SequenceNode && node.Tag == "!Sub":
+		return l.UnmarshalYAML(node.Content[0])
+	case node.Kind == yaml.SequenceNode:
+		for _, each := range node.Content {
+			err := l.UnmarshalYAML(each)
+			if err != nil {
+				return err
+			}
+		}
+	default:
+		return fmt.Errorf("line %d: a resource of a form that is not known here", node.Line)
+	}
+	return nil
+}
+
+// ofLambda reports whether a statement is about what Lambda itself does in a function's role: it logs, and it reports failures.
+func (s statement) ofLambda() bool { return s.Sid == "Log" || s.Sid == "ReportFailure" }
 
 // loadRoles returns the functions' roles by the functions' names.
 func loadRoles(t *testing.T, functions []template.Function) map[string]*role {
 	t.Helper()
-	root, err := template.Root(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(filepath.Join(root, "template.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var document struct {
 		Resources map[string]struct {
 			Properties yaml.Node `yaml:"Properties"`
 		} `yaml:"Resources"`
 	}
-	err = yaml.Unmarshal(text, &document)
-	if err != nil {
-		t.Fatal(err)
-	}
+	decode(t, &document)
 	roles := map[string]*role{}
 	for _, f := range functions {
 		var properties struct {
@@ -103,6 +119,23 @@ func loadRoles(t *testing.T, functions []template.Function) map[string]*role {
 	return roles
 }
 
+// decode reads template.yaml.
+func decode(t *testing.T, into any) {
+	t.Helper()
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "template.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = yaml.Unmarshal(text, into)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // call is one action, with what IAM would know of it.
 type call struct {
 	action string
@@ -118,8 +151,7 @@ func (r *role) allow(c call) (bool, error) {
 		if s.Effect != "Allow" {
 			return false, fmt.Errorf("a statement with the effect %q", s.Effect)
 		}
-		// A text that has to be put together first cannot be compared.
-		if !slices.Contains(s.Action, c.action) || s.Resource.Kind == yaml.ScalarNode && s.Resource.Value != c.resource {
+		if !slices.Contains(s.Action, c.action) || !slices.Contains(s.Resource, c.resource) {
 			continue
 		}
 		met, err := s.met(c)
@@ -129,7 +161,13 @@ func (r *role) allow(c call) (bool, error) {
 		if met {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.used[use{i, c.action}] = true
+			r.used[use{i, "action", c.action}] = true
+			r.used[use{i, "resource", c.resource}] = true
+			for key, values := range c.keys {
+				for _, value := range values {
+					r.used[use{i, key, value}] = true
+				}
+			}
 			return true, nil
 		}
 	}
@@ -166,17 +204,37 @@ func (s statement) met(c call) (bool, error) {
 	return true, nil
 }
 
-// unused are the actions that the role allows and nothing has used.
+// unused is what the role allows and nothing has used, a line a statement: actions, resources, and the values that a condition lets a key
+// have, such as the table's attributes.
 func (r *role) unused() []string {
-	var all []string
+	var lines []string
 	for i, s := range r.statements {
-		for _, action := range s.Action {
-			if !r.used[use{i, action}] && !slices.Contains(ofLambda, action) {
-				all = append(all, action)
+		if s.ofLambda() {
+			continue
+		}
+		allowed := map[string][]string{"action": s.Action, "resource": s.Resource}
+		for operator, conditions := range s.Condition {
+			// The others only narrow what is allowed.
+			if strings.HasSuffix(operator, "StringEquals") {
+				for key, values := range conditions {
+					allowed[key] = values
+				}
 			}
 		}
+		var left []string
+		for key, values := range allowed {
+			for _, value := range values {
+				if !r.used[use{i, key, value}] {
+					left = append(left, key+" "+value)
+				}
+			}
+		}
+		if len(left) > 0 {
+			slices.Sort(left)
+			lines = append(lines, s.Sid+": "+strings.Join(left, ", "))
+		}
 	}
-	return all
+	return lines
 }
 
 // behindRole is a stand-in that answers only what the role of the function under test allows. Before and after, when there is no such
@@ -193,9 +251,9 @@ func (w *world) behindRole(h http.Handler) http.Handler {
 			w.t.Error(err)
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		calls, err := callsOf(r.Header.Get("X-Amz-Target"), body)
+		calls, err := callsOf(r, body)
 		if err != nil {
-			w.t.Errorf("%s: %v", r.Header.Get("X-Amz-Target"), err)
+			w.t.Error(err)
 		}
 		for _, c := range calls {
 			allowed, err := acting.allow(c)
@@ -213,8 +271,17 @@ func (w *world) behindRole(h http.Handler) http.Handler {
 	})
 }
 
-// callsOf translates a request into what IAM is asked about it.
-func callsOf(target string, body []byte) ([]call, error) {
+// callsOf translates a request into what IAM is asked about it. The tests call functions, secrets and queues as template.yaml does.
+func callsOf(r *http.Request, body []byte) ([]call, error) {
+	function, ok := strings.CutPrefix(r.URL.Path, "/2015-03-31/functions/")
+	if ok {
+		function, ok = strings.CutSuffix(function, "/invocations")
+		if !ok {
+			return nil, fmt.Errorf("the request %s of Lambda is not known here", r.URL.Path)
+		}
+		return []call{{"lambda:InvokeFunction", function + ".Arn", nil}}, nil
+	}
+	target := r.Header.Get("X-Amz-Target")
 	service, operation, _ := strings.Cut(target, ".")
 	switch service {
 	case "DynamoDB_20120810":
@@ -230,11 +297,20 @@ func callsOf(target string, body []byte) ([]call, error) {
 	case "secretsmanager":
 		var in struct{ SecretId string }
 		err := json.Unmarshal(body, &in)
-		return []call{{"secretsmanager:" + operation, in.SecretId, nil}}, err // the tests name the secrets after the resources
+		return []call{{"secretsmanager:" + operation, in.SecretId, nil}}, err
+	case "AmazonSQS":
+		var in struct{ QueueUrl string }
+		err := json.Unmarshal(body, &in)
+		return []call{{"sqs:" + operation, path.Base(in.QueueUrl) + ".Arn", nil}}, err
 	case "AWSCognitoIdentityProviderService":
-		return []call{{"cognito-idp:" + operation, "", nil}}, nil
+		var in struct{ UserPoolId string }
+		err := json.Unmarshal(body, &in)
+		if err == nil && in.UserPoolId != poolID {
+			err = fmt.Errorf("%s of the user pool %q", target, in.UserPoolId)
+		}
+		return []call{{"cognito-idp:" + operation, "arn:${AWS::Partition}:cognito-idp:${AWS::Region}:${AWS::AccountId}:userpool/${Pool}", nil}}, err
 	default:
-		return nil, fmt.Errorf("the service %q is not known here", service)
+		return nil, fmt.Errorf("the call %s %q is not known here", r.URL.Path, target)
 	}
 }
 
@@ -274,7 +350,7 @@ func dynamoDBCalls(operation string, body []byte) ([]call, error) {
 			}
 			calls = append(calls, c)
 		}
-	case "Query":
+	case "Query", "Scan":
 		c := in.call(operation)
 		switch {
 		case in.IndexName != "":

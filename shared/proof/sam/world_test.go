@@ -29,6 +29,7 @@ import (
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/kms"
 	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/local/sqs"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider/agentmail"
@@ -50,6 +51,12 @@ const (
 	poolID = "us-east-1_Example01"
 )
 
+// As the resources are called in the template.
+const (
+	deletionsFailed = "https://sqs.us-east-1.amazonaws.com/111122223333/AccountDeletionsFailed"
+	userCleanup     = "UserCleanup"
+)
+
 // budget is what a list may take to provision: more than the default, since the machine may be busy.
 const budget = 10 * time.Second
 
@@ -59,6 +66,10 @@ type world struct {
 	values map[string]string
 	// acting is the role of the function that is being invoked, nil if none is.
 	acting atomic.Pointer[role]
+
+	// queue has one queue, of what failed for good, and redriven is what the functions had user-cleanup invoked with.
+	queue    *sqs.Server
+	redriven []string
 
 	mail   *fake.Server
 	pool   *cognito.Server
@@ -85,19 +96,24 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 		t.Fatal(err)
 	}
 	w := &world{
-		t:    t,
-		mail: fake.New(fake.Config{}),
-		pool: cognito.New(cognito.Config{UserPoolID: poolID}),
+		t:     t,
+		queue: sqs.New(sqs.Config{Queues: []string{deletionsFailed}}),
+		mail:  fake.New(fake.Config{}),
+		pool:  cognito.New(cognito.Config{UserPoolID: poolID}),
 	}
 	here := map[string]string{}
 	w.values = map[string]string{
-		"TABLE_NAME":            name,
-		"KMS_KEY_ID":            keyID,
-		"ORG_KEYS_SECRET_ID":    orgKeys,
-		"SYSTEM_KEYS_SECRET_ID": systemKeys,
-		"SYSTEM_CREDENTIALS":    `{"openai":"Use Credits for OpenAI"}`,
-		"USER_POOL_ID":          poolID,
-		"PROVISION_BUDGET":      budget.String(),
+		"TABLE_NAME":                   name,
+		"KMS_KEY_ID":                   keyID,
+		"ORG_KEYS_SECRET_ID":           orgKeys,
+		"SYSTEM_KEYS_SECRET_ID":        systemKeys,
+		"SYSTEM_CREDENTIALS":           `{"openai":"Use Credits for OpenAI"}`,
+		"USER_POOL_ID":                 poolID,
+		"PROVISION_BUDGET":             budget.String(),
+		"MANAGED_LOGIN_URL":            "https://example.auth.us-east-1.amazoncognito.com",
+		"USER_POOL_CLIENT_ID":          "exampleclient",
+		"ACCOUNT_DELETIONS_FAILED_URL": deletionsFailed,
+		"USER_CLEANUP_FUNCTION":        userCleanup,
 	}
 	origin, err := url.Parse(database.URL())
 	if err != nil {
@@ -111,6 +127,8 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 			systemKeys: `{"openai":"not-a-real-system-key"}`,
 		}}),
 		"AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER": w.pool,
+		"AWS_ENDPOINT_URL_SQS":                       w.queue,
+		"AWS_ENDPOINT_URL_LAMBDA":                    http.HandlerFunc(w.invoke),
 	} {
 		here[variable], w.values[variable] = serve(t, w.behindRole(handler), d)
 	}
@@ -172,6 +190,16 @@ func (w *world) variables(t *testing.T) string {
 	return file
 }
 
+// invoke stands in for Lambda's API: it notes the event that a function is invoked with, which has events of its own to be tested with.
+func (w *world) invoke(out http.ResponseWriter, r *http.Request) {
+	event, err := io.ReadAll(r.Body)
+	if err != nil {
+		w.t.Error(err)
+	}
+	w.redriven = append(w.redriven, string(event))
+	_, _ = io.WriteString(out, nothingLeft)
+}
+
 // ownKey is the user's own credential as the tests make it.
 const ownKey = "not-a-real-key"
 
@@ -203,6 +231,59 @@ func (w *world) failed(user string) {
 	w.mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
 	w.list(user, time.Hour)
 	w.mail.ClearFaults()
+}
+
+// buried is an account whose tombstone is written, and whose one slot is marked.
+func (w *world) buried() {
+	w.t.Helper()
+	w.account()
+	err := w.table.Bury(w.t.Context(), userID, userID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	err = w.table.MarkRevoking(w.t.Context(), store.SlotKey(userID, agentmail.Name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// parked is a buried account whose revocation was put aside.
+func (w *world) parked() {
+	w.t.Helper()
+	w.buried()
+	err := w.table.Postpone(w.t.Context(), w.read().Slots[agentmail.Name], store.Parked, "permanent", time.Now().Add(time.Hour))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// amiss makes what an audit has to find: an account of which the table holds the tombstone alone, and AgentMail a pod; and another user's
+// key that somebody removed there.
+func (w *world) amiss() {
+	w.t.Helper()
+	err := w.table.Bury(w.t.Context(), userID, "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.mail.SeedPod(fake.Pod{ClientID: userID, Name: userID + "-pod"})
+	w.managed(otherID)
+	pod, _ := w.mail.Pod(otherID)
+	r := httptest.NewRequestWithContext(w.t.Context(), http.MethodDelete, "/v0/pods/"+pod.ID+"/api-keys/"+pod.Keys[0].ID, nil)
+	r.Header.Set("Authorization", "Bearer "+fake.OrgKey)
+	removed := httptest.NewRecorder()
+	w.mail.ServeHTTP(removed, r)
+	if removed.Code != http.StatusNoContent {
+		w.t.Fatalf("removing a key: %d %s", removed.Code, removed.Body)
+	}
+}
+
+// slotIs checks the state of the user's slot; Absent: there is none.
+func (w *world) slotIs(state store.State) {
+	w.t.Helper()
+	slot := w.read().Slots[agentmail.Name]
+	if slot.State != state {
+		w.t.Errorf("the slot is %+v, want it %s", slot, state)
+	}
 }
 
 // list lists a user's credentials, as if some time ago.

@@ -1,0 +1,207 @@
+package sam
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"managed-credentials/shared/local/template"
+)
+
+// What these tests read from template.yaml holds whatever the functions do, and needs neither SAM nor Docker.
+
+func readRoles(t *testing.T) map[string]*role {
+	t.Helper()
+	deployed, err := template.Load(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loadRoles(t, deployed.Functions)
+}
+
+// allows asks a role about a call.
+func allows(t *testing.T, r *role, c call) bool {
+	t.Helper()
+	allowed, err := r.allow(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return allowed
+}
+
+// reads are the actions that answer with items.
+var reads = []string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan", "dynamodb:TransactGetItems"}
+
+func TestOnlyTheResolverReadsCiphertextAndDecrypts(t *testing.T) {
+	t.Parallel()
+	roles := readRoles(t)
+	bound := map[string][]string{
+		"kms:EncryptionContextKeys":        {"user", "provider", "credential"},
+		"kms:EncryptionContext:user":       {userID},
+		"kms:EncryptionContext:provider":   {"openai"},
+		"kms:EncryptionContext:credential": {ownID},
+	}
+	for name, r := range roles {
+		resolver := name == "resolve-credential"
+		if allows(t, r, call{"kms:Decrypt", "SecretsKey.Arn", bound}) != resolver {
+			t.Errorf("whether %s may decrypt is %v", name, !resolver)
+		}
+		ciphertext := false
+		for _, action := range reads {
+			specific := map[string][]string{"dynamodb:Attributes": {"pk", "sk", "secret"}, "dynamodb:Select": {"SPECIFIC_ATTRIBUTES"}}
+			ciphertext = ciphertext || allows(t, r, call{action, "Table.Arn", specific})
+			// A read that names no attributes answers with all of them.
+			for _, whole := range []map[string][]string{
+				{"dynamodb:Attributes": {"pk"}, "dynamodb:Select": {"ALL_ATTRIBUTES"}},
+				{"dynamodb:Select": {"ALL_ATTRIBUTES"}},
+				nil,
+			} {
+				if allows(t, r, call{action, "Table.Arn", whole}) {
+					t.Errorf("%s may read whole items: %s with %v", name, action, whole)
+				}
+			}
+		}
+		if ciphertext != resolver {
+			t.Errorf("whether %s may read a ciphertext is %v", name, ciphertext)
+		}
+	}
+}
+
+func TestTheDeleteGuardCanOnlyDeleteItems(t *testing.T) {
+	t.Parallel()
+	for _, s := range readRoles(t)["delete-guard"].statements {
+		if !s.ofLambda() && (!slices.Equal(s.Action, texts{"dynamodb:DeleteItem"}) || !slices.Equal(s.Resource, resources{"Table.Arn"})) {
+			t.Errorf("%s: it may do %v on %v", s.Sid, s.Action, s.Resource)
+		}
+	}
+}
+
+// Their names are not listed, because a name that only a rare fault needs would be missing without any test that tells.
+func TestOnlyTheProtocolsOwnWritesNameNoAttributes(t *testing.T) {
+	t.Parallel()
+	protocol := []string{"list-with-provision", "reconcile", "user-cleanup"}
+	writes := []string{"dynamodb:UpdateItem", "dynamodb:DeleteItem"}
+	for name, r := range readRoles(t) {
+		for _, s := range r.statements {
+			if !slices.Equal(s.Resource, resources{"Table.Arn"}) || len(s.Condition["ForAllValues:StringEquals"]["dynamodb:Attributes"]) > 0 {
+				continue
+			}
+			other := slices.ContainsFunc(s.Action, func(action string) bool { return !slices.Contains(writes, action) })
+			if other || !slices.Contains(protocol, name) {
+				t.Errorf("%s: %s allows %v on the table's items whole", name, s.Sid, s.Action)
+			}
+		}
+	}
+}
+
+// What Lambda itself does in a function's role no event can show.
+func TestLambdaMayLogForAFunctionAndReportItsFailuresAndNoMore(t *testing.T) {
+	t.Parallel()
+	deployed, err := template.Load(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document struct {
+		Resources map[string]struct {
+			Properties yaml.Node `yaml:"Properties"`
+		} `yaml:"Resources"`
+	}
+	decode(t, &document)
+	roles := loadRoles(t, deployed.Functions)
+	for _, f := range deployed.Functions {
+		var p struct {
+			LoggingConfig struct {
+				LogGroup string `yaml:"LogGroup"`
+			} `yaml:"LoggingConfig"`
+			EventInvokeConfig struct {
+				DestinationConfig struct {
+					OnFailure struct {
+						Destination string `yaml:"Destination"`
+					} `yaml:"OnFailure"`
+				} `yaml:"DestinationConfig"`
+			} `yaml:"EventInvokeConfig"`
+		}
+		properties := document.Resources[f.LogicalID].Properties
+		err := properties.Decode(&p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []statement{{Sid: "Log", Action: texts{"logs:CreateLogStream", "logs:PutLogEvents"}, Resource: resources{p.LoggingConfig.LogGroup + ".Arn"}}}
+		failures := p.EventInvokeConfig.DestinationConfig.OnFailure.Destination
+		if failures != "" {
+			want = append(want, statement{Sid: "ReportFailure", Action: texts{"sqs:SendMessage"}, Resource: resources{failures}})
+		}
+		var got []statement
+		for _, s := range roles[f.Name].statements {
+			if s.ofLambda() {
+				got = append(got, s)
+			}
+		}
+		same := func(a, b statement) bool {
+			return a.Sid == b.Sid && slices.Equal(a.Action, b.Action) && slices.Equal(a.Resource, b.Resource)
+		}
+		if !slices.EqualFunc(got, want, same) {
+			t.Errorf("Lambda may do for %s\n\t%v\nand should\n\t%v", f.Name, got, want)
+		}
+	}
+}
+
+// Policies of every kind: the roles', and those of the key, the queues and the bucket.
+func TestNoPolicyAllowsByAWildcardWithoutAReason(t *testing.T) {
+	t.Parallel()
+	var document yaml.Node
+	decode(t, &document)
+	statements := 0
+	each(&document, func(mapping *yaml.Node) {
+		fields := map[string]int{}
+		for i := 0; i < len(mapping.Content); i += 2 {
+			fields[mapping.Content[i].Value] = i
+		}
+		effect, ok := fields["Effect"]
+		if !ok {
+			return
+		}
+		statements++
+		if mapping.Content[effect+1].Value == "Deny" {
+			return
+		}
+		for _, name := range []string{"NotAction", "NotResource", "NotPrincipal"} {
+			_, ok := fields[name]
+			if ok {
+				t.Errorf("line %d: %s allows whatever it does not name", mapping.Line, name)
+			}
+		}
+		action, ok := fields["Action"]
+		if !ok || wild(mapping.Content[action+1]) {
+			t.Errorf("line %d: an action is not named", mapping.Line)
+		}
+		principal, ok := fields["Principal"]
+		if ok && wild(mapping.Content[principal+1]) {
+			t.Errorf("line %d: everybody is allowed", mapping.Line)
+		}
+		resource, ok := fields["Resource"]
+		if ok && wild(mapping.Content[resource+1]) && mapping.Content[resource].HeadComment == "" {
+			t.Errorf("line %d: a resource is not named, and no comment says why", mapping.Content[resource].Line)
+		}
+	})
+	if statements < 40 {
+		t.Errorf("only %d statements were found", statements)
+	}
+}
+
+// each calls f for every mapping.
+func each(node *yaml.Node, f func(mapping *yaml.Node)) {
+	if node.Kind == yaml.MappingNode {
+		f(node)
+	}
+	for _, content := range node.Content {
+		each(content, f)
+	}
+}
+
+// wild reports whether there is a wildcard anywhere in a value.
+func wild(node *yaml.Node) bool {
+	return strings.ContainsAny(node.Value, "*?") || slices.ContainsFunc(node.Content, wild)
+}
