@@ -71,7 +71,7 @@ test: build ## run all tests, on real parts (COUNT=20 repeats them)
 
 .PHONY: test-sam
 test-sam: ## run the functions under AWS SAM, with each of their events (minutes; needs Python, and Docker or root on Debian)
-	go test -count=1 -v -timeout 20m ./shared/proof/sam -sam
+	go test -count=1 -v -parallel 4 -timeout 20m ./shared/proof/sam -sam
 
 # Tools written in Python, pinned, in an environment of their own.
 VENV := .venv
