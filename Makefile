@@ -69,23 +69,28 @@ COUNT ?= 1
 test: build ## run all tests, on real parts (COUNT=20 repeats them)
 	go test -race -count=$(COUNT) -timeout 60m ./...
 
+# More at a time than there are processors: half of each invocation is waiting for its container.
 .PHONY: test-sam
 test-sam: ## run the functions under AWS SAM, with each of their events (minutes; needs Python, and Docker or root on Debian)
 	go test -count=1 -v -parallel 4 -timeout 20m ./shared/proof/sam -sam
 
 # Tools written in Python, pinned, in an environment of their own.
 VENV := .venv
-$(VENV)/bin/cfn-lint:
+$(VENV)/bin/checkov:
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet cfn-lint==1.58.0
+	$(VENV)/bin/pip install --quiet cfn-lint==1.58.0 checkov==3.3.30
 
 .PHONY: lint
-lint: $(VENV)/bin/cfn-lint $(PAGE)/web/node_modules/.package-lock.json ## check format, vet, staticcheck, types and the template
+lint: $(VENV)/bin/checkov $(PAGE)/web/node_modules/.package-lock.json ## check format, vet, staticcheck, types and the template
 	test -z "$$(gofmt -l functions shared)" || { gofmt -d functions shared; exit 1; }
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 	cd $(PAGE)/web && npm run --silent check
 	$(VENV)/bin/cfn-lint template.yaml
+	@# It passes over what a condition does not make, and so is shown the template with a trail. It is to fetch nothing.
+	@mkdir -p dist
+	sed "s/Default: 'false'/Default: 'true'/" template.yaml > dist/template-with-trail.yaml
+	$(VENV)/bin/checkov --framework cloudformation --compact --quiet --skip-download --file dist/template-with-trail.yaml
 
 # The browser of the page's tests, on Debian and its kin.
 .PHONY: chromium
