@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"go.yaml.in/yaml/v3"
 )
 
 const small = `
@@ -185,5 +187,56 @@ func TestServicesTemplateHasEveryFunctionThatHasAFolder(t *testing.T) {
 	}
 	if len(got.Table.KeySchema) != 2 || len(got.Table.GlobalSecondaryIndexes) != 1 {
 		t.Errorf("the table has keys %+v and indexes %+v", got.Table.KeySchema, got.Table.GlobalSecondaryIndexes)
+	}
+}
+
+// What a reader has to type: names of parameters and outputs stand in documents as code, and outputs in <…> where their value goes.
+func TestDocumentsNameOnlyParametersAndOutputsThatExist(t *testing.T) {
+	t.Parallel()
+	root, err := Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(file string) string {
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	var document struct {
+		Parameters map[string]yaml.Node `yaml:"Parameters"`
+		Outputs    map[string]yaml.Node `yaml:"Outputs"`
+	}
+	err = yaml.Unmarshal([]byte(read("template.yaml")), &document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := regexp.MustCompile("`[^`\n]*`|(?m)^ {4,}\\S.*$")
+	name := regexp.MustCompile(`\b[A-Z][a-z]+([A-Z][a-z]+)+\b`)
+	value := regexp.MustCompile(`<([A-Z][a-z]+([A-Z][a-z]+)+)>`)
+	values := 0
+	for _, file := range []string{"README.md", "docs/page.md", "docs/runbook.md", ".env.default", "samconfig.toml"} {
+		text := read(file)
+		for _, match := range value.FindAllStringSubmatch(text, -1) {
+			values++
+			_, ok := document.Outputs[match[1]]
+			if !ok {
+				t.Errorf("%s: template.yaml has no output %s", file, match[1])
+			}
+		}
+		if file == "docs/runbook.md" {
+			continue // names metrics and resources in the same way
+		}
+		for _, name := range name.FindAllString(strings.Join(code.FindAllString(text, -1), " "), -1) {
+			_, parameter := document.Parameters[name]
+			_, output := document.Outputs[name]
+			if !parameter && !output {
+				t.Errorf("%s: template.yaml has no parameter and no output %s", file, name)
+			}
+		}
+	}
+	if values < 3 {
+		t.Errorf("only %d values were found", values)
 	}
 }

@@ -44,6 +44,7 @@ func TestServiceRunsUnderAWSsOwnTools(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := install(ctx, t)
+	t.Run("documents", func(t *testing.T) { s.checkDocuments(ctx, t) })
 	docker := startDocker(ctx, t)
 	s.env = append(s.env, docker.env...)
 	docker.provideImage(ctx, t, s.emulator)
