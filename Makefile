@@ -11,8 +11,8 @@ SAM_GOARCH := $(or $(GOARCH),amd64)
 GOARCH     ?= $(shell go env GOARCH)
 
 # lambda.norpc leaves out what only the retired go1.x runtime needs; the rest makes a binary small, static, and the same wherever a commit
-# is built.
-COMPILE := CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -ldflags "-s -w -buildid="
+# is built: SAM builds in a copy, where nothing is known of git.
+COMPILE := CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
 # The integrations page, which is made of web/ into page/, and its tests. What is in page/ is made together with its index.html.
 PAGE      := functions/integrations-page
@@ -69,28 +69,61 @@ COUNT ?= 1
 test: build ## run all tests, on real parts (COUNT=20 repeats them)
 	go test -race -count=$(COUNT) -timeout 60m ./...
 
+# FUZZTIME is how long each target is fuzzed.
+FUZZTIME ?= 30s
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser of outside data (FUZZTIME=10m for longer)
+	go run ./shared/proof/fuzz -time $(FUZZTIME)
+
 # More at a time than there are processors: half of each invocation is waiting for its container.
 .PHONY: test-sam
 test-sam: ## run the functions under AWS SAM, with each of their events (minutes; needs Python, and Docker or root on Debian)
 	go test -count=1 -v -parallel 4 -timeout 20m ./shared/proof/sam -sam
 
-# Tools written in Python, pinned, in an environment of their own.
+# Tools written in Python, pinned, each in an environment of its own.
 VENV := .venv
-$(VENV)/bin/checkov:
-	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet cfn-lint==1.58.0 checkov==3.3.30
+$(VENV)/lint/bin/checkov:
+	python3 -m venv $(VENV)/lint
+	$(VENV)/lint/bin/pip install --quiet cfn-lint==1.58.0 checkov==3.3.30
+
+# moto's server with the two services that are compared, and none of the other hundred's packages.
+$(VENV)/moto/bin/moto_server:
+	python3 -m venv $(VENV)/moto
+	$(VENV)/moto/bin/pip install --quiet moto==5.2.5 flask==3.1.3 flask-cors==6.0.5
+
+.PHONY: test-moto
+test-moto: $(VENV)/moto/bin/moto_server ## hold the stand-ins for KMS and Secrets Manager, and moto's server, to the same cases
+	go test -count=1 ./shared/proof/moto -moto $(abspath $<)
+
+# Its maintainers recommend the binaries that they release. This is the same release, built from source: what it is made from is then held
+# against Go's checksum database, like every other module.
+GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: lint
-lint: $(VENV)/bin/checkov $(PAGE)/web/node_modules/.package-lock.json ## check format, vet, staticcheck, types and the template
+lint: $(VENV)/lint/bin/checkov $(PAGE)/web/node_modules/.package-lock.json ## check format, the code, its modules, types and the template
 	test -z "$$(gofmt -l functions shared)" || { gofmt -d functions shared; exit 1; }
-	go vet ./...
-	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	go mod verify
+	go mod tidy -diff
+	$(GOLANGCI_LINT) run
 	cd $(PAGE)/web && npm run --silent check
-	$(VENV)/bin/cfn-lint template.yaml
+	$(VENV)/lint/bin/cfn-lint template.yaml
 	@# It passes over what a condition does not make, and so is shown the template with a trail. It is to fetch nothing.
 	@mkdir -p dist
 	sed "s/Default: 'false'/Default: 'true'/" template.yaml > dist/template-with-trail.yaml
-	$(VENV)/bin/checkov --framework cloudformation --compact --quiet --skip-download --file dist/template-with-trail.yaml
+	$(VENV)/lint/bin/checkov --framework cloudformation --compact --quiet --skip-download --file dist/template-with-trail.yaml
+
+.PHONY: vuln
+vuln: ## look the dependencies up in Go's vulnerability database
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+.PHONY: licences
+licences: $(PAGE)/web/node_modules/.package-lock.json ## write docs/licences.md anew (`make test` checks it)
+	go test -count=1 ./shared/proof/supply -run Licence -update
+
+.PHONY: reproduce
+reproduce: ## build the functions twice, in different places, and compare the bytes (minutes)
+	go test -count=1 -timeout 20m ./shared/proof/supply -run Bytes -reproduce
 
 # The browser of the page's tests, on Debian and its kin.
 .PHONY: chromium

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -85,7 +86,7 @@ func (f function) get(ctx context.Context, r gateway.Request) (gateway.Response,
 		return gateway.Response{}, credential.ErrNotFound
 	}
 	m, err := f.table.Get(ctx, r.User, r.Provider, r.ID)
-	if err == credential.ErrNotFound && r.ID == credential.SystemID(r.Provider) {
+	if errors.Is(err, credential.ErrNotFound) && r.ID == credential.SystemID(r.Provider) {
 		title, ok := f.system[r.Provider]
 		if ok {
 			m, err = credential.System(r.Provider, title), nil

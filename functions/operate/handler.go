@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -110,9 +111,13 @@ func (f *function) parked(ctx context.Context, _ request) (any, error) {
 
 // force declares a parked revocation done: {"command":"force","user_id":"…","provider":"…","by":"…","reason":"…"}.
 func (f *function) force(ctx context.Context, r request) (any, error) {
-	for _, field := range []struct{ name, value string }{
-		{"user_id", r.UserID}, {"provider", r.Provider}, {"by", r.By}, {"reason", r.Reason},
-	} {
+	if !credential.ValidUserID(r.UserID) {
+		return nil, &credential.FieldError{Field: "user_id", Problem: fmt.Sprintf("must be a text of 1 to %d characters", credential.MaxUserIDLength)}
+	}
+	if !credential.ValidProvider(r.Provider) {
+		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+	}
+	for _, field := range []struct{ name, value string }{{"by", r.By}, {"reason", r.Reason}} {
 		if field.value == "" {
 			return nil, &credential.FieldError{Field: field.name, Problem: "is required"}
 		}

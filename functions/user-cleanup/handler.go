@@ -124,7 +124,7 @@ func (f *function) handle(ctx context.Context, e event) (result, error) {
 		f.log.InfoContext(ctx, "the event is ignored", "reason", ignored)
 		return result{Ignored: ignored, Pending: []pending{}}, nil
 	}
-	if !credential.ValidUserID(user) {
+	if !credential.ValidUserID(user) || user == hidden {
 		return result{}, errUnidentified
 	}
 	left, err := f.engine.DeleteAccount(ctx, user, "")
@@ -180,7 +180,7 @@ func (f *function) identifyByTrail(ctx context.Context, trail cloudTrail) (user,
 	return parameters.Username, "", nil
 }
 
-// hidden is what CloudTrail writes for a username that may be an address.
+// hidden is what CloudTrail writes for a username that may be an address. It is nobody's id.
 const hidden = "HIDDEN_DUE_TO_SECURITY_REASONS"
 
 // isOtherPool reports whether an event's pool is known and not ours.

@@ -2,6 +2,7 @@ package managed_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -71,7 +72,7 @@ func reconcile(t *testing.T, e *managed.Engine) managed.Report {
 func slot(t *testing.T, w *managedtest.World, user string) store.Slot {
 	t.Helper()
 	slots, err := w.Store.Slots(context.Background(), user, managedtest.Provider)
-	if err != nil && err != credential.ErrAccountDeleted {
+	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
 		t.Fatal(err)
 	}
 	return slots[managedtest.Provider]

@@ -32,13 +32,14 @@ const (
 type setup struct {
 	secrets *secretsmanager.Server
 	proxy   *fault.Proxy
+	client  *awssecrets.Client
 	*orgkey.Keys
 
 	mu  sync.Mutex
 	now time.Time
 }
 
-func start(t *testing.T, secret string) *setup {
+func start(t testing.TB, secret string) *setup {
 	t.Helper()
 	s := &setup{secrets: secretsmanager.New(secretsmanager.Config{}), now: time.UnixMilli(1_800_000_000_000)}
 	s.secrets.Put(secretID, secret)
@@ -47,12 +48,13 @@ func start(t *testing.T, secret string) *setup {
 	s.proxy = fault.New(target.URL)
 	server := httptest.NewServer(s.proxy)
 	t.Cleanup(server.Close)
-	s.Keys = orgkey.New(awssecrets.New(awssecrets.Options{
+	s.client = awssecrets.New(awssecrets.Options{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(server.URL),
 		Credentials:  credentials.NewStaticCredentialsProvider("local", "local", ""),
 		Retryer:      aws.NopRetryer{},
-	}), secretID, s.clock)
+	})
+	s.Keys = orgkey.New(s.client, secretID, s.clock)
 	return s
 }
 

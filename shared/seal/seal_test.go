@@ -40,7 +40,7 @@ type setup struct {
 	*seal.Sealer
 }
 
-func start(t *testing.T) *setup {
+func start(t testing.TB) *setup {
 	t.Helper()
 	s := &setup{kms: kms.New(kms.Config{Keys: []kms.Key{{ID: keyID}, {ID: otherKeyID}}})}
 	target := httptest.NewServer(s.kms)
@@ -70,7 +70,7 @@ func material(t *testing.T, body string) credential.Material {
 func apiKey() credential.Material { return credential.APIKeyMaterial(credential.NewSecret(secret)) }
 
 // sealed is the ciphertext of an api_key credential in its place.
-func (s *setup) sealed(t *testing.T) []byte {
+func (s *setup) sealed(t testing.TB) []byte {
 	t.Helper()
 	ciphertext, err := s.Seal(t.Context(), user, provider, id, apiKey())
 	if err != nil {

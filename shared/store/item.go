@@ -174,7 +174,11 @@ func (r *reader) time(name string) time.Time {
 	if !r.has(name) {
 		return time.Time{}
 	}
-	return time.UnixMilli(r.num(name))
+	n := r.num(name)
+	if n <= 0 {
+		r.bad = true
+	}
+	return time.UnixMilli(n)
 }
 
 func (r *reader) flag(name string) bool {
@@ -212,6 +216,9 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 	switch s.State {
 	case Provisioning, Ready, Failed, Revoking, Parked:
 	default:
+		r.bad = true
+	}
+	if s.Attempt < 0 || s.Tries < 0 || s.Committed < 0 || s.Committed > s.Attempt {
 		r.bad = true
 	}
 	if r.num("v") != version || !r.flag("autogpt_managed") || r.str("type") != string(credential.APIKey) || r.bad {

@@ -177,7 +177,7 @@ func (s *Server) awaitAnswer(ctx context.Context, origin string, out *tail) erro
 		}
 		select {
 		case <-s.process.Done():
-			return fmt.Errorf("it ended (%v), saying:\n%s", s.process.Err(), out)
+			return fmt.Errorf("it ended (%v), saying:\n%s", s.process.Err(), out) //nolint:errorlint // it may be nil
 		case <-ctx.Done():
 			return fmt.Errorf("%w; so far it said:\n%s", context.Cause(ctx), out)
 		case <-poll.C:

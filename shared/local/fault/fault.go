@@ -81,7 +81,7 @@ func Before(wait Wait, f Fault) Fault {
 	return func(ctx context.Context, c *Call) (*Answer, error) {
 		wait(ctx)
 		if ctx.Err() != nil {
-			return nil, nil
+			return nil, nil //nolint:nilerr // no answer is what this fault is
 		}
 		return f.apply(ctx, c)
 	}

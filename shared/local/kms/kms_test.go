@@ -262,8 +262,9 @@ func TestLengthsOutsideTheLimitsAreRefusedAsAWSWordsIt(t *testing.T) {
 		{append(longest, 'x'), text + "less than or equal to 4096"},
 	} {
 		_, err := client.Encrypt(t.Context(), &awskms.EncryptInput{KeyId: aws.String(keyID), Plaintext: tc.plaintext})
-		if api := wantCode(t, err, "ValidationException"); api != nil && api.ErrorMessage() != tc.want {
-			t.Errorf("message %q, want %q", api.ErrorMessage(), tc.want)
+		refusal := wantCode(t, err, "ValidationException")
+		if refusal != nil && refusal.ErrorMessage() != tc.want {
+			t.Errorf("message %q, want %q", refusal.ErrorMessage(), tc.want)
 		}
 	}
 	_, err = client.Decrypt(t.Context(), &awskms.DecryptInput{CiphertextBlob: make([]byte, 6145)})

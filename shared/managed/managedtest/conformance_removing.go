@@ -29,6 +29,7 @@ func (s suite) sweeps(t *testing.T) {
 		b.Plant(examinee, b.KeyName(examinee, n))
 	}
 	b.Plant(examinee, b.KeyName(examinee, 1)) // two of one name
+	higher := credential.Resource{ID: g.Resource.ID, KeyID: foreign[b.KeyName(examinee, 9)], OrgID: g.Resource.OrgID}
 	for range 2 {
 		a := b.attempt(7, g.Resource, true)
 		b.must(b.sweep(t.Context(), a))
@@ -36,7 +37,7 @@ func (s suite) sweeps(t *testing.T) {
 			t.Error("a sweep did not settle")
 		}
 		b.wantListed(foreign)
-		b.must(b.discard(t.Context(), credential.Resource{ID: g.Resource.ID, KeyID: foreign[b.KeyName(examinee, 9)], OrgID: g.Resource.OrgID}))
+		b.must(b.discard(t.Context(), higher))
 		b.wantOne(examinee, g, 2)
 		delete(foreign, b.KeyName(examinee, 9))
 	}

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -72,8 +74,18 @@ var errNotSent = errors.New("not sent")
 // errAnswer: a success whose body is not what the API promises.
 var errAnswer = errors.New("the answer cannot be understood")
 
+// isPlain reports whether a path is the same to a server that cleans paths. With an id that is empty or ".." it would be another, such
+// as the organisation's own list in place of the pod's.
+func isPlain(target string) bool {
+	target, _, _ = strings.Cut(target, "?")
+	return target == path.Clean(target)
+}
+
 // once sends one request and reads its answer into out, unless that is nil.
 func (c *client) once(ctx context.Context, org credential.Secret, method, path string, in, out any) error {
+	if !isPlain(path) {
+		return fmt.Errorf("%w: %s %s: %w", errNotSent, method, path, errAnswer)
+	}
 	var body io.Reader
 	if in != nil {
 		encoded, err := json.Marshal(in)
@@ -120,11 +132,17 @@ func (c *client) once(ctx context.Context, org credential.Secret, method, path s
 	return nil
 }
 
+// codeForm is what AgentMail's codes look like.
+var codeForm = regexp.MustCompile(`^[a-z_]{1,64}$`)
+
 func newAPIError(method, path string, res *http.Response, answer []byte) *apiError {
 	var body struct {
 		Code string `json:"code"`
 	}
 	_ = json.Unmarshal(answer, &body) // an answer from the edge has no code
+	if body.Code != "" && !codeForm.MatchString(body.Code) {
+		body.Code = "malformed_code" // it is logged, and could be anything
+	}
 	e := &apiError{method: method, path: path, status: res.StatusCode, code: body.Code, requestID: res.Header.Get("apigw-requestid")}
 	seconds, err := strconv.Atoi(res.Header.Get("Retry-After"))
 	if err == nil && seconds > 0 {

@@ -151,6 +151,7 @@ func (s *Server) carryOut(ctx context.Context, c *call) answer {
 		return dropped
 	case serverClosed:
 		return dropped
+	case waited:
 	}
 	if c.fault.Instead != nil {
 		if c.fault.Late > 0 {

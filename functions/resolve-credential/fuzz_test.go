@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"managed-credentials/shared/config"
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/kms"
+	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/managed/managedtest"
+	"managed-credentials/shared/seal"
+	"managed-credentials/shared/store"
+)
+
+func TestMain(m *testing.M) { os.Exit(managedtest.Main(m)) }
+
+const (
+	alice, alicesKey = "5f0c1e5e-3b0a-4f0e-9a55-0d6a1c9e7b11", "Zj7q-alice" // the user and the credential of events/by-id.json
+	aliceID          = "0b9f3f0e-6f3a-4f4e-8a3b-1c2d3e4f5a6b"
+	bob, bobsKey     = "bob", "Zj7q-bob"
+	bobID            = "8a3e5f0e-6f3a-4f4e-8a3b-1c2d3e4f5a6b"
+	systemKey        = "Zj7q-system"
+)
+
+// statuses are those of an answer without a secret that an event alone may bring about.
+var statuses = []int{404, 409, 410, 422}
+
+// FuzzEvent sends events to the whole function, on DynamoDB Local and the stand-ins for KMS and Secrets Manager.
+func FuzzEvent(f *testing.F) {
+	files, err := filepath.Glob("events/*.json")
+	if err != nil || len(files) == 0 {
+		f.Fatal("no events", err)
+	}
+	for _, file := range files {
+		event, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(event)
+	}
+	for _, event := range []string{
+		`{"user_id":"bob","provider":"github","credential_id":"` + bobID + `"}`, `{"user_id":"bob","provider":"github","credential_id":"` + aliceID + `"}`,
+		`{"user_id":"bob","provider":"openai","credential_id":"` + credential.SystemID("openai") + `"}`, `{"user_id":"nobody","provider":"github"}`,
+		`{"USER_ID":"bob","user_id":"","provider":"github"}`, `{"user_id":7}`, `{"user_id":"bob","provider":"github","rejected_attempt":1}`,
+		`{"user_id":"bob","provider":"github","rejected_attempt":1.5}`, `null`, `[]`, ``, "{\"user_id\":\"\xff\",\"provider\":\"github\"}",
+	} {
+		f.Add([]byte(event))
+	}
+	name, client := managedtest.Table(f)
+	keys := httptest.NewServer(kms.New(kms.Config{Keys: []kms.Key{{ID: "key"}}}))
+	f.Cleanup(keys.Close)
+	secrets := httptest.NewServer(secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{"system": `{"openai":"` + systemKey + `"}`}}))
+	f.Cleanup(secrets.Close)
+	for name, value := range map[string]string{
+		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "LOG_LEVEL": "",
+		"AWS_ENDPOINT_URL_DYNAMODB": aws.ToString(client.Options().BaseEndpoint), "TABLE_NAME": name,
+		"AWS_ENDPOINT_URL_KMS": keys.URL, "KMS_KEY_ID": "key",
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL, "SYSTEM_KEYS_SECRET_ID": "system", "SYSTEM_CREDENTIALS": `{"openai":"Credits"}`,
+	} {
+		f.Setenv(name, value)
+	}
+	cfg, err := config.AWS(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, c := range [][3]string{{alice, aliceID, alicesKey}, {bob, bobID, bobsKey}} {
+		m := credential.Metadata{ID: c[1], Provider: "github", Type: credential.APIKey}
+		sealed, err := seal.New(awskms.NewFromConfig(cfg), "key").Seal(f.Context(), c[0], m.Provider, m.ID, credential.APIKeyMaterial(credential.NewSecret(c[2])))
+		if err != nil {
+			f.Fatal(err)
+		}
+		err = store.New(client, name, nil).Create(f.Context(), c[0], m, sealed)
+		if err != nil {
+			f.Fatal(err)
+		}
+	}
+	handler, err := wire(f.Context(), config.Environ())
+	if err != nil {
+		f.Fatal(err)
+	}
+
+	f.Fuzz(func(t *testing.T, event []byte) {
+		answer, err := handler.Invoke(t.Context(), event)
+		if err != nil {
+			t.Fatalf("a function error: %v", err)
+		}
+		var refused status
+		err = json.Unmarshal(answer, &refused)
+		if err != nil {
+			t.Fatalf("the answer %s is not JSON: %v", answer, err)
+		}
+		released := map[string]bool{alice: bytes.Contains(answer, []byte(alicesKey)), bob: bytes.Contains(answer, []byte(bobsKey))}
+		if refused.Status != 0 {
+			if !slices.Contains(statuses, refused.Status) || refused.Detail == "" || bytes.Contains(answer, []byte("Zj7q")) {
+				t.Errorf("the refusal is %s", answer)
+			}
+			return
+		}
+		var asked request
+		err = json.Unmarshal(event, &asked)
+		if err != nil {
+			t.Fatalf("what is no request was granted: %s", answer)
+		}
+		for user, yes := range released {
+			if yes && asked.UserID != user {
+				t.Errorf("%q got the secret of %s", asked.UserID, user)
+			}
+		}
+	})
+}
