@@ -74,8 +74,8 @@ var mutations = []mutation{
 	{
 		rule: "a ready slot that is due is swept",
 		file: agentMailDir + "/agentmail.go",
-		old:  "\terr := p.sweep(ctx, org, a)\n\tif err != nil {\n\t\treturn classify(err)\n\t}\n\ta.Accounted()",
-		new:  "\ta.Accounted()",
+		old:  "\tif err == nil {\n\t\terr = p.removeLower(ctx, org, a, keys)\n\t}\n\tif err != nil {\n\t\treturn classify(err)",
+		new:  "\tif err != nil {\n\t\treturn classify(err)",
 		test: managedDir, run: "Sweep",
 	},
 	{
@@ -88,15 +88,15 @@ var mutations = []mutation{
 	{
 		rule: "nobody deletes the key of a later owner, nor one that is not ours",
 		file: agentMailDir + "/agentmail.go",
-		old:  "return err == nil && n < attempt",
-		new:  "return err == nil && n <= n",
+		old:  "!ours || attempt >= a.Number || ",
+		new:  "!ours || ",
 		test: managedDir, run: "Sweep",
 	},
 	{
 		rule: "AutoGPT's own key in an adopted pod is left alone",
 		file: agentMailDir + "/agentmail.go",
-		old:  "if !ofLowerAttempt(key.Name, a.User, a.Number) || key.ID != \"\" && key.ID == a.Resource.KeyID {",
-		new:  "if key.ID != \"\" && key.ID == a.Resource.KeyID {",
+		old:  "\t\tif !ours || attempt >= a.Number || key.ID",
+		new:  "\t\tif ours && attempt >= a.Number || key.ID",
 		test: managedDir, run: "Adopted",
 	},
 	{
@@ -137,8 +137,8 @@ var mutations = []mutation{
 	{
 		rule: "a list without its member is an error, not empty",
 		file: agentMailDir + "/agentmail.go",
-		old:  "\t\terr = json.Unmarshal(page[member], &items)\n",
-		new:  "\t\tif page[member] != nil {\n\t\t\terr = json.Unmarshal(page[member], &items)\n\t\t}\n",
+		old:  "\terr = json.Unmarshal(answer[member], &items)\n",
+		new:  "\tif answer[member] != nil {\n\t\terr = json.Unmarshal(answer[member], &items)\n\t}\n",
 		test: agentMailDir,
 	},
 	{

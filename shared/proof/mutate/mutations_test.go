@@ -5,12 +5,29 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"managed-credentials/shared/local/template"
 )
 
 var row = regexp.MustCompile("(?m)^\\| (.+) \\| `Test\\w+` \\|$")
+
+func TestEachGuardStandsInTheCodeOnce(t *testing.T) {
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutations {
+		code, err := os.ReadFile(filepath.Join(root, m.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(code), m.old); n != 1 {
+			t.Errorf("%s: %s has the guard %d times: bring the mutation up to date", m.rule, m.file, n)
+		}
+	}
+}
 
 func TestTheProofNamesEachMutation(t *testing.T) {
 	root, err := template.Root(".")
