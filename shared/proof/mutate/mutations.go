@@ -89,7 +89,7 @@ var mutations = []mutation{
 		rule: "nobody deletes the key of a later owner, nor one that is not ours",
 		file: agentMailDir + "/agentmail.go",
 		old:  "!ours || attempt >= a.Number || ",
-		new:  "!ours || ",
+		new:  "!ours || attempt < 0 || ",
 		test: managedDir, run: "Sweep",
 	},
 	{
