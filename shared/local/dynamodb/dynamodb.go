@@ -22,7 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
-	"managed-credentials/shared/local/stack/child"
+	"managed-credentials/shared/local/child"
 )
 
 // Variable names the environment variable with the URL of a DynamoDB Local that runs already. With it set, Start starts none, so that

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"managed-credentials/shared/local/stack/child"
+	"managed-credentials/shared/local/child"
 )
 
 // initTime is how long a new instance may take until it asks for its first event, as on AWS.

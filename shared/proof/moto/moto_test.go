@@ -21,7 +21,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 
-	"managed-credentials/shared/local/stack/child"
+	"managed-credentials/shared/local/child"
 )
 
 var program = flag.String("moto", "", "path of moto_server; empty to hold the stand-ins alone to the cases")

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"managed-credentials/shared/local/stack/child"
+	"managed-credentials/shared/local/child"
 )
 
 // docker is a Docker daemon that answers.

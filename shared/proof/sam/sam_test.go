@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/local/dynamodb"
-	"managed-credentials/shared/local/stack/child"
+	"managed-credentials/shared/local/child"
 	"managed-credentials/shared/local/template"
 )
 
