@@ -25,8 +25,8 @@ import (
 	"testing"
 	"time"
 
-	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/child"
+	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/template"
 )
 
