@@ -17,7 +17,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/template"
@@ -63,32 +68,36 @@ func run(ctx context.Context, only string) error {
 	}
 	defer os.RemoveAll(scratch)
 
-	var failures []error
-	done := 0
-	fmt.Println("| rule taken out | caught by |")
-	fmt.Println("|---|---|")
-	for _, m := range mutations {
-		if !strings.Contains(m.rule, only) {
-			continue
-		}
-		caught, err := m.try(ctx, root, scratch)
-		if err != nil {
-			failures = append(failures, fmt.Errorf("%s: %w", m.rule, err))
-			caught = "**nothing**"
-		}
-		fmt.Printf("| %s | %s |\n", m.rule, caught)
-		done++
-	}
-	fmt.Printf("\n%d mutations, %d not caught\n", done, len(failures))
-	if done == 0 {
+	chosen := slices.DeleteFunc(slices.Clone(mutations), func(m mutation) bool { return !strings.Contains(m.rule, only) })
+	if len(chosen) == 0 {
 		return fmt.Errorf("no mutation has %q in its rule", only)
 	}
+	fmt.Println("| rule taken out | caught by |\n|---|---|")
+	var mu sync.Mutex
+	var failures []error
+	var all errgroup.Group
+	all.SetLimit(runtime.NumCPU())
+	for i, m := range chosen {
+		all.Go(func() error {
+			caught, err := m.try(ctx, root, filepath.Join(scratch, fmt.Sprint(i)))
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failures = append(failures, fmt.Errorf("%s: %w", m.rule, err))
+				caught = "**nothing**"
+			}
+			fmt.Printf("| %s | %s |\n", m.rule, caught)
+			return nil
+		})
+	}
+	_ = all.Wait() // the failures are collected
+	fmt.Printf("\n%d mutations, %d not caught\n", len(chosen), len(failures))
 	return errors.Join(failures...)
 }
 
 var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
 
-// try runs the tests with the guard taken out, and returns the name of the first that fails.
+// try runs the tests with the guard taken out, and returns the name of the first that fails. scratch is a directory to make.
 func (m mutation) try(ctx context.Context, root, scratch string) (string, error) {
 	file := filepath.Join(root, m.file)
 	code, err := os.ReadFile(file)
@@ -97,6 +106,10 @@ func (m mutation) try(ctx context.Context, root, scratch string) (string, error)
 	}
 	if n := strings.Count(string(code), m.old); n != 1 {
 		return "", fmt.Errorf("%s has the guard %d times, not once: bring the mutation up to date", m.file, n)
+	}
+	err = os.Mkdir(scratch, 0o700)
+	if err != nil {
+		return "", err
 	}
 	mutant := filepath.Join(scratch, "mutant.go")
 	overlay := filepath.Join(scratch, "overlay.json")
