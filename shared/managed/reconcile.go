@@ -3,12 +3,8 @@ package managed
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
@@ -33,12 +29,25 @@ const pageSize = 100
 // work goes on by itself, so that one that hangs holds up no other's. It starts nothing new once too little is left of ctx for a claim's
 // outside calls. An error means that due work could not be read. Safe to repeat, and to run twice at once.
 func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
-	r := &round{Engine: e, now: e.Now()}
-	var lanes errgroup.Group
-	for _, lane := range r.lanes() {
-		lanes.Go(func() error { return r.walk(ctx, lane) })
+	r := &round{Engine: e, now: e.Now(), lanes: map[string]chan store.Key{tableLane: make(chan store.Key, laneSize)}}
+	for name := range e.byName {
+		r.lanes[name] = make(chan store.Key, laneSize)
 	}
-	err := lanes.Wait()
+	var workers sync.WaitGroup
+	for _, lane := range r.lanes {
+		for range width {
+			workers.Go(func() {
+				for key := range lane {
+					r.work(ctx, key)
+				}
+			})
+		}
+	}
+	err := r.read(ctx)
+	for _, lane := range r.lanes {
+		close(lane)
+	}
+	workers.Wait()
 	e.Log.InfoContext(ctx, "reconciled", "done", r.report.Done, "failed", r.report.Failed, "more", r.report.More)
 	return r.report, err
 }
@@ -53,40 +62,47 @@ func (e *Engine) late(ctx context.Context) bool {
 type round struct {
 	*Engine
 	now time.Time
+	// lanes are what is worked on side by side: each provider's work by its name, and what needs no call to a provider.
+	lanes map[string]chan store.Key
 
 	mu     sync.Mutex
 	report Report
 }
 
-// tableLane is the lane of all that needs no call to a provider: tombstones, and slots of providers that are not registered.
+// tableLane is the lane of tombstones, and of slots of providers that are not registered.
 const tableLane = ""
 
-// lanes are what is worked on side by side: the table, and each provider.
-func (r *round) lanes() []string {
-	return append(slices.Collect(maps.Keys(r.byName)), tableLane)
-}
+// laneSize is how many items of one lane may wait at a time. What is more is left for the next round.
+const laneSize = 10_000
 
 // lane is the one that an item belongs to.
-func (r *round) lane(key store.Key) string {
-	p := r.byName[key.Provider()]
-	if p == nil {
-		return tableLane
+func (r *round) lane(key store.Key) chan store.Key {
+	lane, ok := r.lanes[key.Provider()]
+	if !ok {
+		return r.lanes[tableLane]
 	}
-	return p.Name()
+	return lane
 }
 
-// walk does what is due in one lane, page by page, each shard in turn.
-func (r *round) walk(ctx context.Context, lane string) error {
+// read puts all that is due into its lane, page by page, each shard in turn. It waits for no lane.
+func (r *round) read(ctx context.Context) error {
 	var errs []error
 	cursors := map[string]store.Cursor{}
 	shards := store.Shards()
 	for len(shards) > 0 && !r.late(ctx) {
 		var unfinished []string
 		for _, shard := range shards {
-			next, err := r.page(ctx, lane, shard, cursors[shard])
+			keys, next, err := r.Store.Due(ctx, shard, r.now, pageSize, cursors[shard])
 			if err != nil {
 				errs = append(errs, err)
 				continue
+			}
+			for _, key := range keys {
+				select {
+				case r.lane(key) <- key:
+				default:
+					r.note(func(report *Report) { report.More = true })
+				}
 			}
 			cursors[shard] = next
 			if next != nil {
@@ -101,42 +117,29 @@ func (r *round) walk(ctx context.Context, lane string) error {
 	return errors.Join(errs...)
 }
 
+// work does what is due for one item, if there is still time.
+func (r *round) work(ctx context.Context, key store.Key) {
+	if r.late(ctx) {
+		r.note(func(report *Report) { report.More = true })
+		return
+	}
+	err := r.item(ctx, key)
+	if err != nil {
+		r.Log.WarnContext(ctx, "reconciling failed, it stays due", "pk", key.PK, "sk", key.SK, "error", err)
+	}
+	r.note(func(report *Report) {
+		report.Done++
+		if err != nil {
+			report.Failed++
+		}
+	})
+}
+
 // note changes the report.
 func (r *round) note(change func(*Report)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change(&r.report)
-}
-
-// page works on a shard's next page of due items, as far as they are of the lane, and returns where to go on.
-func (r *round) page(ctx context.Context, lane, shard string, from store.Cursor) (store.Cursor, error) {
-	keys, next, err := r.Store.Due(ctx, shard, r.now, pageSize, from)
-	if err != nil {
-		return nil, err
-	}
-	var work errgroup.Group
-	work.SetLimit(width)
-	for _, key := range keys {
-		if r.lane(key) != lane {
-			continue
-		}
-		work.Go(func() error {
-			if r.late(ctx) {
-				r.note(func(report *Report) { report.More = true })
-				return nil
-			}
-			err := r.item(ctx, key)
-			r.note(func(report *Report) {
-				report.Done++
-				if err != nil {
-					report.Failed++
-				}
-			})
-			return r.logged(ctx, "reconciling", key, err)
-		})
-	}
-	_ = work.Wait() // each failure was logged and counted
-	return next, nil
 }
 
 // item does what is due for one item.

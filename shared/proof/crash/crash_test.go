@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 }
 
 // workers is how many runs there are at a time: most of a run is waiting.
-const workers = 5
+const workers = 8
 
 // state is one run to explore.
 type state struct {
