@@ -54,16 +54,14 @@ var scenarios = []*scenario{
 	{name: "deletion before the key", apart: true, deleted: []string{alice}, do: func(r *run) { removedDuring(r, "/api-keys") }},
 	{name: "deletion before the commit", deleted: []string{alice}, do: func(r *run) { removedDuring(r, "UpdateItem") }},
 	{name: "deletion", deleted: []string{alice}, before: listed, do: func(r *run) { r.process().remove(alice) }},
-	{name: "deletion with credentials of one's own", deleted: []string{alice}, before: func(r *run) {
+	{name: "deletion with a credential of one's own", deleted: []string{alice}, before: func(r *run) {
 		listed(r)
-		for range 2 {
-			m := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}
-			r.check(r.w.Store.Create(context.Background(), alice, m, []byte("sealed")))
-		}
+		m := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}
+		r.check(r.w.Store.Create(context.Background(), alice, m, []byte("sealed")))
 	}, do: func(r *run) { r.process().remove(alice) }},
 	{name: "deletion of a pod with inboxes", deleted: []string{alice}, before: func(r *run) {
 		listed(r)
-		r.w.Mail.SetSwitches(fake.Switches{InboxDeletion: 80 * time.Second})
+		r.w.Mail.SetSwitches(fake.Switches{InboxDeletion: 50 * time.Second})
 		r.w.Mail.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})
 	}, do: func(r *run) { r.process().remove(alice) }},
 	{name: "two deletions at once", deleted: []string{alice}, before: listed,
