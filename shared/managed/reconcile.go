@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/store"
@@ -29,25 +31,20 @@ const pageSize = 100
 // work goes on by itself, so that one that hangs holds up no other's. It starts nothing new once too little is left of ctx for a claim's
 // outside calls. An error means that due work could not be read. Safe to repeat, and to run twice at once.
 func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
-	r := &round{Engine: e, now: e.Now(), lanes: map[string]chan store.Key{tableLane: make(chan store.Key, laneSize)}}
-	for name := range e.byName {
-		r.lanes[name] = make(chan store.Key, laneSize)
-	}
-	var workers sync.WaitGroup
-	for _, lane := range r.lanes {
-		for range width {
-			workers.Go(func() {
-				for key := range lane {
-					r.work(ctx, key)
-				}
-			})
-		}
-	}
+	r := &round{Engine: e, now: e.Now(), lanes: map[string][]store.Key{}}
 	err := r.read(ctx)
+	var lanes sync.WaitGroup
 	for _, lane := range r.lanes {
-		close(lane)
+		lanes.Go(func() {
+			var work errgroup.Group
+			work.SetLimit(width)
+			for _, key := range lane {
+				work.Go(func() error { return r.work(ctx, key) })
+			}
+			_ = work.Wait() // each failure was logged and counted
+		})
 	}
-	workers.Wait()
+	lanes.Wait()
 	e.Log.InfoContext(ctx, "reconciled", "done", r.report.Done, "failed", r.report.Failed, "more", r.report.More)
 	return r.report, err
 }
@@ -63,7 +60,7 @@ type round struct {
 	*Engine
 	now time.Time
 	// lanes are what is worked on side by side: each provider's work by its name, and what needs no call to a provider.
-	lanes map[string]chan store.Key
+	lanes map[string][]store.Key
 
 	mu     sync.Mutex
 	report Report
@@ -72,19 +69,19 @@ type round struct {
 // tableLane is the lane of tombstones, and of slots of providers that are not registered.
 const tableLane = ""
 
-// laneSize is how many items of one lane may wait at a time. What is more is left for the next round.
+// laneSize is how many items of one lane a round takes on. What is more is left for the next one.
 const laneSize = 10_000
 
 // lane is the one that an item belongs to.
-func (r *round) lane(key store.Key) chan store.Key {
-	lane, ok := r.lanes[key.Provider()]
-	if !ok {
-		return r.lanes[tableLane]
+func (r *round) lane(key store.Key) string {
+	p := r.byName[key.Provider()]
+	if p == nil {
+		return tableLane
 	}
-	return lane
+	return p.Name()
 }
 
-// read puts all that is due into its lane, page by page, each shard in turn. It waits for no lane.
+// read puts all that is due into its lane, page by page, each shard in turn.
 func (r *round) read(ctx context.Context) error {
 	var errs []error
 	cursors := map[string]store.Cursor{}
@@ -98,11 +95,12 @@ func (r *round) read(ctx context.Context) error {
 				continue
 			}
 			for _, key := range keys {
-				select {
-				case r.lane(key) <- key:
-				default:
-					r.note(func(report *Report) { report.More = true })
+				lane := r.lane(key)
+				if len(r.lanes[lane]) == laneSize {
+					r.report.More = true
+					continue
 				}
+				r.lanes[lane] = append(r.lanes[lane], key)
 			}
 			cursors[shard] = next
 			if next != nil {
@@ -111,28 +109,24 @@ func (r *round) read(ctx context.Context) error {
 		}
 		shards = unfinished
 	}
-	if len(shards) > 0 {
-		r.note(func(report *Report) { report.More = true })
-	}
+	r.report.More = r.report.More || len(shards) > 0
 	return errors.Join(errs...)
 }
 
 // work does what is due for one item, if there is still time.
-func (r *round) work(ctx context.Context, key store.Key) {
+func (r *round) work(ctx context.Context, key store.Key) error {
 	if r.late(ctx) {
 		r.note(func(report *Report) { report.More = true })
-		return
+		return nil
 	}
 	err := r.item(ctx, key)
-	if err != nil {
-		r.Log.WarnContext(ctx, "reconciling failed, it stays due", "pk", key.PK, "sk", key.SK, "error", err)
-	}
 	r.note(func(report *Report) {
 		report.Done++
 		if err != nil {
 			report.Failed++
 		}
 	})
+	return r.logged(ctx, "reconciling", key, err)
 }
 
 // note changes the report.

@@ -69,7 +69,7 @@ func (s state) explore(t *testing.T, w *managedtest.World) *run {
 
 // newRun lends the world to a run of the scenario.
 func newRun(t *testing.T, w *managedtest.World, s *scenario) *run {
-	r := &run{pool: &pool{}, tokens: map[string]bool{}}
+	r := &run{pool: &pool{}, tokens: map[string]bool{}, sent: map[*fault.Call]time.Time{}}
 	r.w = w.Lend(t, s.inWorld(t, r.pool))
 	return r
 }

@@ -82,10 +82,14 @@ func then(forward, f fault.Fault) fault.Fault {
 	}
 }
 
-// late loses a create for its sender, and lets it take effect as late as A1 allows.
+// late loses a create for its sender, and lets it take effect as late as A1 allows; never, if that time is over already.
 func late(r *run) fault.Fault {
 	return func(_ context.Context, c *fault.Call) (*fault.Answer, error) {
-		r.w.Clock.At(r.w.Clock.Now().Add(lease/2-time.Millisecond), func() {
+		at := r.sentAt(c).Add(lease/2 - time.Millisecond)
+		if at.Before(r.w.Clock.Now()) {
+			return nil, nil
+		}
+		r.w.Clock.At(at, func() {
 			_, err := forward(context.Background(), c)
 			if err != nil {
 				r.violated("the harness: %v", err)

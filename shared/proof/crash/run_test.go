@@ -61,6 +61,7 @@ type run struct {
 	triggers  []*trigger
 	processes []*process
 	tokens    map[string]bool // of transactions that have succeeded
+	sent      map[*fault.Call]time.Time
 
 	acted      int // how many calls the scenario made
 	recovered  int // how many calls were made until the first recovery was over
@@ -142,6 +143,7 @@ func (r *run) before(p *process, op string, do func()) {
 // hook says what becomes of a call.
 func (p *process) hook(c *fault.Call) fault.Fault {
 	r := p.r
+	r.sends(c)
 	forward := p.watched(c)
 	for _, do := range r.triggered(p, c) {
 		do()
@@ -154,6 +156,19 @@ func (p *process) hook(c *fault.Call) fault.Fault {
 		return forward
 	}
 	return s.do(r, p, forward)
+}
+
+// sends notes when the call was sent: what happens before it arrives may move the clock on.
+func (r *run) sends(c *fault.Call) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sent[c] = r.w.Clock.Now()
+}
+
+func (r *run) sentAt(c *fault.Call) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent[c]
 }
 
 // triggered are what the scenario does before that call.
@@ -418,11 +433,10 @@ func forward(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 // inTime carries a create out, unless it was held up for longer than A1 allows: then it never takes effect.
 func (p *process) inTime(do fault.Fault) fault.Fault {
 	r := p.r
-	sent := r.w.Clock.Now()
 	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 		r.gate.RLock()
 		defer r.gate.RUnlock()
-		if r.w.Clock.Now().Sub(sent) >= lease/2 {
+		if r.w.Clock.Now().Sub(r.sentAt(c)) >= lease/2 {
 			return nil, nil
 		}
 		return do(ctx, c)

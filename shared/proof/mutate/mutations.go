@@ -410,8 +410,8 @@ var mutations = []mutation{
 	{
 		rule: "one provider's work holds up no other's",
 		file: managedDir + "/reconcile.go",
-		old:  "\tif !ok {\n\t\treturn r.lanes[tableLane]\n",
-		new:  "\tif ok || !ok {\n\t\treturn r.lanes[tableLane]\n",
+		old:  "\treturn p.Name()\n",
+		new:  "\treturn tableLane\n",
 		test: managedDir, run: "HoldsUpNoOthers",
 	},
 	{
