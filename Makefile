@@ -103,15 +103,21 @@ test-moto: $(VENV)/moto/bin/moto_server ## hold the stand-ins for KMS and Secret
 # against Go's checksum database, like every other module.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: lint
-lint: $(VENV)/lint/bin/checkov $(PAGE)/web/node_modules/.package-lock.json ## check format, the code, its modules, types and the template
+.PHONY: lint lint-code lint-page lint-template
+lint: lint-code lint-page lint-template ## check format, the code, its modules, types and the template
+
+lint-code:
 	test -z "$$(gofmt -l functions shared)" || { gofmt -d functions shared; exit 1; }
 	go mod verify
 	go mod tidy -diff
 	$(GOLANGCI_LINT) run
+
+lint-page: $(PAGE)/web/node_modules/.package-lock.json
 	cd $(PAGE)/web && npm run --silent check
+
+# checkov passes over what a condition does not make, and so is shown the template with a trail. It is to fetch nothing.
+lint-template: $(VENV)/lint/bin/checkov
 	$(VENV)/lint/bin/cfn-lint template.yaml
-	@# It passes over what a condition does not make, and so is shown the template with a trail. It is to fetch nothing.
 	@mkdir -p dist
 	sed "s/Default: 'false'/Default: 'true'/" template.yaml > dist/template-with-trail.yaml
 	$(VENV)/lint/bin/checkov --framework cloudformation --compact --quiet --skip-download --file dist/template-with-trail.yaml
