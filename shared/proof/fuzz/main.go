@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,6 +83,8 @@ func run(ctx context.Context, each time.Duration) error {
 		})
 	}
 	_ = all.Wait() // each failure has its place, in the targets' order
+	failed := len(failures) - len(slices.DeleteFunc(slices.Clone(failures), func(err error) bool { return err != nil }))
+	fmt.Printf("\n%d targets, %d failed\n", len(targets), failed)
 	return errors.Join(failures...)
 }
 
