@@ -8,6 +8,7 @@ package crash_test
 import (
 	"flag"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 // workers is how many runs there are at a time: most of a run is waiting.
-const workers = 8
+const workers = 16
 
 // state is one run to explore.
 type state struct {
@@ -69,15 +70,15 @@ func (s state) explore(t *testing.T, w *managedtest.World) *run {
 
 // newRun lends the world to a run of the scenario.
 func newRun(t *testing.T, w *managedtest.World, s *scenario) *run {
-	r := &run{pool: &pool{}, tokens: map[string]bool{}, sent: map[*fault.Call]time.Time{}}
+	r := &run{pool: &pool{}, counts: map[string]int{}, tokens: map[string]bool{}, sent: map[*fault.Call]time.Time{}}
 	r.w = w.Lend(t, s.inWorld(t, r.pool))
 	return r
 }
 
 // all runs a channel of states with several workers. Each is a subtest, unless then wants to know what its run was like: that is needed
-// to find further states, whatever -run says.
-func all(t *testing.T, states <-chan state, then func(state, *run)) int64 {
-	var met atomic.Int64
+// to find further states, whatever -run says. It returns in how many all faults that were planned were met, and of how many.
+func all(t *testing.T, states <-chan state, then func(state, *run)) (met, planned int64) {
+	var reached, tried atomic.Int64
 	var group sync.WaitGroup
 	for range workers {
 		w := managedtest.New(t, managedtest.Options{})
@@ -89,10 +90,14 @@ func all(t *testing.T, states <-chan state, then func(state, *run)) int64 {
 				} else {
 					r = s.explore(t, w)
 				}
-				if r == nil || len(r.struck) < len(s.plan) {
-					continue // not asked for, or the run took another course: several processes at once
+				if r == nil {
+					continue // not asked for
 				}
-				met.Add(1)
+				tried.Add(1)
+				if len(r.struck) < len(s.plan) {
+					continue // the run took another course: several things were under way at once
+				}
+				reached.Add(1)
 				if then != nil {
 					then(s, r)
 				}
@@ -100,7 +105,7 @@ func all(t *testing.T, states <-chan state, then func(state, *run)) int64 {
 		})
 	}
 	group.Wait()
-	return met.Load()
+	return reached.Load(), tried.Load()
 }
 
 // faultFree runs each scenario without faults, and returns the runs.
@@ -127,22 +132,36 @@ func faultFree(t *testing.T) map[*scenario]*run {
 // singles are the ways in which one call of a scenario can go wrong.
 func singles(s *scenario, free *run, pairs bool) []state {
 	var states []state
-	for k, call := range free.calls[:free.acted] {
+	for p, call := range free.places(free.acted) {
 		for _, m := range modes {
 			if unremarkable(call) || !m.on(call) || s.several && m.holds || pairs && m.alone {
 				continue
 			}
 			states = append(states, state{
 				scenario: s,
-				plan:     []strike{{at: k + 1, mode: m}},
-				name:     fmt.Sprintf("%s/%02d %s %s", s.name, k+1, short(call), m.name),
+				plan:     []strike{{p, m}},
+				name:     fmt.Sprintf("%s/%s %d %s", s.name, p.name, p.nth, m.name),
 			})
 		}
 	}
 	return states
 }
 
-// short is the call's operation, without the ids in a path.
+// places are those of the run's first n calls.
+func (r *run) places(n int) iter.Seq2[place, *fault.Call] {
+	return func(yield func(place, *fault.Call) bool) {
+		counts := map[string]int{}
+		for _, c := range r.calls[:n] {
+			name := short(c)
+			counts[name]++
+			if !yield(place{name, counts[name]}, c) {
+				return
+			}
+		}
+	}
+}
+
+// short is the call's operation, without the ids in a path, and with colons for slashes, which separate the names of subtests.
 func short(c *fault.Call) string {
 	parts := strings.Split(c.Op, "/")
 	for i, part := range parts {
@@ -170,8 +189,8 @@ func TestClocksApartNoSingleFaultDoes(t *testing.T) {
 			}
 		}
 	}()
-	n := all(t, states, nil)
-	fmt.Printf("single faults with clocks apart: %d states\n", n)
+	met, planned := all(t, states, nil)
+	fmt.Printf("single faults with clocks apart: %d of %d states met\n", met, planned)
 }
 
 func TestNoSingleFaultLeavesADuplicateAnOrphanOrALeak(t *testing.T) {
@@ -187,8 +206,8 @@ func TestNoSingleFaultLeavesADuplicateAnOrphanOrALeak(t *testing.T) {
 			}
 		}
 	}()
-	n := all(t, states, nil)
-	fmt.Printf("single faults: %d states of %d scenarios in %v\n", n, len(scenarios), time.Since(start).Round(time.Second))
+	met, planned := all(t, states, nil)
+	fmt.Printf("single faults: %d of %d states met, of %d scenarios, in %v\n", met, planned, len(scenarios), time.Since(start).Round(time.Second))
 }
 
 // unremarkable: due work is read again and again; to fail there is to fail at the next call.
@@ -236,26 +255,28 @@ func TestNoPairOfFaultsDoes(t *testing.T) {
 			}
 		}
 	}()
-	n := all(t, second, nil)
-	fmt.Printf("pairs of faults: %d states, seed %d, in %v\n", n, *seed, time.Since(start).Round(time.Second))
+	met, planned := all(t, second, nil)
+	fmt.Printf("pairs of faults: %d of %d states met, seed %d, in %v\n", met, planned, *seed, time.Since(start).Round(time.Second))
 }
 
 // seconds are the ways in which, after a first fault, one of the calls that follow can go wrong too.
 func seconds(s state, r *run) []state {
+	first := s.plan[0]
 	var states []state
-	for k, call := range r.calls[:r.recovered] {
-		if k+1 <= s.plan[0].at || unremarkable(call) {
+	struck := false
+	for p, call := range r.places(r.recovered) {
+		if !struck || unremarkable(call) {
+			struck = struck || p == first.place
 			continue
 		}
 		for _, m := range modes {
 			if !m.on(call) || m.alone || s.scenario.several && m.holds {
 				continue
 			}
-			plan := []strike{s.plan[0], {at: k + 1, mode: m}}
 			states = append(states, state{
 				scenario: s.scenario,
-				plan:     plan,
-				name:     fmt.Sprintf("%s, %02d %s %s", s.name, k+1, short(call), m.name),
+				plan:     []strike{first, {p, m}},
+				name:     fmt.Sprintf("%s, %s %d %s", s.name, p.name, p.nth, m.name),
 			})
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,7 +41,7 @@ func (p *pool) Remove(context.Context, string, string) error {
 // run is one schedule: what a scenario does, under a plan of faults, watched from its first call to the end of all recovery.
 type run struct {
 	w *managedtest.World
-	// plan says which call meets which fault, by the number of the call among all that all processes make.
+	// plan says which call meets which fault.
 	plan []strike
 	// skew is how far the clocks of the scenario's processes are behind, and those of recovery's before.
 	skew time.Duration
@@ -56,8 +55,9 @@ type run struct {
 
 	mu        sync.Mutex
 	calls     []*fault.Call
+	counts    map[string]int // of calls, by what short calls them; those of all by the empty string
 	struck    []string
-	repeats   []*strike // strikes that go on with the same process's next calls of the same kind
+	repeats   []*again
 	triggers  []*trigger
 	processes []*process
 	tokens    map[string]bool // of transactions that have succeeded
@@ -70,11 +70,22 @@ type run struct {
 
 // strike is a fault that is planned for a call.
 type strike struct {
-	at   int
+	place
 	mode *mode
+}
 
+// place is a call's among all that all processes make: it is the nth one that has this short name, or the nth one of all if the name is
+// empty. Where several calls are under way at once, a named one is more likely to be met in the next run.
+type place struct {
+	name string
+	nth  int
+}
+
+// again is a strike that goes on with the same process's next calls of the same kind.
+type again struct {
 	p    *process
 	op   string
+	mode *mode
 	left int
 }
 
@@ -196,14 +207,16 @@ func (r *run) next(p *process, c *fault.Call) *mode {
 		}
 	}
 	r.calls = append(r.calls, c)
-	for i := range r.plan {
-		s := &r.plan[i]
-		if s.at != len(r.calls) || !s.mode.on(c) {
+	name := short(c)
+	r.counts[name]++
+	r.counts[""]++
+	for _, s := range r.plan {
+		if s.name != "" && s.name != name || s.nth != r.counts[s.name] || !s.mode.on(c) {
 			continue
 		}
 		r.struck = append(r.struck, s.mode.name+" "+c.Op)
 		if s.mode.times > 1 {
-			r.repeats = append(r.repeats, &strike{mode: s.mode, p: p, op: c.Op, left: s.mode.times - 1})
+			r.repeats = append(r.repeats, &again{p: p, op: c.Op, mode: s.mode, left: s.mode.times - 1})
 		}
 		return s.mode
 	}
@@ -334,8 +347,9 @@ var secret = regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`)
 func (r *run) begin(plan []strike) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.plan = slices.Clone(plan)
+	r.plan = plan
 	r.calls = nil
+	r.counts = map[string]int{}
 }
 
 func (r *run) count() int {

@@ -91,5 +91,5 @@ func (r *run) expect(rt *rapid.T) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.plan = append(r.plan, strike{at: len(r.calls) + in, mode: m})
+	r.plan = append(r.plan, strike{place{nth: len(r.calls) + in}, m})
 }
