@@ -76,9 +76,9 @@ func newRun(t *testing.T, w *managedtest.World, s *scenario) *run {
 }
 
 // all runs a channel of states with several workers. Each is a subtest, unless then wants to know what its run was like: that is needed
-// to find further states, whatever -run says. It returns in how many all faults that were planned were met, and of how many.
-func all(t *testing.T, states <-chan state, then func(state, *run)) (met, planned int64) {
-	var reached, tried atomic.Int64
+// to find further states, whatever -run says.
+func all(t *testing.T, states <-chan state, then func(state, *run)) count {
+	var met, planned atomic.Int64
 	var group sync.WaitGroup
 	for range workers {
 		w := managedtest.New(t, managedtest.Options{})
@@ -93,11 +93,11 @@ func all(t *testing.T, states <-chan state, then func(state, *run)) (met, planne
 				if r == nil {
 					continue // not asked for
 				}
-				tried.Add(1)
+				planned.Add(1)
 				if len(r.struck) < len(s.plan) {
 					continue // the run took another course: several things were under way at once
 				}
-				reached.Add(1)
+				met.Add(1)
 				if then != nil {
 					then(s, r)
 				}
@@ -105,7 +105,18 @@ func all(t *testing.T, states <-chan state, then func(state, *run)) (met, planne
 		})
 	}
 	group.Wait()
-	return reached.Load(), tried.Load()
+	return count{met.Load(), planned.Load()}
+}
+
+// count is in how many states all planned faults were met, and of how many.
+type count struct{ met, planned int64 }
+
+// tell prints what a search has explored, and fails if it missed much of what it had planned.
+func (n count) tell(t *testing.T, search, more string) {
+	fmt.Printf("%s: %d of %d states met%s\n", search, n.met, n.planned, more)
+	if n.met*10 < n.planned*9 {
+		t.Errorf("the faults of %d states were not met", n.planned-n.met)
+	}
 }
 
 // faultFree runs each scenario without faults, and returns the runs.
@@ -189,8 +200,7 @@ func TestClocksApartNoSingleFaultDoes(t *testing.T) {
 			}
 		}
 	}()
-	met, planned := all(t, states, nil)
-	fmt.Printf("single faults with clocks apart: %d of %d states met\n", met, planned)
+	all(t, states, nil).tell(t, "single faults with clocks apart", "")
 }
 
 func TestNoSingleFaultLeavesADuplicateAnOrphanOrALeak(t *testing.T) {
@@ -206,8 +216,8 @@ func TestNoSingleFaultLeavesADuplicateAnOrphanOrALeak(t *testing.T) {
 			}
 		}
 	}()
-	met, planned := all(t, states, nil)
-	fmt.Printf("single faults: %d of %d states met, of %d scenarios, in %v\n", met, planned, len(scenarios), time.Since(start).Round(time.Second))
+	n := all(t, states, nil)
+	n.tell(t, "single faults", fmt.Sprintf(", of %d scenarios, in %v", len(scenarios), time.Since(start).Round(time.Second)))
 }
 
 // unremarkable: due work is read again and again; to fail there is to fail at the next call.
@@ -255,8 +265,8 @@ func TestNoPairOfFaultsDoes(t *testing.T) {
 			}
 		}
 	}()
-	met, planned := all(t, second, nil)
-	fmt.Printf("pairs of faults: %d of %d states met, seed %d, in %v\n", met, planned, *seed, time.Since(start).Round(time.Second))
+	n := all(t, second, nil)
+	n.tell(t, "pairs of faults", fmt.Sprintf(", seed %d, in %v", *seed, time.Since(start).Round(time.Second)))
 }
 
 // seconds are the ways in which, after a first fault, one of the calls that follow can go wrong too.

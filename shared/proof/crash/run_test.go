@@ -51,7 +51,8 @@ type run struct {
 	down atomic.Value
 
 	// gate keeps the clock still while a create takes effect.
-	gate sync.RWMutex
+	gate   sync.RWMutex
+	jumped time.Time // when the clock last went on by a jump; under gate
 
 	mu        sync.Mutex
 	calls     []*fault.Call
@@ -102,11 +103,13 @@ type process struct {
 	*managedtest.Process
 	r *run
 
+	skew time.Duration // how far its clock is before the true one
+
 	mu     sync.Mutex
 	owners map[string]bool // the claims that it sent
 	keys   map[string]bool // the keys that it made
-	saw    time.Time       // the clock when it last looked
-	frozen bool            // it was held at a call while the clock went on
+	held   int             // at how many calls it is held
+	since  time.Time       // when it was started or last let go: it has seen the clock go on from then
 }
 
 // process starts a process that lives until the run ends, or a fault kills it.
@@ -114,19 +117,16 @@ func (r *run) process() *process { return r.processAt(-r.skew) }
 
 // processAt is process with a clock that is off by that much.
 func (r *run) processAt(skew time.Duration) *process {
-	p := &process{r: r, owners: map[string]bool{}, keys: map[string]bool{}}
-	p.Process = r.w.Process(func() time.Time {
-		now := r.w.Clock.Now().Add(skew)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.saw = now
-		return now
-	}, p.hook)
+	p := &process{r: r, skew: skew, owners: map[string]bool{}, keys: map[string]bool{}, since: r.w.Clock.Now()}
+	p.Process = r.w.Process(p.now, p.hook)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.processes = append(r.processes, p)
 	return p
 }
+
+// now is the process's clock.
+func (p *process) now() time.Time { return p.r.w.Clock.Now().Add(p.skew) }
 
 func (r *run) close() {
 	r.mu.Lock()
@@ -157,7 +157,7 @@ func (p *process) hook(c *fault.Call) fault.Fault {
 	r.sends(c)
 	forward := p.watched(c)
 	for _, do := range r.triggered(p, c) {
-		do()
+		p.hold(do)
 	}
 	s := r.next(p, c)
 	if c.Op == r.down.Load() {
@@ -260,15 +260,42 @@ func (r *run) advance(d time.Duration) {
 	r.gate.Lock()
 	defer r.gate.Unlock()
 	r.w.Clock.Advance(d)
+	if d >= jump {
+		r.jumped = r.w.Clock.Now()
+	}
 }
 
+// jump is more than any process takes between a look at the clock and the call that the look allows.
+const jump = 20 * time.Second
+
 // pass moves the clock on while the process is held, and lets reconcile take over what has run out meanwhile.
-func (r *run) pass(held *process) {
-	held.mu.Lock()
-	held.frozen = true
-	held.mu.Unlock()
-	r.advance(lease + store.SkewMargin + time.Second)
-	r.processAt(r.skew).reconcile()
+func (r *run) pass(p *process) {
+	p.hold(func() {
+		r.advance(lease + store.SkewMargin + time.Second)
+		r.processAt(r.skew).reconcile()
+	})
+}
+
+// hold does something while the process is held at a call.
+func (p *process) hold(do func()) {
+	p.mu.Lock()
+	p.held++
+	p.mu.Unlock()
+	do()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held--
+	p.since = p.r.w.Clock.Now()
+}
+
+// overtaken reports whether the clock may have gone on by a jump since the process looked at it for the call that it makes now: it did so
+// while another process was held, in no time at all for this one, or this one is held and another of its threads makes the call.
+func (p *process) overtaken() bool {
+	p.r.gate.RLock()
+	defer p.r.gate.RUnlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held > 0 || p.since.Before(p.r.jumped)
 }
 
 // schedule is how often reconcile runs. While something is on its way, it comes at the first moment at which there is work for it.
@@ -531,11 +558,8 @@ func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 	}
 }
 
-// jump is what is more than clocks are apart, and less than the clock moves on while a process is held.
-const jump = 20 * time.Second
-
-// mayCreate is I3: a create is sent under a running claim of the sender's, in the first half of its lease. It returns false for one that
-// was sent in time and overtaken by the clock on its way here, which by A1 has no effect then.
+// mayCreate is I3: a create is sent under a running claim of the sender's, in the first half of its lease by the sender's clock. It returns
+// false for one that was sent in time and overtaken by the clock on its way here, which by A1 has no effect then.
 func (p *process) mayCreate(clientID string) bool {
 	user, provider := managedtest.PodUser(clientID)
 	slot, _, err := p.r.w.Slot(user, provider)
@@ -543,18 +567,20 @@ func (p *process) mayCreate(clientID string) bool {
 		p.r.violated("reading a slot: %v", err)
 		return true
 	}
+	now := p.now()
+	overtaken := p.overtaken()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	half := slot.LeaseUntil.Add(-lease / 2)
-	now := p.r.w.Clock.Now()
-	if !p.frozen && p.saw.Before(now.Add(-jump)) {
-		return false
-	}
+	claimed := !slot.Settled() && p.owners[slot.Owner]
 	switch {
-	case slot.Settled() || !p.owners[slot.Owner]:
-		p.r.violated("I3: a create for %s was sent without a claim: %+v", clientID, slot)
-	case !p.saw.Before(half):
+	case claimed && now.Before(slot.LeaseUntil.Add(-lease/2)):
+		return true
+	case overtaken:
+		return false
+	case claimed:
 		p.r.violated("I3: a create for %s was sent in the second half of the lease: %+v", clientID, slot)
+	default:
+		p.r.violated("I3: a create for %s was sent without a claim: %+v", clientID, slot)
 	}
 	return true
 }
@@ -588,6 +614,7 @@ func (p *process) mayDelete(c *fault.Call) {
 		p.r.violated("reading a slot: %v", err)
 		return
 	}
+	overtaken := p.overtaken()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	parts := strings.Split(c.URL.Path, "/")
@@ -595,7 +622,7 @@ func (p *process) mayDelete(c *fault.Call) {
 	if len(parts) == 6 && parts[4] == "api-keys" {
 		key = parts[5]
 	}
-	if !p.owners[slot.Owner] && !p.keys[key] {
+	if !overtaken && !p.owners[slot.Owner] && !p.keys[key] {
 		p.r.violated("I4: %s without a claim; the slot is %+v", c.Op, slot)
 	}
 	if !deleted && (key == "" || key == slot.Resource.KeyID) {
