@@ -153,20 +153,23 @@ func TestAPodThatWasDeletedByHandIsMadeAnew(t *testing.T) {
 	w.CheckExactlyOne(alice)
 }
 
-func TestWhatIsMadeAnewServesTheOldUntilThen(t *testing.T) {
+func TestWhatHasGoneIsNotHandedOutWhereItCannotBeMadeAnew(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	old := w.Key(alice)
 	w.RemoveKey(alice)
 	audit(t, w, true)
 	w.Clock.Advance(time.Millisecond)
 	inject(t, w.AgentMail, "POST /v0/pods/"+slot(t, w, alice).Resource.ID+"/api-keys", 1, fault.Respond(403, nil, []byte(`{"code":"limit_exceeded"}`)))
 	reconcile(t, w.Engine())
-	if s := slot(t, w, alice); s.State != store.Failed || s.DueAt.IsZero() || w.Key(alice) != old {
+	if s := slot(t, w, alice); s.State != store.Failed || s.DueAt.IsZero() {
 		t.Errorf("the slot is %+v", s)
 	}
-	if l := list(t, w.Engine(), alice); !has(l, alice) || stands(t, l) != managed.StandingReady {
+	_, err := w.Store.Sealed(t.Context(), alice, managedtest.Provider, credential.ManagedID(managedtest.Provider, alice))
+	if !errors.Is(err, credential.ErrNotUsable) {
+		t.Errorf("a key that has gone is handed out: %v", err)
+	}
+	if l := list(t, w.Engine(), alice); has(l, alice) || stands(t, l) != managed.StandingFailed {
 		t.Errorf("the list is %+v", l)
 	}
 	w.Converge()

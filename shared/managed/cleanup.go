@@ -187,7 +187,9 @@ func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attem
 		Reason:   string(classed.Class),
 		Resource: a.Resource,
 	}
-	if classed.Class != NotYet {
+	if classed.Class == NotYet { // it goes on there, whatever went wrong before
+		r.State, r.Tries = store.Revoking, 0
+	} else {
 		r.Tries++
 		e.Metrics.Count(telemetry.RevocationFailed, slot.Provider, 1)
 	}
@@ -241,10 +243,17 @@ func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) 
 	if len(pending) == 0 {
 		return nil, e.rest(ctx, t)
 	}
+	if e.Now().Sub(t.CreatedAt) > overdue {
+		e.Metrics.Count(telemetry.DeletionsOverdue, "", 1)
+		e.Log.ErrorContext(ctx, "something is left of an account that was deleted long ago", "user", user, "pending", pending)
+	}
 	t.Tries++
 	soonest := e.Now().Add(backoff(t.Tries))
 	return pending, e.Store.PostponeTombstone(ctx, t, soonest)
 }
+
+// overdue is how long after its deletion something may be left of an account before an operator should know.
+const overdue = 24 * time.Hour
 
 // lastLook is how long after the tombstone the last look at the account is taken: a transaction that came just before it may have
 // taken effect for its tombstone's part, and not yet for the item that it made.

@@ -137,6 +137,66 @@ func TestARevocationThatKeepsFailingIsParkedAndStillTried(t *testing.T) {
 	w.CheckNothingLeft(alice)
 }
 
+func TestAThirdPartyThatIsAtItAgainIsNotParked(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.Mail.SetSwitches(fake.Switches{InboxDeletion: time.Minute})
+	w.Mail.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})
+	w.SetOrgKeys(`{}`)
+	remove(t, w.Engine(), alice)
+	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `"}`)
+	w.Clock.Advance(7 * time.Hour)
+	reconcile(t, w.Engine())
+	s := slot(t, w, alice)
+	if s.State != store.Revoking || s.Tries != 0 || s.DueAt.After(w.Clock.Now().Add(time.Minute)) {
+		t.Errorf("the slot is %+v", s)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestAnOrganisationThatIsFullStillRevokes(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), bob)
+	e := w.Engine()
+	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	for _, user := range []string{alice, "carol"} {
+		if stands(t, list(t, e, user)) != managed.StandingFailed {
+			t.Errorf("%s has a credential", user)
+		}
+	}
+	if n := w.Mail.Count(fake.CreatePod); n != 2 { // bob's, and alice's
+		t.Errorf("a pod was asked for %d times", n)
+	}
+	left := remove(t, e, bob)
+	if len(left) > 0 {
+		t.Errorf("left: %+v", left)
+	}
+}
+
+func TestADeletionThatTakesTooLongIsCounted(t *testing.T) {
+	t.Parallel()
+	users := &pool{}
+	users.failures.Store(1000)
+	w := managedtest.New(t, managedtest.Options{Users: users})
+	_, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clock.Advance(time.Hour)
+	reconcile(t, w.Engine())
+	if strings.Contains(w.Logs(), "DeletionsOverdue") {
+		t.Error("it was counted after an hour")
+	}
+	w.Clock.Advance(24 * time.Hour)
+	reconcile(t, w.Engine())
+	if !strings.Contains(w.Logs(), `"DeletionsOverdue":1`) {
+		t.Errorf("it was not counted:\n%s", w.Logs())
+	}
+}
+
 func TestNeverDoneWithoutProof_NoOrgKeyParksTheRevocation(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

@@ -207,8 +207,15 @@ func (e *Engine) noteOutage(p Provider, err error) {
 	if classed.Class == NotYet || classed.Class == Permanent || classed.Class == Gone {
 		return
 	}
-	e.remember(p.Name(), max(outageMemory, min(classed.RetryAfter, longestWaitSaid)))
+	name := p.Name()
+	if classed.Class == Quota { // what is revoked makes room
+		name = full(name)
+	}
+	e.remember(name, max(outageMemory, min(classed.RetryAfter, longestWaitSaid)))
 }
+
+// full is the outage of a provider that takes nothing more, and that can be asked for all that makes nothing.
+func full(provider string) string { return provider + " is full" }
 
 func (e *Engine) remember(name string, pause time.Duration) {
 	e.outages.mu.Lock()

@@ -176,19 +176,19 @@ func (l *listing) missing(ctx context.Context) []store.Slot {
 		if !clean {
 			continue
 		}
-		outage := l.outage(name, sealerOutage)
+		outage := l.outage(name, full(name), sealerOutage)
 		if !outage.IsZero() {
 			l.standing[name] = Standing{State: StandingFailed, RetryAt: outage}
 			continue
 		}
 		_, err := l.OrgKeys.Key(ctx, name)
-		if errors.Is(err, orgkey.ErrNone) {
-			l.standing[name] = Standing{State: StandingUnavailable}
-			continue
-		}
 		if err != nil {
-			l.Log.WarnContext(ctx, "fetching the org key failed", "provider", name, "error", err)
+			l.Metrics.Count(telemetry.OrgKeyUnavailable, name, 1)
+			l.Log.WarnContext(ctx, "there is no org key", "provider", name, "error", err)
 			l.standing[name] = Standing{State: StandingFailed, RetryAt: l.Now().Add(outageMemory)}
+			if errors.Is(err, orgkey.ErrNone) {
+				l.standing[name] = Standing{State: StandingUnavailable}
+			}
 			continue
 		}
 		slot.Title = p.Title()
@@ -230,7 +230,7 @@ func (l *listing) othersWork(p Provider) bool {
 	return slot.State == store.Provisioning && slot.Owner != "" && slot.Owner != l.owner && l.Now().Before(end)
 }
 
-// reread reads the slots again that are not this list's own work. Its only error is ErrAccountDeleted.
+// reread reads the wanted slots again. Its only error is ErrAccountDeleted.
 func (l *listing) reread(ctx context.Context) error {
 	l.reads++
 	var names []string

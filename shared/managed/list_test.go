@@ -232,6 +232,11 @@ func TestAProviderWithoutOrgKeyIsUnavailable(t *testing.T) {
 	if stands(t, l) != managed.StandingUnavailable || w.Dump() != "" {
 		t.Errorf("the list is %+v, the table:\n%s", l, w.Dump())
 	}
+	w.SetOrgKeys(`"no object"`)
+	l = list(t, w.Engine(), alice)
+	if stands(t, l) != managed.StandingFailed || strings.Count(w.Logs(), `"OrgKeyUnavailable":1`) != 2 {
+		t.Errorf("the list is %+v, the log:\n%s", l, w.Logs())
+	}
 }
 
 func TestAnItemThatCannotBeDecodedIsLeftOutAndCounted(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
@@ -23,32 +25,30 @@ type ParkedRevocation struct {
 	RetryAt time.Time `json:"retry_at"`
 }
 
-// mostParked is how many revocations Parked returns at most.
+// mostParked is how many revocations are enough for one answer of Parked.
 const mostParked = 1000
 
-// Parked returns the revocations that are parked, and whether there are more than it returns.
+// parkedReserve is how much time has to be left to read another page of due work.
+const parkedReserve = 5 * time.Second
+
+// Parked returns the revocations that are parked, and whether there may be more than it had the time to find, or than it returns.
 func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool, err error) {
 	horizon := e.Now().Add(parkedRetry + e.Lease + store.SkewMargin)
 	for _, shard := range store.Shards() {
-		var from store.Cursor
-		for {
+		for from := store.Cursor(nil); ; {
+			deadline, ok := ctx.Deadline()
+			if len(all) >= mostParked || ok && time.Until(deadline) < parkedReserve {
+				return all, true, nil
+			}
 			keys, next, err := e.Store.Due(ctx, shard, horizon, pageSize, from)
 			if err != nil {
 				return nil, false, err
 			}
-			for _, key := range keys {
-				parked, ok, err := e.parked(ctx, key)
-				if err != nil {
-					return nil, false, err
-				}
-				if !ok {
-					continue
-				}
-				if len(all) == mostParked {
-					return all, true, nil
-				}
-				all = append(all, parked)
+			page, err := e.parkedOf(ctx, keys)
+			if err != nil {
+				return nil, false, err
 			}
+			all = append(all, page...)
 			if next == nil {
 				break
 			}
@@ -56,6 +56,33 @@ func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool,
 		}
 	}
 	return all, false, nil
+}
+
+// parkedOf are those of the due items that are parked, in their order.
+func (e *Engine) parkedOf(ctx context.Context, keys []store.Key) ([]ParkedRevocation, error) {
+	found := make([]*ParkedRevocation, len(keys))
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(width)
+	for i, key := range keys {
+		work.Go(func() error {
+			parked, ok, err := e.parked(ctx, key)
+			if ok {
+				found[i] = &parked
+			}
+			return err
+		})
+	}
+	err := work.Wait()
+	if err != nil {
+		return nil, err
+	}
+	var all []ParkedRevocation
+	for _, parked := range found {
+		if parked != nil {
+			all = append(all, *parked)
+		}
+	}
+	return all, nil
 }
 
 // parked reads the slot that is due, if it is one, and if it is parked.

@@ -33,7 +33,7 @@ type Provider interface {
 	// Title is what a user sees of the credential.
 	Title() string
 
-	// OnDemand reports whether a list must not provision it: it is then made by explicit demand only.
+	// OnDemand reports whether a list must not provision it.
 	OnDemand() bool
 
 	// Provision makes the user's resource and one key, named after the attempt. An attempt above the first is a take-over: it first

@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,8 +70,9 @@ type round struct {
 // tableLane is the lane of tombstones, and of slots of providers that are not registered.
 const tableLane = ""
 
-// laneSize is how many items of one lane a round takes on. What is more is left for the next one.
-const laneSize = 10_000
+// pagesOfAShard is how many pages of a shard a round reads at most, so that reading a long backlog leaves time to work on it. What is more
+// is left for the next one.
+const pagesOfAShard = 50
 
 // lane is the one that an item belongs to.
 func (r *round) lane(key store.Key) string {
@@ -81,12 +83,15 @@ func (r *round) lane(key store.Key) string {
 	return p.Name()
 }
 
-// read puts all that is due into its lane, page by page, each shard in turn.
+// read puts what is due into its lane, page by page, each shard in turn. Each minute another one is the first, so that none stands
+// before another for longer.
 func (r *round) read(ctx context.Context) error {
 	var errs []error
 	cursors := map[string]store.Cursor{}
 	shards := store.Shards()
-	for len(shards) > 0 && !r.late(ctx) {
+	begin := r.now.Minute() % len(shards)
+	shards = slices.Concat(shards[begin:], shards[:begin])
+	for page := 0; page < pagesOfAShard && len(shards) > 0 && !r.late(ctx); page++ {
 		var unfinished []string
 		for _, shard := range shards {
 			keys, next, err := r.Store.Due(ctx, shard, r.now, pageSize, cursors[shard])
@@ -96,10 +101,6 @@ func (r *round) read(ctx context.Context) error {
 			}
 			for _, key := range keys {
 				lane := r.lane(key)
-				if len(r.lanes[lane]) == laneSize {
-					r.report.More = true
-					continue
-				}
 				r.lanes[lane] = append(r.lanes[lane], key)
 			}
 			cursors[shard] = next
@@ -109,7 +110,7 @@ func (r *round) read(ctx context.Context) error {
 		}
 		shards = unfinished
 	}
-	r.report.More = r.report.More || len(shards) > 0
+	r.report.More = len(shards) > 0
 	return errors.Join(errs...)
 }
 
@@ -175,13 +176,13 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	if errors.Is(err, orgkey.ErrNone) {
 		return r.Store.Postpone(ctx, slot, slot.State, "no org key is configured", r.Now().Add(jittered(slowRetry)))
 	}
-	outage := r.outage(slot.Provider, sealerOutage)
+	next, trouble := store.Provisioning, []string{slot.Provider, sealerOutage, full(slot.Provider)}
+	if slot.State == store.Ready {
+		next, trouble = store.Ready, trouble[:2]
+	}
+	outage := r.outage(trouble...)
 	if !outage.IsZero() {
 		return r.Store.Postpone(ctx, slot, slot.State, slot.Reason, outage)
-	}
-	next := store.Provisioning
-	if slot.State == store.Ready {
-		next = store.Ready
 	}
 	now := r.Now()
 	slot.Title = p.Title()
@@ -203,7 +204,7 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 }
 
 // sweep removes what a commit with an unknown outcome may have left beside the stored key, and settles the slot. If what the slot names is
-// not there any more, it is made anew under the same claim; what is stored serves until then.
+// not there any more, it is made anew under the same claim.
 func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, claimedAt time.Time) {
 	a := r.attempt(slot, was, claimedAt)
 	work, cancel := r.outside(ctx, a)
@@ -214,7 +215,7 @@ func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, cla
 		r.Log.WarnContext(ctx, "what was made is gone at the third party, it is made anew", "user", slot.User, "provider", slot.Provider,
 			"resource", slot.Resource.ID, "key_id", slot.Resource.KeyID, "error", err)
 		a.Resource.KeyID = "" // should it show up again, it is one of a lower attempt
-		r.produce(ctx, p, slot, a)
+		r.produce(work, p, slot, a)
 		return
 	}
 	release := store.Release{State: store.Ready, Settled: a.Settled(), Resource: slot.Resource}
@@ -224,6 +225,9 @@ func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, cla
 		release.Tries = slot.Tries + 1
 		release.Reason = string(classed.Class)
 		release.DueAt = r.retryAt(release.Tries, classed)
+		if release.Tries >= triesUntilPark {
+			r.Metrics.Count(telemetry.SweepsStuck, p.Name(), 1)
+		}
 		r.Log.WarnContext(ctx, "sweeping failed", "user", slot.User, "provider", slot.Provider, "error", err)
 	}
 	r.release(ctx, slot, release)

@@ -49,7 +49,7 @@ type Slot struct {
 	Committed int64
 	// Resource is what is known to exist at the third party.
 	Resource credential.Resource
-	// Reason is the class of the last failure.
+	// Reason is why there is work left: the class of the last failure, what has to be configured, or who asked for a check.
 	Reason string
 }
 
@@ -68,11 +68,11 @@ func (s Slot) Claimable(now time.Time) bool {
 // ClaimableAt is the time after which an unsettled slot may be claimed.
 func (s Slot) ClaimableAt() time.Time { return s.LeaseUntil.Add(SkewMargin) }
 
-// Usable reports whether the slot holds a secret that may be handed out.
+// Usable reports whether the slot holds a secret that may be handed out: one was stored, and its key has not been found to be gone.
 func (s Slot) Usable() bool {
 	switch s.State {
 	case Provisioning, Ready, Failed:
-		return s.Committed > 0
+		return s.Committed > 0 && s.Resource.KeyID != ""
 	default:
 		return false
 	}

@@ -88,13 +88,15 @@ func TestWhichSlotsHaveASecretToHandOut(t *testing.T) {
 		store.Absent: {}, store.Provisioning: {usable: true}, store.Ready: {usable: true}, store.Failed: {usable: true},
 		store.Revoking: {dead: true}, store.Parked: {dead: true}, "new": {},
 	} {
-		slot := store.Slot{State: state, Committed: 1}
+		slot := store.Slot{State: state, Committed: 1, Resource: credential.Resource{ID: "pod", KeyID: "key"}}
 		if slot.Usable() != want.usable || slot.Dead() != want.dead {
 			t.Errorf("%q: usable is %t, dead %t", state, slot.Usable(), slot.Dead())
 		}
+		gone := slot
+		gone.Resource.KeyID = ""
 		slot.Committed = 0
-		if slot.Usable() {
-			t.Errorf("%q is usable without a secret", state)
+		if slot.Usable() || gone.Usable() {
+			t.Errorf("%q is usable without a secret, or with one that has gone", state)
 		}
 	}
 }

@@ -196,7 +196,7 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 	return nil
 }
 
-// Postpone moves the due time of a slot that nobody has claimed, if it still is as it was read, and gives it the state next. Nothing
+// Postpone moves the due time of a slot, if it still is as it was read, and gives it the state next. Nothing
 // is written otherwise: an unconditional update would bring back a slot that has gone. It returns ErrStale then.
 func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
 	values := args{}

@@ -21,12 +21,19 @@ const Namespace = "ManagedCredentials"
 const (
 	CredentialsProvisioned = "CredentialsProvisioned"
 	ProvisioningFailed     = "ProvisioningFailed"
+	// OrgKeyUnavailable: lists that went without a managed credential because the org keys secret holds no key for its provider, or could
+	// not be read.
+	OrgKeyUnavailable = "OrgKeyUnavailable"
+	// SweepsStuck: checks of a ready slot that have failed many times, so that a key of ours may live beside the stored one. They go on.
+	SweepsStuck = "SweepsStuck"
 	// CredentialsLost: managed credentials whose key or resource was found to be gone at the third party. They are made anew.
 	CredentialsLost    = "CredentialsLost"
 	CredentialsRevoked = "CredentialsRevoked"
 	RevocationFailed   = "RevocationFailed"
 	// RevocationsParked: a revocation that cannot succeed without an operator, or has failed many times. It is still tried, slowly.
 	RevocationsParked = "RevocationsParked"
+	// DeletionsOverdue: accounts that were deleted more than a day ago, and of which something is still left. Counted at each try.
+	DeletionsOverdue = "DeletionsOverdue"
 	// RevocationsForced: parked revocations that an operator has declared done.
 	RevocationsForced = "RevocationsForced"
 	// OrgKeyRejected: a third party rejected the organisation's key, also after it was fetched anew.

@@ -256,9 +256,16 @@ var mutations = []mutation{
 	{
 		rule: "a provider in trouble is left alone",
 		file: managedDir + "/engine.go",
-		old:  "\te.remember(p.Name(), max(outageMemory, min(classed.RetryAfter, longestWaitSaid)))",
-		new:  "",
+		old:  "\te.remember(name, max(outageMemory, min(classed.RetryAfter, longestWaitSaid)))",
+		new:  "\t_ = name",
 		test: managedDir, run: "Outage|PushedBack",
+	},
+	{
+		rule: "an organisation that is full still revokes",
+		file: managedDir + "/engine.go",
+		old:  "\t\tname = full(name)\n",
+		new:  "",
+		test: managedDir, run: "FullStill",
 	},
 	{
 		rule: "a KMS in trouble costs no key per attempt",
@@ -298,9 +305,23 @@ var mutations = []mutation{
 	{
 		rule: "not yet is not a failure",
 		file: managedDir + "/cleanup.go",
-		old:  "if classed.Class != NotYet {",
-		new:  "if true {",
+		old:  "if classed.Class == NotYet {",
+		new:  "if false {",
 		test: managedDir, run: "Inboxes",
+	},
+	{
+		rule: "a deletion that takes too long is counted",
+		file: managedDir + "/cleanup.go",
+		old:  "if e.Now().Sub(t.CreatedAt) > overdue {",
+		new:  "if false {",
+		test: managedDir, run: "TooLong",
+	},
+	{
+		rule: "what has gone at the third party is not handed out",
+		file: storeDir + "/item.go",
+		old:  " && s.Resource.KeyID != \"\"",
+		new:  "",
+		test: managedDir, run: "HandedOut",
 	},
 	{
 		rule: "the tombstone rests only when the Cognito user is gone",
