@@ -139,6 +139,7 @@ func TestADeletionThatFailedForGoodIsRedriven(t *testing.T) {
 		Failed []struct {
 			MessageID string `json:"message_id"`
 			Reason    string `json:"reason"`
+			Event     string `json:"event"`
 		} `json:"failed"`
 		More bool `json:"more"`
 	}
@@ -149,7 +150,7 @@ func TestADeletionThatFailedForGoodIsRedriven(t *testing.T) {
 	s.Faults.DynamoDB.SetHook(nil)
 	s.Queues.Show(stack.DeadLetters)
 	r = operate[report](t, s, `{"command":"redrive"}`)
-	if r.Done != 2 || len(r.Failed) != 1 || !strings.Contains(r.Failed[0].Reason, "does not say whose account") {
+	if r.Done != 2 || len(r.Failed) != 1 || !strings.Contains(r.Failed[0].Reason, "does not say whose account") || r.Failed[0].Event != `{"user_id":""}` {
 		t.Errorf("afterwards: %+v", r)
 	}
 	if got := s.Queues.Bodies(stack.DeadLetters); !slices.Equal(got, []string{`{"user_id":""}`}) {

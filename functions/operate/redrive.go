@@ -34,6 +34,8 @@ type redriven struct {
 type failedAgain struct {
 	MessageID string `json:"message_id"`
 	Reason    string `json:"reason"`
+	// Event is what user-cleanup was given: it tells when the deletion was, and by which request.
+	Event string `json:"event"`
 }
 
 const (
@@ -65,9 +67,10 @@ func (d deadLetters) redrive(ctx context.Context) (redriven, error) {
 			return r, nil
 		}
 		m := out.Messages[0]
-		err = d.again(ctx, m)
+		event := eventOf(aws.ToString(m.Body))
+		err = d.again(ctx, m, event)
 		if err != nil {
-			r.Failed = append(r.Failed, failedAgain{aws.ToString(m.MessageId), err.Error()})
+			r.Failed = append(r.Failed, failedAgain{aws.ToString(m.MessageId), err.Error(), string(event)})
 			continue
 		}
 		r.Done++
@@ -75,8 +78,8 @@ func (d deadLetters) redrive(ctx context.Context) (redriven, error) {
 }
 
 // again has the function work on a message's event, and takes the message off the queue if it did.
-func (d deadLetters) again(ctx context.Context, m types.Message) error {
-	out, err := d.lambda.Invoke(ctx, &awslambda.InvokeInput{FunctionName: &d.target, Payload: eventOf(aws.ToString(m.Body))})
+func (d deadLetters) again(ctx context.Context, m types.Message, event []byte) error {
+	out, err := d.lambda.Invoke(ctx, &awslambda.InvokeInput{FunctionName: &d.target, Payload: event})
 	if err != nil {
 		return fmt.Errorf("invoking %s: %w", d.target, err)
 	}
