@@ -136,14 +136,14 @@ reproduce: ## build the functions twice, in different places, and compare the by
 
 # The browser of the page's tests, on Debian and its kin.
 .PHONY: chromium
-chromium: ## install Chromium, if it is missing
-	test -x /usr/bin/chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+chromium: ## install Chromium on Debian, if it is missing (elsewhere name yours in CHROMIUM)
+	test -x "$${CHROMIUM:-/usr/bin/chromium}" || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 
 # What runs this long is worth java's better compiler, which takes its time, and more memory.
 .PHONY: prove
 prove: export _JAVA_OPTIONS := -XX:TieredStopAtLevel=4
 prove: export GOGC := 400
-prove: build ## search pairs of faults, many random schedules, and more of everything (half an hour)
+prove: build ## search pairs of faults, many random schedules, and more of everything (25 minutes)
 	cd shared/proof/crash && go test -count=1 -timeout 120m -run 'Pair|RandomSchedule' -prove -rapid.checks=500
 	cd shared/proof/processes && go test -count=1 -timeout 30m -chaos=2m
 

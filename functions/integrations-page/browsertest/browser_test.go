@@ -1,10 +1,11 @@
-// Package browsertest drives the integrations page as its users do: the built page, from the running service, in Debian's Chromium.
+// Package browsertest drives the integrations page as its users do: the built page, from the running service, in Chromium.
 //
 // It leaves a picture of each state, at two widths and in both themes, in screenshots/.
 package browsertest
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,12 +18,11 @@ import (
 	"managed-credentials/shared/proof/contract"
 )
 
-const chromium = "/usr/bin/chromium"
-
 func TestThePageInABrowser(t *testing.T) {
+	chromium := cmp.Or(os.Getenv("CHROMIUM"), "/usr/bin/chromium")
 	_, err := os.Stat(chromium)
 	if err != nil {
-		t.Fatalf("%s is missing: run `make chromium`", chromium)
+		t.Fatalf("%s is missing: run `make chromium`, or say in CHROMIUM where it is", chromium)
 	}
 	install(t)
 	database, err := dynamodb.Start(t.Context(), dynamodb.Config{Log: os.Stderr})

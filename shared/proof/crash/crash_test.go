@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	prove  = flag.Bool("prove", false, "also search pairs of faults, which takes half an hour")
+	prove  = flag.Bool("prove", false, "also search pairs of faults, which takes 20 minutes")
 	sample = flag.Int("sample", 200, "how many pairs are searched in each scenario of several users or providers")
 	seed   = flag.Uint64("seed", 1, "chooses that sample")
 	only   = flag.String("only", "", "only scenarios whose name has this in it")
