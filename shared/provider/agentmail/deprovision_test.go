@@ -33,8 +33,9 @@ func TestAPodIsEmptiedOfWhateverItHolds(t *testing.T) {
 				m := start(t)
 				m.SetSwitches(fake.Switches{WebhooksDoNotBlock: !webhooksBlock})
 				g := m.ready()
-				holds.ClientID = alice
-				m.SeedPod(holds)
+				pod := holds
+				pod.ClientID = alice
+				m.SeedPod(pod)
 				m.mustDeprovision(attempt(2, g.Resource, false))
 				m.wantNoPods()
 			})
