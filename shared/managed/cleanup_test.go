@@ -352,6 +352,25 @@ func TestAUsernameIsNotedAlsoWhenTheTombstoneStandsAlready(t *testing.T) {
 	}
 }
 
+func TestEachShardIsReadFirstInItsTurn(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	first := map[string]bool{}
+	for range store.Shards() {
+		w.DynamoDB.Reset()
+		reconcile(t, w.Engine())
+		for _, shard := range store.Shards() {
+			if strings.Contains(string(w.DynamoDB.Calls()[0].Body), shard) {
+				first[shard] = true
+			}
+		}
+		w.Clock.Advance(time.Minute)
+	}
+	if len(first) != len(store.Shards()) {
+		t.Errorf("only these were ever the first: %v", first)
+	}
+}
+
 func TestAReconcileRoundGoesThroughAllThatIsDue(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

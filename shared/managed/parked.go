@@ -35,7 +35,8 @@ const parkedReserve = 5 * time.Second
 func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool, err error) {
 	horizon := e.Now().Add(parkedRetry + e.Lease + store.SkewMargin)
 	for _, shard := range store.Shards() {
-		for from := store.Cursor(nil); ; {
+		var from store.Cursor
+		for {
 			deadline, ok := ctx.Deadline()
 			if len(all) >= mostParked || ok && time.Until(deadline) < parkedReserve {
 				return all, true, nil

@@ -1,6 +1,7 @@
 package managed_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -35,6 +36,12 @@ func TestParkedRevocationsAreListed(t *testing.T) {
 		Reason: "no org key is configured", RetryAt: s.DueAt}
 	if all[0] != want {
 		t.Errorf("got %+v, want %+v", all[0], want)
+	}
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	all, more, err = w.Engine().Parked(short)
+	if err != nil || !more || len(all) > 0 {
+		t.Errorf("without time for all: %v %v %+v", err, more, all)
 	}
 }
 
