@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -236,24 +239,48 @@ func (s *service) settle(leave map[string]string) {
 		}
 	}
 	deadline := time.Now().Add(3 * time.Minute)
-	for s.due() > 0 {
+	for due := s.due(); len(due) > 0; due = s.due() {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("%d items are still due\n%s", s.due(), s.log)
+			s.t.Fatalf("still due: %v\n%s", due, s.log)
+		}
+		for _, item := range due {
+			s.hasten(item)
 		}
 		s.call("POST", "/local/reconcile", "", "")
 		time.Sleep(time.Second)
 	}
 }
 
-// due is how many items have work left.
-func (s *service) due() int {
-	n := 0
-	for _, item := range s.items() {
-		if item["due_at"] != nil {
-			n++
-		}
+// due are the items with work left.
+func (s *service) due() []map[string]types.AttributeValue {
+	return slices.DeleteFunc(s.items(), func(item map[string]types.AttributeValue) bool { return item["due_at"] == nil })
+}
+
+// hasten has an item be due now that is due later than any lease ends. What failed often in the storm waits for longer than this test may
+// take.
+func (s *service) hasten(item map[string]types.AttributeValue) {
+	later := item["due_at"].(*types.AttributeValueMemberN)
+	at, err := strconv.ParseInt(later.Value, 10, 64)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	return n
+	if time.UnixMilli(at).Before(time.Now().Add(30 * time.Second)) {
+		return
+	}
+	_, err = s.DynamoDB.UpdateItem(context.Background(), &awsdynamodb.UpdateItemInput{
+		TableName:           &s.Table,
+		Key:                 map[string]types.AttributeValue{"pk": item["pk"], "sk": item["sk"]},
+		UpdateExpression:    aws.String("SET due_at = :now"),
+		ConditionExpression: aws.String("due_at = :later"),
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":later": later,
+			":now":   &types.AttributeValueMemberN{Value: strconv.FormatInt(time.Now().UnixMilli(), 10)},
+		},
+	})
+	var worked *types.ConditionalCheckFailedException
+	if err != nil && !errors.As(err, &worked) {
+		s.t.Fatal(err)
+	}
 }
 
 func (s *service) checkOne(user, token string) {
