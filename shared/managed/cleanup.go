@@ -255,13 +255,13 @@ func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) 
 // overdue is how long after its deletion something may be left of an account before an operator should know.
 const overdue = 24 * time.Hour
 
-// lastLook is how long after the tombstone the last look at the account is taken: a transaction that came just before it may have
-// taken effect for its tombstone's part, and not yet for the item that it made.
-const lastLook = 10 * time.Second
+// LastLook is how long apart two looks are that may be believed when both find nothing: clocks may be ±5 s apart, and a transaction
+// that came just before a tombstone may have taken effect for the tombstone's part, and not yet for the item that it made.
+const LastLook = 15 * time.Second
 
 // rest lays the tombstone of an account of which nothing is left to rest, or has reconcile look once more where it is too young for that.
 func (e *Engine) rest(ctx context.Context, t store.Tombstone) error {
-	look := t.CreatedAt.Add(lastLook)
+	look := t.CreatedAt.Add(LastLook)
 	if e.Now().Before(look) {
 		return e.Store.PostponeTombstone(ctx, t, look)
 	}

@@ -187,7 +187,7 @@ func (e *Engine) retryAt(n int, err *Error) time.Time {
 		pause = notYetRetry
 	case Permanent:
 		pause = jittered(slowRetry)
-	case Transient, Rejected, Quota, Gone:
+	case Transient, Rejected, Quota, Gone, Foreign, Mismatch:
 	}
 	return e.Now().Add(max(pause, min(err.RetryAfter, longestWaitSaid)))
 }

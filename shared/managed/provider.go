@@ -22,7 +22,11 @@ import (
 // right before each call that it sends: Err goes by the clock, which Done does not in a process that was frozen. Every call that could
 // create something goes through Attempt.Create: also one that is meant as a lookup.
 //
-// Where a.Resource names something, an org key of another organisation creates nothing and proves nothing gone: that is an error.
+// Where a.Resource names something, an org key of another organisation creates nothing and proves nothing gone: that is Foreign.
+//
+// An absence is a suspicion. One look may have met a replica that lags, or a list that was cut short, so a provider says Gone only for
+// what it has looked for by every path that there is (by its id, and in the list), and the engine acts on it only when a later claim,
+// at least LastLook after, has seen the same.
 //
 // Errors are classified with *Error; one without a class counts as transient. They are logged, so they must not carry a secret.
 // Providers are safe for concurrent use.
@@ -39,20 +43,27 @@ type Provider interface {
 	// Provision makes the user's resource and one key, named after the attempt. An attempt above the first is a take-over: it first
 	// removes every key of ours that a lower one may have left, but the one that a.Resource names, and then calls Attempt.Accounted. A
 	// key that it made but cannot return is left for the next attempt. After an unknown outcome it sends no create again, unless that
-	// is idempotent.
+	// is idempotent. Where a.Resource names a key, the new one is to replace it: the old one is removed by a later sweep, once the new
+	// one is stored.
 	Provision(ctx context.Context, org credential.Secret, a *Attempt) (Grant, error)
 
 	// Sweep removes every key of ours from the user's resource but the one that a.Resource names, and then calls Attempt.Accounted. If that
-	// key, or the resource itself, is not there any more, the class is Gone. Safe to repeat.
+	// key, or the resource itself, is not there, the class is Gone, and nothing was removed. Safe to repeat.
 	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error
 
 	// Discard deletes the one key that r names, which the caller has just made. One that is gone already is no error.
 	Discard(ctx context.Context, org credential.Secret, r credential.Resource) error
 
-	// Deprovision removes all that was made for the user, children first. It goes by a.Resource; only where that names nothing, or
-	// there may be more (Attempt.Inherited), does it look for it, and then calls Attempt.Accounted. nil means that nothing is left, with proof:
-	// "not found" counts only if the org key is of the organisation that the resource belongs to. What the third party goes on
-	// deleting by itself is the class NotYet. Safe to repeat.
+	// Deprovision removes all that was made for the user. It first looks at what a.Resource names: if that is there and is not this
+	// user's, or is the organisation's own, the class is Mismatch, and nothing is touched. Then the stored key goes, by its own id; then
+	// every child, whatever becomes of the others, their errors collected; then the resource. Only where a.Resource names nothing, or
+	// there may be more (Attempt.Inherited), does it look for more, after what the slot names has been emptied, and then calls
+	// Attempt.Accounted.
+	//
+	// nil means that all of it was there and has been removed, by the answer that the third party documents for that. Gone means that
+	// nothing was there to remove, for an org key of the organisation that the resource belongs to. Any other success is no proof: an
+	// error, so that it is looked at again. What the third party goes on deleting by itself, and a pass that ran out of time after it
+	// removed something, are NotYet, with what is left (Error.Left). Safe to repeat.
 	Deprovision(ctx context.Context, org credential.Secret, a *Attempt) error
 
 	// Enumerate returns a page of the resources that the third party lists and that could have been made here, from the cursor on, and
@@ -85,6 +96,8 @@ type HeldKey struct {
 type Grant struct {
 	Resource credential.Resource
 	Key      credential.Secret
+	// ExpiresAt is when the third party lets the key expire; zero if it does not.
+	ExpiresAt time.Time
 }
 
 // Attempt is one claim of a user's slot, as a provider sees it.
@@ -184,8 +197,13 @@ const (
 	Permanent Class = "permanent"
 	// NotYet: the third party is still at it. Not a failure.
 	NotYet Class = "not_yet"
-	// Gone: what the slot names is not there any more, with proof. Not a failure of the provider's.
+	// Gone: what the slot names is not there, by every path that there is. Not a failure of the provider's.
 	Gone Class = "gone"
+	// Foreign: the org key is of another organisation than what the slot names. That is about this slot, unless several different ones
+	// in a row say so.
+	Foreign Class = "foreign"
+	// Mismatch: what the slot names is somebody else's by its own mark. It is left alone until an operator has looked.
+	Mismatch Class = "mismatch"
 )
 
 // Error is a provider's failure with its class.
@@ -193,7 +211,9 @@ type Error struct {
 	Class Class
 	// RetryAfter is how long to wait at least; 0 if the third party did not say.
 	RetryAfter time.Duration
-	Err        error
+	// Left is how many things are still there, at a NotYet; one that does not shrink for an hour is stuck.
+	Left int
+	Err  error
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Class, e.Err) }
