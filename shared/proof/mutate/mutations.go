@@ -66,7 +66,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a pass with an unknown lookup does not remove the slot",
-		file: managedDir + "/cleanup.go",
+		file: managedDir + "/revoke.go",
 		old:  "if !a.Settled() { // a create of this pass",
 		new:  "if false { // a create of this pass",
 		test: managedDir, run: "TwoDeletions",
@@ -290,21 +290,21 @@ var mutations = []mutation{
 	},
 	{
 		rule: "without an org key a revocation is parked, never done",
-		file: managedDir + "/cleanup.go",
+		file: managedDir + "/revoke.go",
 		old:  "return e.park(ctx, slot, \"no org key is configured\")",
 		new:  "return e.Store.Remove(ctx, slot)",
 		test: managedDir, run: "WithoutProof",
 	},
 	{
 		rule: "a revocation that keeps failing is parked",
-		file: managedDir + "/cleanup.go",
+		file: managedDir + "/revoke.go",
 		old:  "if r.Tries >= triesUntilPark {",
 		new:  "if false {",
 		test: managedDir, run: "Parked",
 	},
 	{
 		rule: "not yet is not a failure",
-		file: managedDir + "/cleanup.go",
+		file: managedDir + "/revoke.go",
 		old:  "if classed.Class == NotYet {",
 		new:  "if false {",
 		test: managedDir, run: "Inboxes",
