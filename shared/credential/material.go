@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -80,6 +83,16 @@ type Material struct {
 func APIKeyMaterial(key Secret) Material {
 	quoted, _ := encode(key.Reveal()) // a string always encodes
 	return Material{typ: APIKey, fields: map[string]Secret{"api_key": NewSecret(string(quoted)), "expires_at": NewSecret("null")}}
+}
+
+// Expiring is m, the material of an api_key credential, with the time at which its key expires; zero leaves m as it is.
+func (m Material) Expiring(at time.Time) Material {
+	if at.IsZero() {
+		return m
+	}
+	m.fields = maps.Clone(m.fields)
+	m.fields["expires_at"] = NewSecret(strconv.FormatInt(at.Unix(), 10))
+	return m
 }
 
 // Type is the type of the credential that m belongs to.

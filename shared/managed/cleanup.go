@@ -150,7 +150,7 @@ func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) 
 		return nil, err
 	}
 	pending := e.pending(account, t)
-	if len(pending) == 0 {
+	if len(pending) == 0 && len(account.Slots) == 0 {
 		return nil, e.rest(ctx, t)
 	}
 	if e.Now().Sub(t.CreatedAt) > overdue {
@@ -165,9 +165,10 @@ func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) 
 // overdue is how long after its deletion something may be left of an account before an operator should know.
 const overdue = 24 * time.Hour
 
-// LastLook is how long apart two looks are that may be believed when both find nothing: clocks may be ±5 s apart, and a transaction
-// that came just before a tombstone may have taken effect for the tombstone's part, and not yet for the item that it made.
-const LastLook = 15 * time.Second
+// LastLook is how long apart two looks are that may be believed when both find nothing, clocks that may be ±5 s apart included: a
+// third party's replica may lag, and a transaction that came just before a tombstone may have taken effect for the tombstone's part, and
+// not yet for the item that it made.
+const LastLook = 2 * store.SkewMargin
 
 // rest lays the tombstone of an account of which nothing is left to rest, or has reconcile look once more where it is too young for that.
 func (e *Engine) rest(ctx context.Context, t store.Tombstone) error {
@@ -182,6 +183,9 @@ func (e *Engine) pending(account store.Account, t store.Tombstone) []Pending {
 	soon := e.Now().Add(backoffBase)
 	var all []Pending
 	for _, slot := range account.Slots {
+		if slot.Revoked() { // only the last look is left
+			continue
+		}
 		all = append(all, Pending{slot.Provider, store.Revoking, slot.DueAt})
 		if slot.State == store.Parked {
 			all[len(all)-1].State = store.Parked

@@ -28,7 +28,10 @@ func TestASettledSlotIsRevokedWithinTheRequestByItsStoredID(t *testing.T) {
 	if left := remove(t, w.Engine(), alice); len(left) != 0 {
 		t.Errorf("left: %+v", left)
 	}
-	w.CheckNothingLeft(alice)
+	w.CheckNoPod(alice)
+	if s := slot(t, w, alice); !s.Revoked() || s.DueAt.Sub(w.Clock.Now()) != managed.LastLook {
+		t.Errorf("before the last look the slot is %+v", s)
+	}
 	if n := w.Mail.Count(fake.CreatePod); n != 1 {
 		t.Errorf("the deletion looked the pod up by %d POSTs", n-1)
 	}
@@ -77,6 +80,7 @@ func TestAnotherUserIsNotTouchedByADeletion(t *testing.T) {
 	list(t, w.Engine(), alice)
 	list(t, w.Engine(), bob)
 	remove(t, w.Engine(), alice)
+	w.Converge()
 	w.CheckNothingLeft(alice)
 	w.CheckExactlyOne(bob)
 }
@@ -247,18 +251,70 @@ func TestNeverDoneWithoutProof_NotFoundByAnotherOrganisationsKeyIsNoProof(t *tes
 	w.CheckNothingLeft(alice)
 }
 
-func TestAPodThatIsGoneAlreadyIsDone(t *testing.T) {
+func TestAPodThatIsGoneAlreadyIsDoneAfterTwoLooks(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault { // the removal of the slot is lost for good
-		if c.Op == "DeleteItem" {
-			return fault.Drop()
-		}
-		return nil
-	})
+	w.RemovePod(alice)
 	if left := remove(t, w.Engine(), alice); len(left) != 1 {
+		t.Errorf("one look was enough: %+v", left)
+	}
+	w.Clock.Advance(managed.LastLook - time.Millisecond)
+	w.MakeDue(alice)
+	reconcile(t, w.Engine())
+	if s := slot(t, w, alice); s.State != store.Revoking {
+		t.Errorf("two looks less than LastLook apart were enough: %+v", s)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+// lags answers all GETs, lists and deletions of the user's pod with 404, as a replica does that has not heard of it.
+func lags(w *managedtest.World, user string) {
+	for _, op := range []fake.Operation{fake.GetPod, fake.DeletePod, fake.ListKeys, fake.DeleteKey, fake.ListInboxes, fake.ListDomains, fake.ListWebhooks} {
+		w.Mail.Inject(fake.Fault{Operation: op, ClientID: user, Instead: &fake.Answer{Status: 404}})
+	}
+}
+
+func TestAnAbsenceIsASuspicion_ADeletionWhileAReplicaLags(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	lags(w, alice)
+	if left := remove(t, w.Engine(), alice); len(left) != 1 {
+		t.Errorf("a deletion that deleted nothing is called done: %+v", left)
+	}
+	w.Converge() // the replica has caught up
+	w.CheckNothingLeft(alice)
+}
+
+func TestADeletionEndsWithALookAfterIt(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.Mail.Inject(fake.Fault{Operation: fake.DeletePod, Times: 1, Instead: &fake.Answer{Status: 204}}) // and it stays
+	if left := remove(t, w.Engine(), alice); len(left) != 0 {
 		t.Errorf("left: %+v", left)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestNotYetThatDoesNotMoveIsParked(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.Mail.Inject(fake.Fault{Operation: fake.DeletePod, Instead: &fake.Answer{Code: "cannot_delete"}})
+	remove(t, w.Engine(), alice)
+	for range 6 {
+		w.Clock.Advance(10*time.Minute + time.Second)
+		if s := slot(t, w, alice); s.State == store.Parked {
+			t.Fatalf("it is parked within the hour: %+v", s)
+		}
+		reconcile(t, w.Engine())
+	}
+	if s := slot(t, w, alice); s.State != store.Parked {
+		t.Errorf("after an hour without a change the slot is %+v", s)
 	}
 	w.Converge()
 	w.CheckNothingLeft(alice)
@@ -283,6 +339,9 @@ func TestARevocationsLostAnswersAreItsOwn(t *testing.T) {
 	if struck.Load() < 3 {
 		t.Errorf("only %d answers were lost", struck.Load())
 	}
+	w.CheckNoPod(alice)
+	w.Clock.Advance(managed.LastLook + time.Millisecond)
+	reconcile(t, w.Engine())
 	w.CheckNothingLeft(alice)
 }
 

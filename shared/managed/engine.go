@@ -185,9 +185,9 @@ func (e *Engine) retryAt(n int, err *Error) time.Time {
 	switch err.Class {
 	case NotYet:
 		pause = notYetRetry
-	case Permanent:
+	case Permanent, Mismatch:
 		pause = jittered(slowRetry)
-	case Transient, Rejected, Quota, Gone, Foreign, Mismatch:
+	case Transient, Rejected, Quota, Gone, Foreign:
 	}
 	return e.Now().Add(max(pause, min(err.RetryAfter, longestWaitSaid)))
 }

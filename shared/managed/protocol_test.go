@@ -314,6 +314,10 @@ func TestATransactionConflictOnTheTombstoneAndTheMarksIsRepeated(t *testing.T) {
 	if left := remove(t, w.Engine(), alice); len(left) != 0 {
 		t.Errorf("left: %+v", left)
 	}
+	w.CheckNoPod(alice)
+	w.Clock.Advance(managed.LastLook + time.Millisecond)
+	w.DynamoDB.Reset()
+	reconcile(t, w.Engine())
 	w.CheckNothingLeft(alice)
 }
 
@@ -519,6 +523,8 @@ func TestAnAdoptedPodKeepsAutoGPTsKeyUntilTheAccountGoes(t *testing.T) {
 		t.Errorf("the adopted pod is %+v", pod)
 	}
 	remove(t, w.Engine(), alice)
+	w.CheckNoPod(alice)
+	w.Converge()
 	w.CheckNothingLeft(alice)
 }
 

@@ -30,18 +30,24 @@ func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *At
 	if err != nil {
 		return e.fail(ctx, slot, a, err)
 	}
-	sealed, err := e.seal(ctx, slot, grant.Key)
+	sealed, err := e.seal(ctx, slot, grant)
 	if err != nil {
 		e.discard(ctx, p, grant.Resource)
 		return e.fail(ctx, slot, a, err)
 	}
-	return e.commit(ctx, p, slot, a, sealed, grant.Resource)
+	return e.commit(ctx, p, slot, store.Made{
+		Ciphertext: sealed,
+		Resource:   grant.Resource,
+		ExpiresAt:  grant.ExpiresAt,
+		// Where another key was stored before, it may be there after all: the sweep that is due then removes it.
+		Settled: a.Settled() && slot.Resource.KeyID == "",
+	})
 }
 
 // seal encrypts the key, and remembers a KMS in trouble: it would cost the third party a key per attempt.
-func (e *Engine) seal(ctx context.Context, slot store.Slot, key credential.Secret) ([]byte, error) {
+func (e *Engine) seal(ctx context.Context, slot store.Slot, grant Grant) ([]byte, error) {
 	id := credential.ManagedID(slot.Provider, slot.User)
-	sealed, err := e.Seal.Seal(ctx, slot.User, slot.Provider, id, credential.APIKeyMaterial(key))
+	sealed, err := e.Seal.Seal(ctx, slot.User, slot.Provider, id, credential.APIKeyMaterial(grant.Key).Expiring(grant.ExpiresAt))
 	if errors.Is(err, credential.ErrTooLarge) {
 		return nil, &Error{Class: Permanent, Err: fmt.Errorf("sealing the key: %w", err)}
 	}
@@ -52,22 +58,21 @@ func (e *Engine) seal(ctx context.Context, slot store.Slot, key credential.Secre
 	return sealed, nil
 }
 
-func (e *Engine) commit(ctx context.Context, p Provider, slot store.Slot, a *Attempt, sealed []byte, made credential.Resource) store.Slot {
-	settled := a.Settled()
+func (e *Engine) commit(ctx context.Context, p Provider, slot store.Slot, made store.Made) store.Slot {
 	wctx, cancel := writing(ctx)
 	defer cancel()
-	err := e.Store.Commit(wctx, slot, sealed, made, settled)
+	err := e.Store.Commit(wctx, slot, made)
 	if err == nil {
 		e.Metrics.Count(telemetry.CredentialsProvisioned, p.Name(), 1)
-		e.Log.InfoContext(ctx, "provisioned", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt, "settled", settled)
-		slot.State, slot.Committed, slot.Resource = store.Ready, slot.Attempt, made
+		e.Log.InfoContext(ctx, "provisioned", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt, "settled", made.Settled)
+		slot.State, slot.Committed, slot.Resource, slot.GoneSince = store.Ready, slot.Attempt, made.Resource, time.Time{}
 		return slot
 	}
 	if !errors.Is(err, store.ErrLost) { // unknown: nothing is destroyed, the lease runs out
 		e.Log.ErrorContext(ctx, "committing failed, its outcome is unknown", "user", slot.User, "provider", slot.Provider, "error", err)
 		return slot
 	}
-	return e.lost(ctx, p, slot, made)
+	return e.lost(ctx, p, slot, made.Resource)
 }
 
 // lost deletes the key that this worker made under a claim that it lost, by its id, unless the slot stores that very key.
@@ -105,6 +110,8 @@ func (e *Engine) fail(ctx context.Context, slot store.Slot, a *Attempt, cause er
 		Tries:    tries,
 		Reason:   string(classed.Class),
 		Resource: a.Resource,
+		// A stored key that was found to be gone stays named, so that it is not destroyed should it be there after all.
+		GoneSince: slot.GoneSince,
 	}
 	e.Metrics.Count(telemetry.ProvisioningFailed, slot.Provider, 1)
 	e.Log.WarnContext(ctx, "provisioning failed", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt, "tries", tries,
@@ -121,7 +128,7 @@ func (e *Engine) release(ctx context.Context, slot store.Slot, r store.Release) 
 		e.Log.WarnContext(ctx, "the claim could not be released", "user", slot.User, "provider", slot.Provider, "error", err)
 		return slot
 	}
-	slot.State, slot.Owner, slot.Tries, slot.Reason, slot.DueAt = r.State, "", r.Tries, r.Reason, r.DueAt
+	slot.State, slot.Owner, slot.Tries, slot.Reason, slot.DueAt, slot.GoneSince = r.State, "", r.Tries, r.Reason, r.DueAt, r.GoneSince
 	if r.Settled {
 		slot.LeaseUntil = time.Time{}
 	} else if slot.DueAt.Before(slot.ClaimableAt()) {

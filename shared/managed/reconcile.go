@@ -203,28 +203,32 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	return nil
 }
 
-// sweep removes what a commit with an unknown outcome may have left beside the stored key, and settles the slot. If what the slot names is
-// not there any more, it is made anew under the same claim.
+// sweep looks at a ready slot's key, removes what a commit with an unknown outcome may have left beside it, and settles the slot.
 func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, claimedAt time.Time) {
 	a := r.attempt(slot, was, claimedAt)
 	work, cancel := r.outside(ctx, a)
 	defer cancel()
 	err := r.call(work, p, func(org credential.Secret) error { return p.Sweep(work, org, a) })
-	if err != nil && classified(err).Class == Gone {
+	release := store.Release{State: store.Ready, Settled: a.Settled(), Resource: slot.Resource}
+	switch {
+	case isGone(err) && r.confirms(slot):
 		r.Metrics.Count(telemetry.CredentialsLost, p.Name(), 1)
-		r.Log.WarnContext(ctx, "what was made is gone at the third party, it is made anew", "user", slot.User, "provider", slot.Provider,
-			"resource", slot.Resource.ID, "key_id", slot.Resource.KeyID, "error", err)
-		a.Resource.KeyID = "" // should it show up again, it is one of a lower attempt
+		r.Log.WarnContext(ctx, "what was made is gone at the third party, by two looks: it is made anew", "user", slot.User,
+			"provider", slot.Provider, "resource", slot.Resource.ID, "key_id", slot.Resource.KeyID, "error", err)
 		r.produce(work, p, slot, a)
 		return
-	}
-	release := store.Release{State: store.Ready, Settled: a.Settled(), Resource: slot.Resource}
-	if err != nil {
+	case isGone(err):
+		release.GoneSince = r.suspectedSince(slot)
+		release.DueAt = release.GoneSince.Add(LastLook)
+		release.Reason = string(Gone)
+		r.Log.WarnContext(ctx, "what was made is not found at the third party: it is looked for once more", "user", slot.User,
+			"provider", slot.Provider, "resource", slot.Resource.ID, "key_id", slot.Resource.KeyID, "retry_at", release.DueAt, "error", err)
+	case err != nil:
 		classed := classified(err)
-		release.Settled = false
 		release.Tries = slot.Tries + 1
 		release.Reason = string(classed.Class)
 		release.DueAt = r.retryAt(release.Tries, classed)
+		release.GoneSince = slot.GoneSince
 		if release.Tries >= triesUntilPark {
 			r.Metrics.Count(telemetry.SweepsStuck, p.Name(), 1)
 		}

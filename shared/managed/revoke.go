@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
@@ -40,19 +41,40 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	work, cancel := e.outside(ctx, a)
 	defer cancel()
 	err = e.call(work, p, func(org credential.Secret) error { return p.Deprovision(work, org, a) })
-	if err != nil {
+	if err != nil && !isGone(err) {
 		e.revocationFailed(ctx, claimed, a, err)
 		return nil
 	}
-	return e.revoked(ctx, claimed, a)
+	return e.revoked(ctx, claimed, a, err == nil)
 }
 
-// revoked ends a pass after which nothing was left.
-func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt) error {
-	if !a.Settled() { // a create of this pass may still take effect: another pass has to look
-		e.release(ctx, slot, store.Release{State: slot.State, Tries: slot.Tries, Resource: slot.Resource})
-		return nil
+// revoked ends a pass that left nothing. The slot goes only when another pass, late enough, has found nothing to remove: what was not
+// there may have been hidden by a replica that lags, and what was deleted may not be. removed says whether this pass had something to remove.
+func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt, removed bool) error {
+	settled := a.Settled() // or a create of this pass may still take effect
+	if settled && !removed && e.confirms(slot) {
+		return e.remove(ctx, slot)
 	}
+	r := store.Release{State: store.Revoking, Settled: settled, Tries: slot.Tries, Resource: a.Resource}
+	switch {
+	case !settled: // due when the lease ends
+	case removed:
+		r.Reason, r.GoneSince = store.ReasonLastLook, e.Now()
+	default:
+		r.Reason, r.GoneSince = slot.Reason, e.suspectedSince(slot)
+		if r.Reason != store.ReasonLastLook {
+			r.Reason = string(Gone)
+		}
+	}
+	if settled {
+		r.DueAt = r.GoneSince.Add(LastLook)
+	}
+	e.release(ctx, slot, r)
+	return nil
+}
+
+// remove ends a revocation that is complete.
+func (e *Engine) remove(ctx context.Context, slot store.Slot) error {
 	wctx, cancel := writing(ctx)
 	defer cancel()
 	err := e.Store.Remove(wctx, slot)
@@ -64,30 +86,44 @@ func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt) error
 	return nil
 }
 
-// revocationFailed ends a pass that did not finish. Many failures park the slot; it is still tried, slowly.
+// stuckAfter is how long a third party may say "not yet" with nothing of it going away before that is a failure.
+const stuckAfter = time.Hour
+
+// revocationFailed ends a pass that did not finish. Many failures park the slot, and so does one that no repeat can mend; it is still
+// tried, slowly.
 func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attempt, cause error) {
 	classed := classified(cause)
+	now := e.Now()
 	r := store.Release{
-		State:    slot.State,
-		Settled:  a.Settled(),
-		Tries:    slot.Tries,
-		Reason:   string(classed.Class),
-		Resource: a.Resource,
+		State:     slot.State,
+		Settled:   a.Settled(),
+		Tries:     slot.Tries,
+		Reason:    string(classed.Class),
+		Resource:  a.Resource,
+		GoneSince: slot.GoneSince,
 	}
-	if classed.Class == NotYet { // it goes on there, whatever went wrong before
-		r.State, r.Tries = store.Revoking, 0
-	} else {
+	failed := true
+	if classed.Class == NotYet { // something is there
+		r.GoneSince, r.Left, r.LeftSince = time.Time{}, classed.Left, slot.LeftSince
+		if slot.LeftSince.IsZero() || classed.Left < slot.Left {
+			r.LeftSince = now
+		}
+		failed = now.Sub(r.LeftSince) > stuckAfter
+	}
+	if failed {
 		r.Tries++
 		e.Metrics.Count(telemetry.RevocationFailed, slot.Provider, 1)
+	} else { // it goes on there, whatever went wrong before
+		r.State, r.Tries = store.Revoking, 0
 	}
 	r.DueAt = e.retryAt(r.Tries, classed)
-	if r.Tries >= triesUntilPark {
+	if failed && (r.Tries >= triesUntilPark || classed.Class == Mismatch || classed.Class == NotYet) {
 		r.State = store.Parked
-		r.DueAt = e.Now().Add(jittered(parkedRetry))
+		r.DueAt = now.Add(jittered(parkedRetry))
 		e.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
 	}
 	e.Log.WarnContext(ctx, "revoking did not finish", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt,
-		"tries", r.Tries, "state", r.State, "settled", r.Settled, "retry_at", r.DueAt, "error", cause)
+		"tries", r.Tries, "state", r.State, "settled", r.Settled, "left", r.Left, "retry_at", r.DueAt, "error", cause)
 	e.release(ctx, slot, r)
 }
 

@@ -120,7 +120,8 @@ func (s *Store) PostponeTombstone(ctx context.Context, t Tombstone, dueAt time.T
 	return nil
 }
 
-// MarkRevoking turns a slot of a deleted account to revoking, due at once, and removes its ciphertext. Who works on it, and its lease,
+// MarkRevoking turns a slot of a deleted account to revoking, due at once, and removes its ciphertext. What was suspected of its key says
+// nothing of its resource, and is dropped. Who works on it, and its lease,
 // stay as they are. A slot that is marked already, or has gone, is left as it is. Safe to repeat.
 func (s *Store) MarkRevoking(ctx context.Context, key Key) error {
 	values := args{}
@@ -130,7 +131,7 @@ func (s *Store) MarkRevoking(ctx context.Context, key Key) error {
 		", #due_at = " + values.time("now", s.now()) +
 		", #due_shard = " + values.str("shard", shard("dead", key.PK)) +
 		", #tries = " + values.num("zero", 0) +
-		" REMOVE #secret, #reason"
+		" REMOVE #secret, #reason, #gone_since"
 	err := s.update(ctx, key, expression, condition, values)
 	if err != nil && !isRefused(err) {
 		return fmt.Errorf("marking the slot as revoking: %w", err)

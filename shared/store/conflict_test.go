@@ -37,7 +37,7 @@ var writes = map[string]struct {
 		return err
 	}},
 	"Commit": {"UpdateItem", func(tb *table) { tb.put(slotKey, claimedItem) }, func(ctx context.Context, tb *table) error {
-		return tb.Commit(ctx, tb.read(), []byte("new"), made, true)
+		return tb.Commit(ctx, tb.read(), store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
 	}},
 	"Release": {"UpdateItem", func(tb *table) { tb.put(slotKey, claimedItem) }, func(ctx context.Context, tb *table) error {
 		return tb.Release(ctx, tb.read(), store.Release{State: store.Failed, Settled: true})

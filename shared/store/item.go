@@ -49,9 +49,24 @@ type Slot struct {
 	Committed int64
 	// Resource is what is known to exist at the third party.
 	Resource credential.Resource
-	// Reason is why there is work left: the class of the last failure, what has to be configured, or who asked for a check.
+	// Reason is why there is work left: the class of the last failure, what has to be configured, who asked for a check, or ReasonLastLook.
 	Reason string
+	// GoneSince is when a look first found that what the slot names is not there; zero if the last look found it. It is a suspicion: a
+	// later look has to say the same.
+	GoneSince time.Time
+	// Left is how many things a revocation's last pass left at the third party, and LeftSince since when that has not shrunk; zero where
+	// the third party is not deleting.
+	Left      int
+	LeftSince time.Time
+	// ExpiresAt is when the third party lets the stored key expire; zero if it does not.
+	ExpiresAt time.Time
 }
+
+// ReasonLastLook is the reason of a revoking slot whose resource was deleted, by the third party's own answer: a last look is due.
+const ReasonLastLook = "last_look"
+
+// Revoked reports whether all that the slot names was deleted, and nothing but the last look is left to do.
+func (s Slot) Revoked() bool { return s.State == Revoking && s.Reason == ReasonLastLook }
 
 // Key is the slot's primary key.
 func (s Slot) Key() Key { return SlotKey(s.User, s.Provider) }
@@ -68,11 +83,14 @@ func (s Slot) Claimable(now time.Time) bool {
 // ClaimableAt is the time after which an unsettled slot may be claimed.
 func (s Slot) ClaimableAt() time.Time { return s.LeaseUntil.Add(SkewMargin) }
 
-// Usable reports whether the slot holds a secret that may be handed out: one was stored, and its key has not been found to be gone.
+// Usable reports whether the slot holds a secret that may be handed out: one was stored, and its key has not been found to be gone. A
+// ready slot's key serves on while that is only suspected, and until another one is stored in its place.
 func (s Slot) Usable() bool {
 	switch s.State {
-	case Provisioning, Ready, Failed:
+	case Ready:
 		return s.Committed > 0 && s.Resource.KeyID != ""
+	case Provisioning, Failed:
+		return s.Committed > 0 && s.Resource.KeyID != "" && s.GoneSince.IsZero()
 	default:
 		return false
 	}
@@ -212,13 +230,17 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 		Committed:  r.count("committed"),
 		Resource:   credential.Resource{ID: r.text("resource_id"), KeyID: r.text("key_id"), OrgID: r.text("org_id")},
 		Reason:     r.text("reason"),
+		GoneSince:  r.time("gone_since"),
+		Left:       int(r.count("left")),
+		LeftSince:  r.time("left_since"),
+		ExpiresAt:  r.time("expires_at"),
 	}
 	switch s.State {
 	case Provisioning, Ready, Failed, Revoking, Parked:
 	default:
 		r.bad = true
 	}
-	if s.Attempt < 0 || s.Tries < 0 || s.Committed < 0 || s.Committed > s.Attempt {
+	if s.Attempt < 0 || s.Tries < 0 || s.Left < 0 || s.Committed < 0 || s.Committed > s.Attempt {
 		r.bad = true
 	}
 	if r.num("v") != version || !r.flag("autogpt_managed") || r.str("type") != string(credential.APIKey) || r.bad {

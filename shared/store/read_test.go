@@ -277,7 +277,7 @@ func TestCiphertextsAreReadOnlyToBeReleased(t *testing.T) {
 		"Get":       {func() error { _, err := tb.Get(t.Context(), user, provider, id); return err }, false},
 		"Tombstone": {func() error { _, err := tb.Tombstone(t.Context(), user); return err }, false},
 		"Commit, refused": {func() error {
-			return tb.Commit(t.Context(), store.Slot{User: user, Provider: provider, Owner: "o"}, []byte("new"), made, true)
+			return tb.Commit(t.Context(), store.Slot{User: user, Provider: provider, Owner: "o"}, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
 		}, false},
 		"Sealed": {func() error { _, err := tb.Sealed(t.Context(), user, provider, id); return err }, true},
 	} {
@@ -430,7 +430,7 @@ func TestAnUnreadSlotDoesNotEndACommit(t *testing.T) {
 	slot := tb.slot(claimedItem)
 	tb.put(slotKey, claimedItem.with(attributes{"attempt": 8}))
 	tb.always("BatchGetItem", fault.UnprocessedKeys(theSlot))
-	err := tb.Commit(t.Context(), slot, []byte("new"), made, true)
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
 	if err == nil || errors.Is(err, store.ErrLost) {
 		t.Errorf("got the error %v", err)
 	}

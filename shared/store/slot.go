@@ -109,23 +109,40 @@ func (s Slot) shard() string {
 	return shard("live", s.Key().PK)
 }
 
+// Made is what a claim has made.
+type Made struct {
+	Ciphertext []byte
+	Resource   credential.Resource
+	// ExpiresAt is when the third party lets the key expire; zero if it does not.
+	ExpiresAt time.Time
+	// Settled is true only if the outcome of every create under the slot is known, and nothing is left that it does not name.
+	Settled bool
+}
+
 // Commit stores the secret that the claim made, and ends the claim. If not all is settled, the lease stands on and the slot is due
 // when it ends.
 //
 // It returns ErrLost if the claim was lost. Any other error leaves the outcome unknown: nothing may be changed or destroyed then.
-func (s *Store) Commit(ctx context.Context, slot Slot, ciphertext []byte, resource credential.Resource, settled bool) error {
-	values := args{":secret": &types.AttributeValueMemberB{Value: ciphertext}}
+func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
+	values := args{":secret": &types.AttributeValueMemberB{Value: m.Ciphertext}}
 	condition := slot.mine(values)
-	expression := "SET #state = " + values.str("ready", string(Ready)) +
+	set := "SET #state = " + values.str("ready", string(Ready)) +
 		", #secret = :secret, #committed = " + values.num("committed", slot.Attempt) +
-		", #resource_id = " + values.str("resource", resource.ID) +
-		", #key_id = " + values.str("key", resource.KeyID) +
-		", #org_id = " + values.str("org", resource.OrgID)
-	if settled {
-		expression += " REMOVE #owner, #tries, #reason, #lease_until, #due_at, #due_shard"
+		", #resource_id = " + values.str("resource", m.Resource.ID) +
+		", #key_id = " + values.str("key", m.Resource.KeyID) +
+		", #org_id = " + values.str("org", m.Resource.OrgID)
+	remove := " REMOVE #owner, #tries, #reason, #gone_since"
+	if m.ExpiresAt.IsZero() {
+		remove += ", #expires_at"
 	} else {
-		expression += ", #due_at = " + values.time("due", slot.ClaimableAt()) + " REMOVE #owner, #tries, #reason"
+		set += ", #expires_at = " + values.time("expires", m.ExpiresAt)
 	}
+	if m.Settled {
+		remove += ", #lease_until, #due_at, #due_shard"
+	} else {
+		set += ", #due_at = " + values.time("due", slot.ClaimableAt())
+	}
+	expression := set + remove
 	err := s.update(ctx, slot.Key(), expression, condition, values)
 	if !isRefused(err) {
 		if err != nil {
@@ -159,6 +176,10 @@ type Release struct {
 	Reason string
 	// Resource is what is known to exist at the third party.
 	Resource credential.Resource
+	// GoneSince, Left and LeftSince are the slot's from then on.
+	GoneSince time.Time
+	Left      int
+	LeftSince time.Time
 }
 
 // Release ends a claim. It returns ErrLost if the claim was lost, as a repeat of it does. After any other error the outcome is
@@ -175,6 +196,21 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 		", #key_id = " + values.str("key", r.Resource.KeyID) +
 		", #org_id = " + values.str("org", r.Resource.OrgID)
 	remove := " REMOVE #owner"
+	for _, since := range []struct {
+		name string
+		time time.Time
+	}{{"gone_since", r.GoneSince}, {"left_since", r.LeftSince}} {
+		if since.time.IsZero() {
+			remove += ", #" + since.name
+		} else {
+			expression += ", #" + since.name + " = " + values.time(since.name, since.time)
+		}
+	}
+	if r.LeftSince.IsZero() {
+		remove += ", #left"
+	} else {
+		expression += ", #left = " + values.num("left", int64(r.Left))
+	}
 	due := r.DueAt
 	if r.Settled {
 		remove += ", #lease_until"

@@ -355,7 +355,7 @@ func TestACommitEndsTheClaim(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	slot := tb.slot(claimedItem)
-	err := tb.Commit(t.Context(), slot, []byte("new"), made, true)
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
 	if err != nil {
 		t.Errorf("commit: %v", err)
 	}
@@ -369,7 +369,7 @@ func TestACommitWithAnUnknownOutcomeKeepsTheLease(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	slot := tb.claim(tb.slot(failedItem), store.Provisioning)
-	err := tb.Commit(t.Context(), slot, []byte("new"), made, false)
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: false})
 	if err != nil {
 		t.Errorf("commit: %v", err)
 	}
@@ -414,7 +414,9 @@ func (tb *table) wantLost(was attributes, try func(store.Slot) error) {
 func TestACommitUnderALostClaimIsRefused(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
-	commit := func(slot store.Slot) error { return tb.Commit(t.Context(), slot, []byte("new"), made, true) }
+	commit := func(slot store.Slot) error {
+		return tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
+	}
 	tb.wantLost(claimedItem, commit)
 	slot := tb.slot(claimedItem)
 	tb.remove(slotKey)
@@ -428,7 +430,7 @@ func TestACommitWhoseAnswerIsLostIsRecognised(t *testing.T) {
 	for _, settled := range []bool{true, false} {
 		slot := tb.slot(claimedItem)
 		tb.on("UpdateItem", fault.LoseAnswer())
-		err := tb.Commit(t.Context(), slot, []byte("new"), made, settled)
+		err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: settled})
 		if err != nil || tb.proxy.Count("UpdateItem") != 2 || tb.read().Committed != 7 {
 			t.Errorf("settled %t: %v", settled, err)
 		}
@@ -446,7 +448,7 @@ func TestACommitWhoseAnswerIsLostIsRecognisedUnderTheNextClaim(t *testing.T) {
 		next = tb.claim(tb.read(), store.Ready)
 		return nil, err
 	})
-	err := tb.Commit(t.Context(), slot, []byte("new"), made, false)
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: false})
 	if err != nil || tb.proxy.Count("UpdateItem") != 2 || !reflect.DeepEqual(tb.read(), next) || next.Attempt != 8 {
 		t.Errorf("got %v, the slot is %+v", err, tb.read())
 	}
@@ -461,7 +463,7 @@ func TestACommitWhoseAnswerIsLostToADeletionIsLost(t *testing.T) {
 		_, err := c.Forward(ctx)
 		return nil, errors.Join(err, tb.past(now).MarkRevoking(ctx, slotKey))
 	})
-	err := tb.Commit(t.Context(), slot, []byte("new"), made, true)
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
 	wantError(t, "commit", err, store.ErrLost)
 	if tb.read().Resource != made {
 		t.Errorf("the slot is %+v", tb.read())
@@ -474,7 +476,7 @@ func TestACommitWithoutAnAnswerIsNeitherDoneNorLost(t *testing.T) {
 	tb := newTable(t)
 	unknown := func(name string, slot store.Slot) {
 		t.Helper()
-		err := tb.Commit(t.Context(), slot, []byte("new"), made, true)
+		err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
 		if err == nil || errors.Is(err, store.ErrLost) {
 			t.Errorf("%s: got the error %v", name, err)
 		}

@@ -348,6 +348,14 @@ func (w *World) Report(user string) {
 	w.check(w.Store.Postpone(context.Background(), slot, slot.State, "reported", w.Clock.Now()))
 }
 
+// MakeDue makes the user's slot due, whatever its state.
+func (w *World) MakeDue(user string) {
+	w.t.Helper()
+	slot, _, err := w.Slot(user, Provider)
+	w.check(err)
+	w.check(w.Store.Postpone(context.Background(), slot, slot.State, slot.Reason, w.Clock.Now()))
+}
+
 // SetOrgKeys replaces the org keys secret.
 func (w *World) SetOrgKeys(json string) { w.Secrets.Put(secretID, json) }
 
@@ -613,6 +621,14 @@ func (w *World) CheckExactlyOne(user string) {
 func (w *World) CheckNothingLeft(user string) {
 	w.t.Helper()
 	w.check(w.NothingLeft(user))
+}
+
+// CheckNoPod fails the test if the user has a pod left at AgentMail.
+func (w *World) CheckNoPod(user string) {
+	w.t.Helper()
+	if left := w.pods(user, Provider); len(left) > 0 {
+		w.t.Fatalf("%s has the pods %+v\n%s", user, left, w.logs)
+	}
 }
 
 func (w *World) check(err error) {

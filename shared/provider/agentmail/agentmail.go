@@ -291,7 +291,8 @@ func (p *Provider) deprovision(ctx context.Context, org credential.Secret, a *ma
 	}
 	if stored.ID != "" && stored.ID != found.PodID {
 		err = p.removePod(ctx, org, stored)
-		if err != nil {
+		var classed *managed.Error
+		if err != nil && !(errors.As(err, &classed) && classed.Class == managed.Gone) {
 			return err
 		}
 	}
@@ -316,7 +317,11 @@ func (p *Provider) removePod(ctx context.Context, org credential.Secret, r crede
 	}
 	err := p.client.do(ctx, func(ctx context.Context) error { return p.client.once(ctx, org, http.MethodDelete, path, nil, nil) })
 	if isGone(err) {
-		return p.proveOwner(ctx, org, r)
+		unproven := p.proveOwner(ctx, org, r)
+		if unproven != nil {
+			return unproven
+		}
+		return &managed.Error{Class: managed.Gone, Err: err}
 	}
 	if err != nil {
 		return fmt.Errorf("deleting the pod: %w", err)
