@@ -10,6 +10,8 @@ import (
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"managed-credentials/shared/clock"
 )
 
 // deadLetters is the queue of the account deletions that failed for good. SQS can move messages back only to another queue that they came
@@ -50,7 +52,7 @@ func (d deadLetters) redrive(ctx context.Context) (redriven, error) {
 	r := redriven{Failed: []failedAgain{}}
 	for {
 		deadline, ok := ctx.Deadline()
-		if ok && time.Until(deadline) < oneDeletion {
+		if ok && clock.Until(deadline) < oneDeletion {
 			r.More = true
 			return r, nil
 		}

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"time"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/seal"
@@ -125,7 +125,7 @@ func (f *function) report(ctx context.Context, r request) (status, error) {
 		return status{}, errReplaced
 	}
 	f.log.WarnContext(ctx, "a managed key was reported as rejected", "user", r.UserID, "provider", r.Provider, "attempt", r.RejectedAttempt)
-	err = f.table.Postpone(ctx, slot, store.Ready, "reported", time.Now())
+	err = f.table.Postpone(ctx, slot, store.Ready, "reported", clock.Now())
 	if errors.Is(err, store.ErrStale) {
 		return status{}, errReplaced
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
@@ -114,7 +115,7 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 	report := AuditReport{Findings: []Finding{}}
 	for {
 		deadline, ok := ctx.Deadline()
-		if ok && time.Until(deadline) < auditReserve {
+		if ok && clock.Until(deadline) < auditReserve {
 			report.Next = at.String()
 			return report, nil
 		}

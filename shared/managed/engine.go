@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/store"
@@ -30,7 +31,7 @@ type Config struct {
 	Lease time.Duration
 	// Budget is how long a list may spend on provisioning: with a second to spare within half of the lease. 0 where nothing is listed.
 	Budget time.Duration
-	// Now is the clock; nil means time.Now.
+	// Now is the clock; nil means clock.Now.
 	Now func() time.Time
 	// Log and Metrics are how the engine is seen.
 	Log     *slog.Logger
@@ -66,7 +67,7 @@ type Engine struct {
 // New checks the configuration and returns an engine.
 func New(c Config) (*Engine, error) {
 	if c.Now == nil {
-		c.Now = time.Now
+		c.Now = clock.Now
 	}
 	if c.Budget+time.Second > c.Lease/2 {
 		return nil, fmt.Errorf("PROVISION_BUDGET (%v) with 1s added has to be at most half of LEASE (%v)", c.Budget, c.Lease)

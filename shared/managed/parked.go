@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
@@ -38,7 +39,7 @@ func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool,
 		var from store.Cursor
 		for {
 			deadline, ok := ctx.Deadline()
-			if len(all) >= mostParked || ok && time.Until(deadline) < parkedReserve {
+			if len(all) >= mostParked || ok && clock.Until(deadline) < parkedReserve {
 				return all, true, nil
 			}
 			keys, next, err := e.Store.Due(ctx, shard, horizon, pageSize, from)

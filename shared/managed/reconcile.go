@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/store"
@@ -50,10 +51,11 @@ func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
 	return r.report, err
 }
 
-// late reports whether ctx leaves too little time to start work under a claim. A context's deadline is by the real clock.
+// late reports whether ctx leaves too little time to start work under a claim. A context's deadline is by the process's clock, whatever
+// the engine's is.
 func (e *Engine) late(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
-	return ctx.Err() != nil || ok && time.Until(deadline) < e.workTime()+writeTime
+	return ctx.Err() != nil || ok && clock.Until(deadline) < e.workTime()+writeTime
 }
 
 // round is one call of Reconcile.

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 )
 
@@ -42,10 +43,10 @@ type Keys struct {
 	faultAt   time.Time
 }
 
-// New returns the keys of the secret with the given name or ARN. now is the clock; nil means time.Now.
+// New returns the keys of the secret with the given name or ARN. now is the clock; nil means clock.Now.
 func New(api API, secretID string, now func() time.Time) *Keys {
 	if now == nil {
-		now = time.Now
+		now = clock.Now
 	}
 	return &Keys{api: api, secretID: secretID, now: now}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 )
 
@@ -38,10 +39,10 @@ type Store struct {
 	now   func() time.Time
 }
 
-// New returns a store of the named table. now is the clock; nil means time.Now.
+// New returns a store of the named table. now is the clock; nil means clock.Now.
 func New(db API, table string, now func() time.Time) *Store {
 	if now == nil {
-		now = time.Now
+		now = clock.Now
 	}
 	return &Store{db: db, table: table, now: now}
 }

@@ -9,9 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"managed-credentials/shared/clock"
 )
 
 // Namespace is the CloudWatch namespace of every metric.
@@ -49,7 +50,7 @@ func Logger(w io.Writer, level slog.Level) *slog.Logger {
 
 // Audit writes down an act before it is done. An error means that it is not on record, and must not be done.
 func Audit(ctx context.Context, log *slog.Logger, act string, attrs ...any) error {
-	record := slog.NewRecord(time.Now(), slog.LevelInfo, act, 0)
+	record := slog.NewRecord(clock.Now(), slog.LevelInfo, act, 0)
 	record.Add("audit", true)
 	record.Add(attrs...)
 	err := log.Handler().Handle(ctx, record)
@@ -95,7 +96,7 @@ func (m *Metrics) Count(name, provider string, n int) {
 		members["provider"] = provider
 	}
 	members["_aws"] = map[string]any{
-		"Timestamp": time.Now().UnixMilli(),
+		"Timestamp": clock.Now().UnixMilli(),
 		"CloudWatchMetrics": []any{map[string]any{
 			"Namespace":  Namespace,
 			"Dimensions": dimensions,

@@ -156,6 +156,13 @@ var mutations = []mutation{
 		test: managedDir, run: "TwoHalves",
 	},
 	{
+		rule: "the clock is the wall clock, which goes on while a process is frozen",
+		file: "shared/clock/clock.go",
+		old:  "time.Now().Round(0)",
+		new:  "time.Now()",
+		test: managedDir, run: "WallClock",
+	},
+	{
 		rule: "the halves count from before the claim was sent",
 		file: managedDir + "/engine.go",
 		old:  "claimedAt.Add(e.Lease/2))",

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
 )
@@ -194,7 +195,7 @@ func (c *client) do(ctx context.Context, try func(context.Context) error) error 
 		}
 		wait = max(wait, pause)
 		deadline, bounded := ctx.Deadline()
-		if bounded && time.Until(deadline) < wait {
+		if bounded && clock.Until(deadline) < wait {
 			return err
 		}
 		timer := time.NewTimer(wait)
