@@ -342,7 +342,7 @@ func TestAnAuditLeavesAloneWhatIsBeingWorkedOn(t *testing.T) {
 	}
 	w.Mail.SeedPod(fake.Pod{ClientID: bob})
 	list(t, w.Engine(), bob)
-	err = w.Store.Bury(t.Context(), bob, "")
+	_, err = w.Store.Bury(t.Context(), bob, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +360,7 @@ func TestAnAuditAsksTheTableAgainBeforeItSaysAnything(t *testing.T) {
 			w.Clock.Advance(time.Millisecond)
 			_, _ = w.Engine().Reconcile(context.Background())
 		},
-		"deleted": func(w *managedtest.World) { _ = w.Store.Bury(context.Background(), alice, "") },
+		"deleted": func(w *managedtest.World) { _, _ = w.Store.Bury(context.Background(), alice, "") },
 	} {
 		w := managedtest.New(t, managedtest.Options{})
 		list(t, w.Engine(), alice)

@@ -36,9 +36,12 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) ([]Pe
 	if e.Users == nil {
 		username = ""
 	}
-	err := e.Store.Bury(ctx, user, username)
+	buried, err := e.Store.Bury(ctx, user, username)
 	if err != nil {
 		return nil, err
+	}
+	if buried {
+		e.Metrics.Count(telemetry.AccountsDeleted, "", 1)
 	}
 	work, cancel := context.WithTimeout(ctx, e.workTime())
 	defer cancel()

@@ -201,6 +201,21 @@ func TestADeletionThatTakesTooLongIsCounted(t *testing.T) {
 	}
 }
 
+func TestEachDeletedAccountIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	for _, user := range []string{alice, bob} {
+		list(t, w.Engine(), user)
+		for range 3 {
+			remove(t, w.Engine(), user)
+		}
+	}
+	w.Converge()
+	if n := strings.Count(w.Logs(), `"AccountsDeleted":1`); n != 2 {
+		t.Errorf("two accounts were deleted, and %d counted", n)
+	}
+}
+
 func TestNeverDoneWithoutProof_NoOrgKeyParksTheRevocation(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
@@ -359,7 +374,7 @@ func TestADeletionThatCrashedAfterItsTombstoneIsFinishedByReconcile(t *testing.T
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	err := w.Store.Bury(t.Context(), alice, "")
+	_, err := w.Store.Bury(t.Context(), alice, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -527,7 +542,7 @@ func TestAnAccountDeletedMeanwhileIsNotProvisionedByReconcile(t *testing.T) {
 	w.Heal()
 	w.Clock.Advance(time.Minute)
 	inject(t, w.DynamoDB, transact, 1, first(func() {
-		err := w.Store.Bury(context.Background(), alice, "")
+		_, err := w.Store.Bury(context.Background(), alice, "")
 		if err != nil {
 			t.Error(err)
 		}

@@ -256,7 +256,7 @@ func TestFenced_AKeyThatTheSlotStoresIsNotDeleted(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		err = w.Store.Bury(ctx, alice, "")
+		_, err = w.Store.Bury(ctx, alice, "")
 		if err != nil {
 			return nil, err
 		}

@@ -20,9 +20,10 @@ type Tombstone struct {
 	CreatedAt time.Time
 }
 
-// Bury writes the user's tombstone if there is none yet, due at once. From then on no claim and no create of that user can succeed.
-// A username is noted for removal, on a tombstone that stands already, too. Safe to repeat.
-func (s *Store) Bury(ctx context.Context, user, username string) error {
+// Bury writes the user's tombstone if there is none yet, due at once, and reports whether it did. From then on no claim and no create of
+// that user can succeed. A username is noted for removal, on a tombstone that stands already, too. Safe to repeat; a write whose answer
+// was lost and that the SDK repeated finds its own tombstone, and reports false.
+func (s *Store) Bury(ctx context.Context, user, username string) (bool, error) {
 	key := tombstoneKey(user)
 	item := key.item()
 	now := number(s.now().UnixMilli())
@@ -45,14 +46,14 @@ func (s *Store) Bury(ctx context.Context, user, username string) error {
 	})
 	if isRefused(err) {
 		if username == "" {
-			return nil
+			return false, nil
 		}
-		return s.noteUsername(ctx, user, username)
+		return false, s.noteUsername(ctx, user, username)
 	}
 	if err != nil {
-		return fmt.Errorf("writing the tombstone: %w", err)
+		return false, fmt.Errorf("writing the tombstone: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 func (s *Store) noteUsername(ctx context.Context, user, username string) error {

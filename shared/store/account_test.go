@@ -17,7 +17,7 @@ var tombItem = attributes{"v": 1, "created_at": ms(now), "due_at": ms(now), "due
 func TestATombstoneIsDueAtOnce(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
-	err := tb.Bury(t.Context(), user, "")
+	_, err := tb.Bury(t.Context(), user, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestATombstoneIsDueAtOnce(t *testing.T) {
 func TestATombstoneNotesWhoIsToBeRemovedFromTheUserPool(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
-	err := tb.Bury(t.Context(), user, "alice@example.com")
+	_, err := tb.Bury(t.Context(), user, "alice@example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,15 +48,15 @@ func TestATombstoneNotesWhoIsToBeRemovedFromTheUserPool(t *testing.T) {
 func TestATombstoneIsWrittenOnce(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
-	err := tb.Bury(t.Context(), user, "alice@example.com")
-	if err != nil {
-		t.Fatal(err)
+	written, err := tb.Bury(t.Context(), user, "alice@example.com")
+	if err != nil || !written {
+		t.Fatalf("written: %v, %v", written, err)
 	}
 	stands := tb.get(tombKey)
 	later := tb.past(now.Add(time.Hour))
-	err = later.Bury(t.Context(), user, "")
-	if err != nil {
-		t.Errorf("again: %v", err)
+	written, err = later.Bury(t.Context(), user, "")
+	if err != nil || written {
+		t.Errorf("again: written: %v, %v", written, err)
 	}
 	tb.wantItem(tombKey, stands)
 }
@@ -73,7 +73,7 @@ func TestAUsernameIsNotedOnATombstoneThatStands(t *testing.T) {
 		"the same one is": tombItem.with(attributes{"cognito_username": "alice"}),
 	} {
 		tb.put(tombKey, stands)
-		err := tb.past(later).Bury(t.Context(), user, "alice")
+		_, err := tb.past(later).Bury(t.Context(), user, "alice")
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -90,7 +90,7 @@ func TestATombstoneWhoseAnswerIsLostStands(t *testing.T) {
 	for _, username := range []string{"", "alice"} {
 		tb.remove(tombKey)
 		tb.on("PutItem", fault.LoseAnswer())
-		err := tb.Bury(t.Context(), user, username)
+		_, err := tb.Bury(t.Context(), user, username)
 		if err != nil || tb.proxy.Count("PutItem") != 2 {
 			t.Errorf("username %q: %v", username, err)
 		}
@@ -105,14 +105,14 @@ func TestATombstoneThatMayNotStandIsAnError(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	tb.always("PutItem", fault.Drop())
-	err := tb.Bury(t.Context(), user, "")
+	_, err := tb.Bury(t.Context(), user, "")
 	if err == nil {
 		t.Error("nothing was written, and there is no error")
 	}
 	tb.wantItem(tombKey, nil)
 	tb.bury()
 	tb.always("UpdateItem", fault.Drop())
-	err = tb.Bury(t.Context(), user, "alice")
+	_, err = tb.Bury(t.Context(), user, "alice")
 	if err == nil {
 		t.Error("the username was not noted, and there is no error")
 	}

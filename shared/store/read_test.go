@@ -490,7 +490,7 @@ func TestTheLivingAndTheDeadAreDueInTheirFamilies(t *testing.T) {
 			living[slot.Key()] = true
 			continue
 		}
-		err := tb.Bury(t.Context(), user, "")
+		_, err := tb.Bury(t.Context(), user, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -273,7 +273,7 @@ func absent() store.Slot { return store.Slot{User: user, Provider: provider, Tit
 
 func (tb *table) bury() {
 	tb.t.Helper()
-	err := tb.past(now).Bury(context.Background(), user, "")
+	_, err := tb.past(now).Bury(context.Background(), user, "")
 	if err != nil {
 		tb.t.Fatal(err)
 	}

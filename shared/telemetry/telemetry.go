@@ -33,6 +33,8 @@ const (
 	RevocationFailed   = "RevocationFailed"
 	// RevocationsParked: a revocation that cannot succeed without an operator, or has failed many times. It is still tried, slowly.
 	RevocationsParked = "RevocationsParked"
+	// AccountsDeleted: tombstones that were written, one an account.
+	AccountsDeleted = "AccountsDeleted"
 	// DeletionsOverdue: accounts that were deleted more than a day ago, and of which something is still left. Counted at each try.
 	DeletionsOverdue = "DeletionsOverdue"
 	// RevocationsForced: parked revocations that an operator has declared done.

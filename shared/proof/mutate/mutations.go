@@ -16,6 +16,13 @@ var mutations = []mutation{
 		test: managedDir, run: "Tombstone",
 	},
 	{
+		rule: "an account's deletion is counted once",
+		file: managedDir + "/cleanup.go",
+		old:  "\tif buried {\n",
+		new:  "\tif true {\n",
+		test: managedDir, run: "EachDeletedAccountIsCountedOnce",
+	},
+	{
 		rule: "a slot is claimed only as it was read",
 		file: storeDir + "/item.go",
 		old:  "\tif s.State == Absent {\n\t\treturn \"attribute_not_exists(#pk)\"\n\t}",

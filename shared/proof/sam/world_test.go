@@ -237,7 +237,7 @@ func (w *world) failed(user string) {
 func (w *world) buried() {
 	w.t.Helper()
 	w.account()
-	err := w.table.Bury(w.t.Context(), userID, userID)
+	_, err := w.table.Bury(w.t.Context(), userID, userID)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func (w *world) parked() {
 // key that somebody removed there.
 func (w *world) amiss() {
 	w.t.Helper()
-	err := w.table.Bury(w.t.Context(), userID, "")
+	_, err := w.table.Bury(w.t.Context(), userID, "")
 	if err != nil {
 		w.t.Fatal(err)
 	}
