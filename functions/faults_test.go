@@ -173,6 +173,7 @@ func TestDeletingAnAccount(t *testing.T) {
 	s.list(other)
 	s.call("DELETE", "/account", other, "").want(t, http.StatusNoContent, "")
 	s.call("DELETE", "/account", other, "").want(t, http.StatusNoContent, "")
+	s.reconcileLater(bob)
 	if items := s.items(bob); len(items) != 1 || items[0] != "ACCOUNT" {
 		t.Errorf("the table has %v", items)
 	}

@@ -45,6 +45,10 @@ func TestAReportedKeyIsCheckedAndMadeAnewIfItHasGone(t *testing.T) {
 	s.removeKey(before.APIKey)
 	report(`{"sub":"`+alice+`","provider":"agent_mail","rejected_attempt":1}`).want(t, http.StatusAccepted, "")
 	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	if now := decode[resolved](t, s.resolve(alice, agentmail.Name, "").body); now != before {
+		t.Errorf("one look replaced it: %d, then %d", before.Attempt, now.Attempt)
+	}
+	s.reconcileLater(alice)
 	now := decode[resolved](t, s.resolve(alice, agentmail.Name, "").body)
 	_, _, accepted := s.AgentMail.Identify(now.APIKey)
 	if now.ID != before.ID || now.APIKey == before.APIKey || !accepted {
@@ -79,6 +83,7 @@ func TestAnAuditRepairsWhatItIsAskedTo(t *testing.T) {
 	s.list(s.token(bob))
 	s.removeKey(decode[map[string]any](t, s.resolve(alice, agentmail.Name, "").body)["api_key"].(string))
 	s.call("DELETE", "/account", s.token(bob), "").want(t, http.StatusNoContent, "")
+	s.reconcileLater(bob)
 	s.AgentMail.SeedPod(fake.Pod{ClientID: bob, Name: bob + "-pod"})
 	for _, event := range []string{
 		`{"command":"audit","provider":"agent_mail"}`,
@@ -90,6 +95,7 @@ func TestAnAuditRepairsWhatItIsAskedTo(t *testing.T) {
 		}
 	}
 	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	s.reconcileLater(alice, bob)
 	if pods := s.AgentMail.Pods(); len(pods) != 1 || pods[0].ClientID != alice || len(pods[0].Keys) != 1 {
 		t.Errorf("the pods are %+v", pods)
 	}

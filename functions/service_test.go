@@ -9,9 +9,11 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -212,6 +214,45 @@ func (s *service) items(user string) []string {
 	return all
 }
 
+// later makes all that the table notes of a user's time an hour's quarter older, as if that had passed.
+func (s *service) later(user string) {
+	s.t.Helper()
+	const passed = int64(15 * time.Minute / time.Millisecond)
+	for _, sk := range s.items(user) {
+		key := map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: "USER#" + user}, "sk": &types.AttributeValueMemberS{Value: sk}}
+		out, err := s.DynamoDB.GetItem(s.t.Context(), &dynamodb.GetItemInput{TableName: &s.Table, Key: key})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, name := range []string{"created_at", "due_at", "lease_until", "gone_since"} {
+			at, ok := out.Item[name].(*types.AttributeValueMemberN)
+			if !ok {
+				continue
+			}
+			ms, err := strconv.ParseInt(at.Value, 10, 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			out.Item[name] = &types.AttributeValueMemberN{Value: strconv.FormatInt(ms-passed, 10)}
+		}
+		_, err = s.DynamoDB.PutItem(s.t.Context(), &dynamodb.PutItemInput{TableName: &s.Table, Item: out.Item})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// reconcileLater lets a round of reconcile run after all that the users wait for, and another for what that made due.
+func (s *service) reconcileLater(users ...string) {
+	s.t.Helper()
+	for range 2 {
+		for _, user := range users {
+			s.later(user)
+		}
+		s.call("POST", "/local/reconcile", "", "").want(s.t, http.StatusOK, "")
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 const (
@@ -289,6 +330,7 @@ func TestTheMainJob(t *testing.T) {
 	if left := s.AgentMail.Pods(); len(left) != 0 {
 		t.Errorf("AgentMail still has %+v", left)
 	}
+	s.reconcileLater(alice)
 	if left := s.items(alice); len(left) != 1 || left[0] != "ACCOUNT" {
 		t.Errorf("the table still has %v", left)
 	}

@@ -171,7 +171,7 @@ const overdue = 24 * time.Hour
 // LastLook is how long apart two looks are that may be believed when both find nothing, clocks that may be ±5 s apart included: a
 // third party's replica may lag, and a transaction that came just before a tombstone may have taken effect for the tombstone's part, and
 // not yet for the item that it made.
-const LastLook = 2 * store.SkewMargin
+const LastLook = store.SkewMargin + 5*time.Second
 
 // rest lays the tombstone of an account of which nothing is left to rest, or has reconcile look once more where it is too young for that.
 func (e *Engine) rest(ctx context.Context, t store.Tombstone) error {

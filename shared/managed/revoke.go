@@ -69,6 +69,8 @@ func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt, remov
 	if settled {
 		r.DueAt = r.GoneSince.Add(LastLook)
 	}
+	e.Log.InfoContext(ctx, "nothing is left at the third party, as far as this pass saw: another one looks", "user", slot.User,
+		"provider", slot.Provider, "attempt", slot.Attempt, "removed", removed, "settled", settled)
 	e.release(ctx, slot, r)
 	return nil
 }
