@@ -87,7 +87,7 @@ func TestAnAuditRepairsWhatItIsAskedTo(t *testing.T) {
 	s.AgentMail.SeedPod(fake.Pod{ClientID: bob, Name: bob + "-pod"})
 	for _, event := range []string{
 		`{"command":"audit","provider":"agent_mail"}`,
-		`{"command":"audit","provider":"agent_mail","repair":true,"by":"somebody@example.com"}`,
+		`{"command":"audit","provider":"agent_mail","repair":10,"by":"somebody@example.com"}`,
 	} {
 		r := operate[managed.AuditReport](t, s, event)
 		if len(r.Findings) != 2 || r.Findings[0].Kind != managed.LeftBehind || r.Findings[1].Kind != managed.MissingKey || r.Next != "" {
@@ -174,7 +174,9 @@ func TestWhatOperateRefuses(t *testing.T) {
 		`{}`: 422, `{"command":"delete-everything"}`: 422, `{"command":7}`: 422,
 		`{"command":"audit","provider":"nobody"}`:                                                         404,
 		`{"command":"audit","provider":"agent_mail","cursor":"made-up"}`:                                  422,
-		`{"command":"audit","provider":"agent_mail","repair":true}`:                                       422,
+		`{"command":"audit","provider":"agent_mail","repair":10}`:                                         422,
+		`{"command":"audit","provider":"agent_mail","repair":true,"by":"me"}`:                             422,
+		`{"command":"audit","provider":"agent_mail","repair":-1,"by":"me"}`:                               422,
 		`{"command":"force","user_id":"` + alice + `","provider":"agent_mail","by":"me"}`:                 422,
 		`{"command":"force","user_id":"` + alice + `","provider":"agent_mail","by":"me","reason":"none"}`: 409,
 	} {

@@ -25,7 +25,7 @@ type request struct {
 	Provider string `json:"provider"`
 	UserID   string `json:"user_id"`
 	Cursor   string `json:"cursor"`
-	Repair   bool   `json:"repair"`
+	Repair   int    `json:"repair"`
 	By       string `json:"by"`
 	Reason   string `json:"reason"`
 }
@@ -78,6 +78,10 @@ func refusalOf(err error) (refusal, bool) {
 func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	var r request
 	err := json.Unmarshal(event, &r)
+	var mistyped *json.UnmarshalTypeError
+	if errors.As(err, &mistyped) && mistyped.Field == "repair" {
+		return nil, errRepair
+	}
 	if err != nil {
 		return nil, &credential.FieldError{Field: "event", Problem: "must be a JSON object with a command"}
 	}
@@ -88,10 +92,16 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	return command(f, ctx, r)
 }
 
+// errRepair refuses a repair that says no number.
+var errRepair = &credential.FieldError{Field: "repair", Problem: "must be a number: how many findings may be repaired at most"}
+
 // audit compares what the third party lists with the table: {"command":"audit","provider":"agent_mail"}. It changes nothing without
-// "repair":true, which wants "by", too. Where the report has a "next", the audit goes on with that as "cursor".
+// "repair":N, which has at most N findings repaired, and wants "by", too. Where the report has a "next", the audit goes on with that as "cursor".
 func (f *function) audit(ctx context.Context, r request) (any, error) {
-	if r.Repair && r.By == "" {
+	if r.Repair < 0 {
+		return nil, errRepair
+	}
+	if r.Repair > 0 && r.By == "" {
 		return nil, &credential.FieldError{Field: "by", Problem: "is required for a repair: who asks for it"}
 	}
 	return f.engine.Audit(ctx, managed.AuditRequest{Provider: r.Provider, Cursor: r.Cursor, Repair: r.Repair, By: r.By})

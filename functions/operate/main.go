@@ -45,6 +45,8 @@ func wire(ctx context.Context, env *config.Env) (*function, error) {
 		Providers: providers,
 		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Lease:     env.Lease(),
+		GoneFloor: env.GoneFloor(),
+		GoneShare: env.GoneShare(),
 		Log:       logger,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -60,6 +61,38 @@ const (
 	DefaultBudget = 5 * time.Second
 	DefaultLease  = 60 * time.Second
 )
+
+// Audits stop where more seems to be gone than these.
+const (
+	DefaultGoneFloor = 10
+	DefaultGoneShare = 0.02
+)
+
+// GoneFloor is how many slots an audit may find to name what is gone, whatever their share.
+func (e *Env) GoneFloor() int {
+	value := e.lookup("AUDIT_GONE_FLOOR")
+	if value == "" {
+		return DefaultGoneFloor
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 0 {
+		e.errs = append(e.errs, fmt.Errorf("AUDIT_GONE_FLOOR has to be a whole number such as 10, not %q", value))
+	}
+	return n
+}
+
+// GoneShare is the share of all slots that an audit may find to name what is gone, whatever their number.
+func (e *Env) GoneShare() float64 {
+	value := e.lookup("AUDIT_GONE_SHARE")
+	if value == "" {
+		return DefaultGoneShare
+	}
+	share, err := strconv.ParseFloat(value, 64)
+	if err != nil || !(share >= 0 && share <= 1) {
+		e.errs = append(e.errs, fmt.Errorf("AUDIT_GONE_SHARE has to be a number from 0 to 1 such as 0.02, not %q", value))
+	}
+	return share
+}
 
 // Budget is how long a list may spend on provisioning.
 func (e *Env) Budget() time.Duration { return e.Duration("PROVISION_BUDGET", DefaultBudget) }

@@ -28,6 +28,8 @@ func read() error {
 	e.Optional("USER_POOL_ID")
 	e.Budget()
 	e.Lease()
+	e.GoneFloor()
+	e.GoneShare()
 	e.LogLevel()
 	e.SystemCredentials()
 	return e.Err()
@@ -67,8 +69,12 @@ func TestVariablesAreRead(t *testing.T) {
 }
 
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
-	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": ""})
+	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "", "AUDIT_GONE_FLOOR": "",
+		"AUDIT_GONE_SHARE": ""})
 	e := config.Environ()
+	if e.GoneFloor() != 10 || e.GoneShare() != 0.02 {
+		t.Errorf("an audit goes by %d and %v", e.GoneFloor(), e.GoneShare())
+	}
 	if e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
 		t.Error("something has no default")
 	}
@@ -86,6 +92,8 @@ func TestEachWrongVariableIsNamed(t *testing.T) {
 		"KMS_KEY_ID":         {""},
 		"PROVISION_BUDGET":   {"5", "five", "0", "0s", "-5s", "5 s", " "},
 		"LEASE":              {"60", "-1m", "0h", "1d"},
+		"AUDIT_GONE_FLOOR":   {"many", "-1", "1.5", " 1"},
+		"AUDIT_GONE_SHARE":   {"5%", "-0.1", "1.1", "NaN", " 0"},
 		"LOG_LEVEL":          {"LOUD", "5", " INFO"},
 		"SYSTEM_CREDENTIALS": {"openai", "[]", `"openai"`, `{"openai": 5}`, `{"openai": "a"`, `{"OpenAI": "a"}`, `{"": "a"}`, `{"open ai": "a", "openai": "b"}`},
 	} {

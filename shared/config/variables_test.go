@@ -238,6 +238,8 @@ func TestTheDocumentedVariablesAndDefaultsAreTheCodes(t *testing.T) {
 		"PROVISION_BUDGET":   seconds(config.DefaultBudget),
 		"LEASE":              seconds(config.DefaultLease),
 		"AGENTMAIL_BASE_URL": agentmail.DefaultBaseURL,
+		"AUDIT_GONE_FLOOR":   strconv.Itoa(config.DefaultGoneFloor),
+		"AUDIT_GONE_SHARE":   strconv.FormatFloat(config.DefaultGoneShare, 'g', -1, 64),
 	} {
 		if defaults[name] != value {
 			t.Errorf("%s: the default is %q in README.md and %q in the code", name, defaults[name], value)

@@ -23,8 +23,8 @@ type AuditRequest struct {
 	Provider string
 	// Cursor is the Next of an earlier report; "" is the start.
 	Cursor string
-	// Repair has done what each finding's Remedy says. Nothing is changed without it.
-	Repair bool
+	// Repair has done what each finding's Remedy says, at most so many times in the whole audit. Nothing is changed at 0.
+	Repair int
 	// By is who asks for a repair, for the audit log.
 	By string
 }
@@ -37,6 +37,8 @@ type AuditReport struct {
 	Findings  []Finding `json:"findings"`
 	// Next is where to go on: the Cursor of another request. "" if the audit is complete.
 	Next string `json:"next,omitempty"`
+	// Repaired is how many remedies were carried out.
+	Repaired int `json:"repaired,omitempty"`
 	// Stopped says why it did not go on, if that was no want of time.
 	Stopped string `json:"stopped,omitempty"`
 }
@@ -124,21 +126,52 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 			report.Next, report.Stopped = at.String(), err.Error()
 			return report, nil //nolint:nilerr // the report says so
 		}
-		report.Resources += page.Resources
-		report.Slots += page.Slots
-		report.Findings = append(report.Findings, page.Findings...)
-		if next == (place{}) {
+		report.Resources += page.resources
+		report.Slots += page.slots
+		next.Slots, next.Gone, next.Repaired = at.Slots+page.slots, at.Gone+page.gone(), at.Repaired
+		report.Stopped = a.tooMany(next)
+		if report.Stopped == "" {
+			repaired, enough := a.repair(ctx, page.findings, at.Repaired)
+			next.Repaired += repaired
+			report.Repaired += repaired
+			if enough {
+				report.Stopped = fmt.Sprintf("as many repairs as were asked for have been made (%d): go on with a higher number", a.request.Repair)
+			}
+		}
+		for _, f := range page.findings {
+			report.Findings = append(report.Findings, f.Finding)
+		}
+		switch {
+		case report.Stopped != "": // the page is looked at again
+			at.Repaired = next.Repaired
+			report.Next = at.String()
+			return report, nil
+		case next.Done:
 			return report, nil
 		}
 		at = next
 	}
 }
 
-// place is where an audit stands: at a page of the third party's resources, or of the table.
+// tooMany says why an audit does not go on, if it has found more gone than can be explained: a third party in trouble, or an org key of
+// another organisation, has everything look gone.
+func (a *audit) tooMany(at place) string {
+	floor := max(a.GoneFloor, a.request.Repair)
+	if at.Gone <= floor || float64(at.Gone) <= a.GoneShare*float64(at.Slots) {
+		return ""
+	}
+	return fmt.Sprintf("of %d slots that were looked at, what %d of them name seems to be gone at the third party: look there first; "+
+		"if it is so, have at most that many repaired", at.Slots, at.Gone)
+}
+
+// place is where an audit stands: at a page of the third party's resources, or of the table, and what it has counted so far.
 type place struct {
 	Resources string
 	Table     bool
 	After     store.Key
+	Done      bool
+	// Slots is how many were looked at, Gone of how many what they name was not there, and Repaired how many remedies were carried out.
+	Slots, Gone, Repaired int
 }
 
 func parsePlace(cursor string) (place, error) {
@@ -169,8 +202,31 @@ type audit struct {
 	request  AuditRequest
 }
 
-// page looks at one page, and says where the next is; the zero place after the last.
-func (a *audit) page(ctx context.Context, at place) (AuditReport, place, error) {
+// suspect is a finding with what its remedy does.
+type suspect struct {
+	Finding
+	remedy func(context.Context) error
+}
+
+// findings are those of one page, and how many resources and slots it had.
+type findings struct {
+	resources, slots int
+	findings         []*suspect
+}
+
+// gone is how many slots name what is not there.
+func (f findings) gone() int {
+	n := 0
+	for _, one := range f.findings {
+		if one.Kind == MissingResource || one.Kind == MissingKey {
+			n++
+		}
+	}
+	return n
+}
+
+// page looks at one page, and says where the next is.
+func (a *audit) page(ctx context.Context, at place) (findings, place, error) {
 	if at.Table {
 		return a.slots(ctx, at.After)
 	}
@@ -182,36 +238,32 @@ func (a *audit) page(ctx context.Context, at place) (AuditReport, place, error) 
 		return err
 	})
 	if err != nil {
-		return AuditReport{}, place{}, err
+		return findings{}, place{}, err
 	}
-	findings, err := each(ctx, holdings, a.resource)
-	return AuditReport{Resources: len(holdings), Findings: findings}, place{Resources: next, Table: next == ""}, err
+	found, err := each(ctx, holdings, a.resource)
+	return findings{resources: len(holdings), findings: found}, place{Resources: next, Table: next == ""}, err
 }
 
-func (a *audit) slots(ctx context.Context, after store.Key) (AuditReport, place, error) {
+func (a *audit) slots(ctx context.Context, after store.Key) (findings, place, error) {
 	slots, unreadable, last, err := a.Store.Scan(ctx, after)
 	if err != nil {
-		return AuditReport{}, place{}, err
+		return findings{}, place{}, err
 	}
 	slots = slices.DeleteFunc(slots, func(s store.Slot) bool { return s.Provider != a.provider.Name() })
-	findings, err := each(ctx, slots, a.slot)
+	found, err := each(ctx, slots, a.slot)
 	for _, key := range unreadable {
 		if key.Provider() == a.provider.Name() {
-			findings = append(findings, Finding{Kind: Undecodable, User: key.User()})
+			found = append(found, &suspect{Finding: Finding{Kind: Undecodable, User: key.User()}})
 		}
 	}
-	next := place{Table: true, After: last}
-	if last == (store.Key{}) {
-		next = place{}
-	}
-	return AuditReport{Slots: len(slots), Findings: findings}, next, err
+	return findings{slots: len(slots), findings: found}, place{Table: true, After: last, Done: last == (store.Key{})}, err
 }
 
 // each looks at all, several at a time, and returns what it found. If nothing could be looked at, that is an error: an outage would go
 // through as so many findings.
-func each[T any](ctx context.Context, all []T, look func(context.Context, T) ([]Finding, error)) ([]Finding, error) {
+func each[T any](ctx context.Context, all []T, look func(context.Context, T) ([]*suspect, error)) ([]*suspect, error) {
 	var mu sync.Mutex
-	var findings []Finding
+	var suspects []*suspect
 	var failed []error
 	var work errgroup.Group
 	work.SetLimit(width)
@@ -220,7 +272,7 @@ func each[T any](ctx context.Context, all []T, look func(context.Context, T) ([]
 			found, err := look(ctx, one)
 			mu.Lock()
 			defer mu.Unlock()
-			findings = append(findings, found...)
+			suspects = append(suspects, found...)
 			if err != nil {
 				failed = append(failed, err)
 			}
@@ -234,15 +286,15 @@ func each[T any](ctx context.Context, all []T, look func(context.Context, T) ([]
 	if len(failed) > 0 && len(failed) == len(all) {
 		return nil, failed[0]
 	}
-	return findings, nil
+	return suspects, nil
 }
 
 // resource compares a resource with its user's slot.
-func (a *audit) resource(ctx context.Context, h Holding) ([]Finding, error) {
+func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 	f := Finding{User: h.User, Resource: h.Resource.ID}
 	if h.User == "" {
 		f.Kind = Unattributed
-		return []Finding{f}, nil
+		return []*suspect{{Finding: f}}, nil
 	}
 	slots, err := a.Store.Slots(ctx, h.User, a.provider.Name())
 	deleted := errors.Is(err, credential.ErrAccountDeleted)
@@ -262,11 +314,11 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]Finding, error) {
 	default:
 		return nil, nil
 	}
-	return []Finding{f}, nil
+	return []*suspect{{Finding: f}}, nil
 }
 
 // leftBehind is about a resource whose user's tombstone stands alone.
-func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]Finding, error) {
+func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]*suspect, error) {
 	_, err := a.inspect(ctx, h.User, h.Resource)
 	if isGone(err) { // its revocation has just been completed
 		return nil, nil
@@ -275,13 +327,13 @@ func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]Finding
 		return f.notInspected(err)
 	}
 	f.Kind, f.Remedy = LeftBehind, Revoke
-	return a.repaired(ctx, f, func() error {
+	return []*suspect{{f, func(ctx context.Context) error {
 		return a.Store.Reopen(ctx, h.User, a.provider.Name(), a.provider.Title(), h.Resource)
-	}), nil
+	}}}, nil
 }
 
 // slot compares a slot with what the third party has.
-func (a *audit) slot(ctx context.Context, slot store.Slot) ([]Finding, error) {
+func (a *audit) slot(ctx context.Context, slot store.Slot) ([]*suspect, error) {
 	if !atRest(slot) {
 		return nil, nil
 	}
@@ -290,8 +342,8 @@ func (a *audit) slot(ctx context.Context, slot store.Slot) ([]Finding, error) {
 	if err != nil && !isGone(err) {
 		return f.notInspected(err)
 	}
-	findings := a.compare(slot, keys, isGone(err))
-	if len(findings) == 0 {
+	found := a.compare(slot, keys, isGone(err))
+	if len(found) == 0 {
 		return nil, nil
 	}
 	slots, err := a.Store.Slots(ctx, slot.User, slot.Provider)
@@ -305,7 +357,7 @@ func (a *audit) slot(ctx context.Context, slot store.Slot) ([]Finding, error) {
 	if !atRest(now) || now.Attempt != slot.Attempt { // it has been worked on since it was read
 		return nil, nil
 	}
-	return a.checked(ctx, now, findings), nil
+	return a.withRemedy(now, found), nil
 }
 
 // compare says what is wrong between a slot and the keys in its resource. A key that was just made may not be stored yet, so only those
@@ -335,32 +387,44 @@ func (a *audit) compare(slot store.Slot, keys []HeldKey, gone bool) []Finding {
 	return findings
 }
 
-// checked has the slot checked if that is the remedy of any of its findings.
-func (a *audit) checked(ctx context.Context, slot store.Slot, findings []Finding) []Finding {
-	i := slices.IndexFunc(findings, func(f Finding) bool { return f.Remedy == Check })
-	if i < 0 {
-		return findings
+// withRemedy has the slot checked where that is the remedy of any of its findings: once for all of them.
+func (a *audit) withRemedy(slot store.Slot, found []Finding) []*suspect {
+	var suspects []*suspect
+	for _, f := range found {
+		one := &suspect{Finding: f}
+		if f.Remedy == Check && !slices.ContainsFunc(suspects, (*suspect).mendable) {
+			one.remedy = func(ctx context.Context) error {
+				return a.Store.Postpone(ctx, slot, slot.State, "audit", a.Now())
+			}
+		}
+		suspects = append(suspects, one)
 	}
-	repaired := a.repaired(ctx, findings[i], func() error {
-		return a.Store.Postpone(ctx, slot, slot.State, "audit", a.Now())
-	})
-	return append(slices.Delete(findings, i, i+1), repaired...)
+	return suspects
 }
 
-// repaired carries a finding's remedy out, if that was asked for, and notes if it failed.
-func (a *audit) repaired(ctx context.Context, f Finding, repair func() error) []Finding {
-	if !a.request.Repair {
-		return []Finding{f}
+func (s *suspect) mendable() bool { return s.remedy != nil }
+
+// repair carries out the remedies of a page, as far as was asked for, and notes which failed. It returns how many it has carried out;
+// done is how many were before.
+func (a *audit) repair(ctx context.Context, found []*suspect, done int) (repaired int, enough bool) {
+	for _, f := range found {
+		if f.remedy == nil || a.request.Repair == 0 {
+			continue
+		}
+		if done+repaired >= a.request.Repair {
+			return repaired, true
+		}
+		repaired++
+		err := telemetry.Audit(ctx, a.Log, "repair", "by", a.request.By, "provider", a.provider.Name(), "user", f.User,
+			"kind", f.Kind, "remedy", f.Remedy, "resource", f.Resource, "key_id", f.KeyID)
+		if err == nil {
+			err = f.remedy(ctx)
+		}
+		if err != nil {
+			f.Error = err.Error()
+		}
 	}
-	err := telemetry.Audit(ctx, a.Log, "repair", "by", a.request.By, "provider", a.provider.Name(), "user", f.User,
-		"kind", f.Kind, "remedy", f.Remedy, "resource", f.Resource, "key_id", f.KeyID)
-	if err == nil {
-		err = repair()
-	}
-	if err != nil {
-		f.Error = err.Error()
-	}
-	return []Finding{f}
+	return repaired, false
 }
 
 // inspect returns the keys in a resource.
@@ -381,7 +445,7 @@ func atRest(slot store.Slot) bool {
 
 func isGone(err error) bool { return err != nil && classified(err).Class == Gone }
 
-func (f Finding) notInspected(err error) ([]Finding, error) {
+func (f Finding) notInspected(err error) ([]*suspect, error) {
 	f.Kind, f.Error = NotInspected, fmt.Sprint(err)
-	return []Finding{f}, err
+	return []*suspect{{Finding: f}}, err
 }

@@ -22,7 +22,11 @@ import (
 // audit runs an audit to its end, in one call, and expects that it gets there.
 func audit(t *testing.T, w *managedtest.World, repair bool) managed.AuditReport {
 	t.Helper()
-	report, err := w.Engine().Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, Repair: repair, By: "the tests"})
+	request := managed.AuditRequest{Provider: managedtest.Provider, By: "the tests"}
+	if repair {
+		request.Repair = 100
+	}
+	report, err := w.Engine().Audit(t.Context(), request)
 	if err != nil || report.Next != "" || report.Stopped != "" {
 		t.Fatalf("%v, the report is %+v", err, report)
 	}
@@ -474,5 +478,76 @@ func TestARequestThatNoAuditCanFollow(t *testing.T) {
 	_, err = w.Engine().Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, Cursor: "elsewhere"})
 	if !errors.Is(err, managed.ErrCursor) {
 		t.Error(err)
+	}
+}
+
+// many lists users until so many have a credential, and returns their names.
+func many(t *testing.T, w *managedtest.World, n int) []string {
+	t.Helper()
+	e := w.Engine()
+	users := make([]string, n)
+	for i := range users {
+		users[i] = fmt.Sprintf("user-%d", i)
+		list(t, e, users[i])
+	}
+	longAgo(w)
+	return users
+}
+
+func TestAnAuditStopsWhereMoreIsGoneThanCanBeExplained(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	users := many(t, w, 14)
+	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, Instead: &fake.Answer{Status: 200, Body: `{"count":0,"api_keys":[]}`}})
+	request := managed.AuditRequest{Provider: managedtest.Provider, Repair: 5, By: "the tests"}
+	r, err := w.Engine().Audit(t.Context(), request)
+	if err != nil || !strings.Contains(r.Stopped, "14 slots") || r.Repaired != 0 || len(r.Findings) != 14 {
+		t.Errorf("%v, the report is %+v", err, r)
+	}
+	for _, user := range users {
+		if !slot(t, w, user).DueAt.IsZero() {
+			t.Errorf("%s was made due all the same", user)
+		}
+	}
+	request.Cursor, request.Repair = r.Next, 14 // an operator who has looked
+	r, err = w.Engine().Audit(t.Context(), request)
+	if err != nil || r.Stopped != "" || r.Repaired != 14 || r.Next != "" {
+		t.Errorf("%v, the report is %+v", err, r)
+	}
+	w.Converge()
+	for _, user := range users {
+		w.CheckExactlyOne(user)
+	}
+}
+
+func TestAnAuditRepairsNoMoreThanItWasAskedTo(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	users := many(t, w, 3)
+	for _, user := range users {
+		w.RemoveKey(user)
+	}
+	request := managed.AuditRequest{Provider: managedtest.Provider, Repair: 2, By: "the tests"}
+	r, err := w.Engine().Audit(t.Context(), request)
+	if err != nil || r.Repaired != 2 || r.Next == "" || !strings.Contains(r.Stopped, "higher number") {
+		t.Errorf("%v, the report is %+v", err, r)
+	}
+	due := 0
+	for _, user := range users {
+		if !slot(t, w, user).DueAt.IsZero() {
+			due++
+		}
+	}
+	if due != 2 {
+		t.Errorf("%d slots were made due", due)
+	}
+	request.Cursor, request.Repair = r.Next, 3
+	r, err = w.Engine().Audit(t.Context(), request)
+	if err != nil || r.Repaired != 1 || r.Next != "" || r.Stopped != "" {
+		t.Errorf("then %v, the report is %+v", err, r)
+	}
+	w.Converge()
+	for _, user := range users {
+		w.CheckExactlyOne(user)
 	}
 }

@@ -31,6 +31,10 @@ type Config struct {
 	Lease time.Duration
 	// Budget is how long a list may spend on provisioning: with a second to spare within half of the lease. 0 where nothing is listed.
 	Budget time.Duration
+	// GoneFloor and GoneShare bound what an audit believes: it stops where more slots than GoneFloor, and more than the share GoneShare
+	// (0 to 1) of all that it looked at, name what seems to be gone.
+	GoneFloor int
+	GoneShare float64
 	// Now is the clock; nil means clock.Now.
 	Now func() time.Time
 	// Log and Metrics are how the engine is seen.

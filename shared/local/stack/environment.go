@@ -30,6 +30,8 @@ func newEnvironment(override map[string]string) *environment {
 		"ACCOUNT_DELETIONS_FAILED_URL": DeadLetters,
 		"AGENTMAIL_BASE_URL":           "https://api.agentmail.to",
 		"AGENTMAIL_CLIENT_ID_PREFIX":   "",
+		"AUDIT_GONE_FLOOR":             "",
+		"AUDIT_GONE_SHARE":             "",
 		"KMS_KEY_ID":                   "alias/managed-credentials",
 		"LEASE":                        "",
 		"LOG_LEVEL":                    "",

@@ -26,6 +26,7 @@ import (
 	awssecrets "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/google/uuid"
 
+	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
 	localdynamodb "managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/fault"
@@ -294,6 +295,8 @@ func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *man
 		Users:     w.options.Users,
 		Lease:     w.options.Lease,
 		Budget:    w.options.Budget,
+		GoneFloor: config.DefaultGoneFloor,
+		GoneShare: config.DefaultGoneShare,
 		Now:       now,
 		Log:       telemetry.Logger(w.logs, slog.LevelDebug),
 		Metrics:   telemetry.NewMetrics(w.logs),

@@ -176,7 +176,7 @@ func reported(byHand func(*managedtest.World, string)) func(*run) {
 
 func audited(r *run) {
 	p := r.process()
-	_, _ = p.Audit(p.Context, managed.AuditRequest{Provider: agent, Repair: true, By: "the search"}) // what it missed, the next one finds
+	_, _ = p.Audit(p.Context, managed.AuditRequest{Provider: agent, Repair: 10, By: "the search"}) // what it missed, the next one finds
 }
 
 func adopt(r *run) {
