@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -56,7 +57,7 @@ func FuzzBody(f *testing.F) {
 	} {
 		f.Setenv(name, value)
 	}
-	handler, err := wire(f.Context(), config.Environ())
+	handler, err := wire(f.Context(), config.Environ(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}

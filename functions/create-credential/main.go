@@ -3,29 +3,21 @@ package main
 
 import (
 	"context"
-	"log"
-	"os"
+	"log/slog"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
-	"managed-credentials/shared/telemetry"
 )
 
-func main() {
-	handler, err := wire(context.Background(), config.Environ())
-	if err != nil {
-		log.Fatal(err)
-	}
-	lambda.Start(handler)
-}
+func main() { invocation.Serve(wire) }
 
-func wire(ctx context.Context, env *config.Env) (lambda.Handler, error) {
-	logger := telemetry.Logger(os.Stdout, env.LogLevel())
-	cfg, err := config.AWS(ctx)
+func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handler, error) {
+	cfg, err := config.AWS(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -35,5 +27,5 @@ func wire(ctx context.Context, env *config.Env) (lambda.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newHandler(logger, table, sealer), nil
+	return newHandler(log, table, sealer), nil
 }

@@ -5,21 +5,25 @@
 package main
 
 import (
+	"context"
 	"log/slog"
-	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
+
+	"managed-credentials/shared/config"
+	"managed-credentials/shared/invocation"
 )
 
-func main() {
+func main() { invocation.Serve(wire) }
+
+func wire(_ context.Context, env *config.Env, _ *slog.Logger) (lambda.Handler, error) {
 	handler, err := newHandler(pages, settings{
-		ManagedLoginURL: os.Getenv("MANAGED_LOGIN_URL"),
-		ClientID:        os.Getenv("USER_POOL_CLIENT_ID"),
-		SignInAs:        os.Getenv("SIGN_IN_AS"),
+		ManagedLoginURL: env.Optional("MANAGED_LOGIN_URL"),
+		ClientID:        env.Optional("USER_POOL_CLIENT_ID"),
+		SignInAs:        env.Optional("SIGN_IN_AS"),
 	})
 	if err != nil {
-		slog.Error("the page cannot be served", "error", err)
-		os.Exit(1)
+		return nil, err
 	}
-	lambda.Start(handler)
+	return lambda.NewHandler(handler), env.Err()
 }

@@ -3,7 +3,7 @@ package main
 
 import (
 	"context"
-	"log"
+	"log/slog"
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider"
@@ -19,17 +20,10 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-func main() {
-	handler, err := wire(context.Background(), config.Environ())
-	if err != nil {
-		log.Fatal(err)
-	}
-	lambda.Start(handler)
-}
+func main() { invocation.Serve(wire) }
 
-func wire(ctx context.Context, env *config.Env) (lambda.Handler, error) {
-	logger := telemetry.Logger(os.Stdout, env.LogLevel())
-	cfg, err := config.AWS(ctx)
+func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handler, error) {
+	cfg, err := config.AWS(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +40,7 @@ func wire(ctx context.Context, env *config.Env) (lambda.Handler, error) {
 		Seal:      seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
 		Lease:     env.Lease(),
 		Budget:    env.Budget(),
-		Log:       logger,
+		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 	}
 	err = env.Err()
@@ -57,5 +51,5 @@ func wire(ctx context.Context, env *config.Env) (lambda.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newHandler(logger, engine, table, system), nil
+	return newHandler(log, engine, table, system), nil
 }

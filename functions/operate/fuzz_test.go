@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -63,7 +64,7 @@ func FuzzEvent(f *testing.F) {
 	} {
 		f.Setenv(name, value)
 	}
-	handler, err := wire(f.Context(), config.Environ())
+	handler, err := wire(f.Context(), config.Environ(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}

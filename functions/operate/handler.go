@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 
 	"managed-credentials/shared/credential"
@@ -16,7 +15,6 @@ import (
 type function struct {
 	engine *managed.Engine
 	queue  deadLetters
-	log    *slog.Logger
 }
 
 // request is the event. Which fields a command takes is said at the commands.
@@ -53,7 +51,6 @@ func (f *function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 		return json.Marshal(refused)
 	}
 	if err != nil {
-		f.log.ErrorContext(ctx, "the command failed", "error", err)
 		return nil, err
 	}
 	return json.Marshal(answer)

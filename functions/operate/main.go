@@ -4,7 +4,7 @@ package main
 
 import (
 	"context"
-	"log"
+	"log/slog"
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider"
@@ -22,16 +23,10 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-func main() {
-	f, err := wire(context.Background(), config.Environ())
-	if err != nil {
-		log.Fatal(err)
-	}
-	lambda.Start(f)
-}
+func main() { invocation.Serve(wire) }
 
-func wire(ctx context.Context, env *config.Env) (*function, error) {
-	cfg, err := config.AWS(ctx)
+func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handler, error) {
+	cfg, err := config.AWS(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +34,6 @@ func wire(ctx context.Context, env *config.Env) (*function, error) {
 	if err != nil {
 		return nil, err
 	}
-	logger := telemetry.Logger(os.Stdout, env.LogLevel())
 	c := managed.Config{
 		Store:     store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
 		Providers: providers,
@@ -47,7 +41,7 @@ func wire(ctx context.Context, env *config.Env) (*function, error) {
 		Lease:     env.Lease(),
 		GoneFloor: env.GoneFloor(),
 		GoneShare: env.GoneShare(),
-		Log:       logger,
+		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 	}
 	f := &function{
@@ -57,7 +51,6 @@ func wire(ctx context.Context, env *config.Env) (*function, error) {
 			lambda: awslambda.NewFromConfig(cfg, patient),
 			target: env.Required("USER_CLEANUP_FUNCTION"),
 		},
-		log: logger,
 	}
 	err = env.Err()
 	if err != nil {

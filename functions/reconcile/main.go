@@ -3,7 +3,7 @@ package main
 
 import (
 	"context"
-	"log"
+	"log/slog"
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider"
@@ -21,16 +22,10 @@ import (
 	"managed-credentials/shared/userpool"
 )
 
-func main() {
-	engine, err := wire(context.Background(), config.Environ())
-	if err != nil {
-		log.Fatal(err)
-	}
-	lambda.Start(engine.Reconcile) // whatever the event says: what is due stands in the table
-}
+func main() { invocation.Serve(wire) }
 
-func wire(ctx context.Context, env *config.Env) (*managed.Engine, error) {
-	cfg, err := config.AWS(ctx)
+func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handler, error) {
+	cfg, err := config.AWS(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +39,7 @@ func wire(ctx context.Context, env *config.Env) (*managed.Engine, error) {
 		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Seal:      seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
 		Lease:     env.Lease(),
-		Log:       telemetry.Logger(os.Stdout, env.LogLevel()),
+		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 	}
 	pool := env.Optional("USER_POOL_ID")
@@ -55,5 +50,9 @@ func wire(ctx context.Context, env *config.Env) (*managed.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return managed.New(c)
+	engine, err := managed.New(c)
+	if err != nil {
+		return nil, err
+	}
+	return lambda.NewHandler(engine.Reconcile), nil // whatever the event says: what is due stands in the table
 }

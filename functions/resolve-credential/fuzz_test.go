@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -68,7 +69,7 @@ func FuzzEvent(f *testing.F) {
 	} {
 		f.Setenv(name, value)
 	}
-	cfg, err := config.AWS(f.Context())
+	cfg, err := config.AWS(f.Context(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func FuzzEvent(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
-	handler, err := wire(f.Context(), config.Environ())
+	handler, err := wire(f.Context(), config.Environ(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -50,7 +50,6 @@ func (f *function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 		return json.Marshal(refused)
 	}
 	if err != nil {
-		f.log.ErrorContext(ctx, "resolving failed", "error", err)
 		return nil, err
 	}
 	return json.Marshal(answer)

@@ -3,30 +3,23 @@ package main
 
 import (
 	"context"
-	"log"
-	"os"
+	"log/slog"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
-	"managed-credentials/shared/telemetry"
 )
 
-func main() {
-	f, err := wire(context.Background(), config.Environ())
-	if err != nil {
-		log.Fatal(err)
-	}
-	lambda.Start(f)
-}
+func main() { invocation.Serve(wire) }
 
-func wire(ctx context.Context, env *config.Env) (*function, error) {
-	cfg, err := config.AWS(ctx)
+func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handler, error) {
+	cfg, err := config.AWS(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +28,7 @@ func wire(ctx context.Context, env *config.Env) (*function, error) {
 		sealer:     seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
 		system:     env.SystemCredentials(),
 		systemKeys: orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("SYSTEM_KEYS_SECRET_ID"), nil),
-		log:        telemetry.Logger(os.Stdout, env.LogLevel()),
+		log:        log,
 	}
 	return f, env.Err()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -61,7 +62,7 @@ func FuzzEvent(f *testing.F) {
 	} {
 		f.Setenv(name, value)
 	}
-	handler, err := wire(f.Context(), config.Environ())
+	handler, err := wire(f.Context(), config.Environ(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}

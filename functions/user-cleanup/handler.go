@@ -95,7 +95,6 @@ func (f *function) Invoke(ctx context.Context, raw []byte) ([]byte, error) {
 	}
 	answer, err := f.handle(ctx, e)
 	if err != nil {
-		f.log.ErrorContext(ctx, "the event was not handled", "error", err)
 		return nil, err
 	}
 	return json.Marshal(answer)

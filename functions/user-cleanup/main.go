@@ -4,7 +4,7 @@ package main
 
 import (
 	"context"
-	"log"
+	"log/slog"
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider"
@@ -20,17 +21,10 @@ import (
 	"managed-credentials/shared/userpool"
 )
 
-func main() {
-	handler, err := wire(context.Background(), config.Environ())
-	if err != nil {
-		log.Fatal(err)
-	}
-	lambda.Start(handler)
-}
+func main() { invocation.Serve(wire) }
 
-func wire(ctx context.Context, env *config.Env) (lambda.Handler, error) {
-	logger := telemetry.Logger(os.Stdout, env.LogLevel())
-	cfg, err := config.AWS(ctx)
+func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handler, error) {
+	cfg, err := config.AWS(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -43,10 +37,10 @@ func wire(ctx context.Context, env *config.Env) (lambda.Handler, error) {
 		Providers: providers,
 		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Lease:     env.Lease(),
-		Log:       logger,
+		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 	}
-	f := &function{poolID: env.Optional("USER_POOL_ID"), log: logger}
+	f := &function{poolID: env.Optional("USER_POOL_ID"), log: log}
 	if f.poolID != "" {
 		f.pool = userpool.New(cognitoidentityprovider.NewFromConfig(cfg), f.poolID)
 		c.Users = f.pool

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 
 	"managed-credentials/shared/credential"
 )
@@ -139,12 +140,30 @@ const (
 	dialTimeout = time.Second
 )
 
-// AWS loads the SDK's standard configuration, endpoints included.
-func AWS(ctx context.Context) (aws.Config, error) {
+// AWS loads the SDK's standard configuration, endpoints included. What the SDK itself has to say goes to log.
+func AWS(ctx context.Context, log *slog.Logger) (aws.Config, error) {
 	client := awshttp.NewBuildableClient().WithTimeout(callTimeout).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
-	c, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client))
+	c, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client), awsconfig.WithLogger(sdkLog{context.Background(), log}))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
 	return c, nil
+}
+
+// sdkLog has the SDK's own words logged like all others, where it would write plain text.
+type sdkLog struct {
+	ctx context.Context
+	log *slog.Logger
+}
+
+// WithContext implements logging.ContextLogger: the context of a call holds its request's id.
+func (l sdkLog) WithContext(ctx context.Context) logging.Logger { return sdkLog{ctx, l.log} }
+
+// Logf implements logging.Logger.
+func (l sdkLog) Logf(class logging.Classification, format string, values ...any) {
+	level := slog.LevelDebug
+	if class == logging.Warn {
+		level = slog.LevelWarn
+	}
+	l.log.Log(l.ctx, level, "the AWS SDK reports", "text", fmt.Sprintf(format, values...))
 }

@@ -130,7 +130,7 @@ func TestTheAWSConfigurationTakesTheStandardVariables(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
 	t.Setenv("AWS_CA_BUNDLE", bundle)
 
-	c, err := config.AWS(t.Context())
+	c, err := config.AWS(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func alone(t *testing.T) {
 // One exchange that hangs must leave time for a repeat.
 func TestTheAWSConfigurationBoundsEachCall(t *testing.T) {
 	alone(t)
-	c, err := config.AWS(t.Context())
+	c, err := config.AWS(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestTheAWSConfigurationBoundsEachCall(t *testing.T) {
 func TestAnAWSConfigurationThatCannotBeLoadedIsAnError(t *testing.T) {
 	alone(t)
 	t.Setenv("AWS_CA_BUNDLE", filepath.Join(t.TempDir(), "missing.pem"))
-	_, err := config.AWS(t.Context())
+	_, err := config.AWS(t.Context(), slog.New(slog.DiscardHandler))
 	if err == nil {
 		t.Error("a missing CA bundle is no error")
 	}

@@ -61,6 +61,7 @@ func (e *environment) functions(deployed []template.Function, binaries map[strin
 				env[name] = value
 			}
 		}
+		maps.Copy(env, f.Constants)
 		for _, name := range f.Variables {
 			value, ok := e.values[name]
 			if !ok {

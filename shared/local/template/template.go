@@ -39,8 +39,10 @@ type Function struct {
 	Timeout time.Duration
 	// MemoryMB is the memory that the function is given, in MB.
 	MemoryMB int
-	// Variables are the names of its environment variables, sorted. Their values are the deployment's.
+	// Variables are the names of its environment variables whose values are the deployment's, sorted.
 	Variables []string
+	// Constants are the environment variables whose values stand in the template; nil if there are none.
+	Constants map[string]string
 	// Routes are what the API calls it for.
 	Routes []Route
 }
@@ -197,7 +199,17 @@ func parseFunction(id string, r resource, globals functionProperties) (Function,
 		LogicalID: id,
 		Timeout:   time.Duration(p.Timeout) * time.Second,
 		MemoryMB:  p.MemorySize,
-		Variables: slices.Sorted(maps.Keys(variables)),
+	}
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		value := variables[name]
+		if value.Tag != "!!str" {
+			f.Variables = append(f.Variables, name)
+			continue
+		}
+		if f.Constants == nil {
+			f.Constants = map[string]string{}
+		}
+		f.Constants[name] = value.Value
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Events)) {
 		e := p.Events[name]

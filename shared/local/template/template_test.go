@@ -1,6 +1,7 @@
 package template
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -24,6 +25,7 @@ Globals:
     Environment:
       Variables:
         LOG_LEVEL: !Ref LogLevel
+        GOMEMLIMIT: 80MiB
 Resources:
   Api:
     Type: AWS::Serverless::HttpApi
@@ -53,7 +55,7 @@ Resources:
       Role: !GetAtt ShowThingRole.Arn
       MemorySize: 256
       Environment:
-        Variables: {TABLE_NAME: !Ref Things}
+        Variables: {TABLE_NAME: !Ref Things, GOMEMLIMIT: 204MiB}
       Events:
         One:
           Type: HttpApi
@@ -91,10 +93,14 @@ func TestTemplateTellsTheTableTheFunctionsAndTheirRoutes(t *testing.T) {
 			}},
 		},
 		Functions: []Function{
-			{Name: "clean", LogicalID: "Clean", Timeout: time.Minute, MemoryMB: 128, Variables: []string{"LOG_LEVEL"}},
+			{
+				Name: "clean", LogicalID: "Clean", Timeout: time.Minute, MemoryMB: 128, Variables: []string{"LOG_LEVEL"},
+				Constants: map[string]string{"GOMEMLIMIT": "80MiB"},
+			},
 			{
 				Name: "show-thing", LogicalID: "ShowThing", Timeout: 7 * time.Second, MemoryMB: 256,
 				Variables: []string{"LOG_LEVEL", "TABLE_NAME"},
+				Constants: map[string]string{"GOMEMLIMIT": "204MiB"},
 				Routes:    []Route{{Method: "GET", Path: "/things/{id}"}, {Method: "GET", Path: "/", Public: true}},
 			},
 		},
@@ -238,5 +244,20 @@ func TestDocumentsNameOnlyParametersAndOutputsThatExist(t *testing.T) {
 	}
 	if values < 3 {
 		t.Errorf("only %d values were found", values)
+	}
+}
+
+// Lambda kills a process that takes all of its memory, and the garbage collector knows of no limit unless it is told.
+func TestTheGarbageCollectorKnowsHowMuchMemoryThereIs(t *testing.T) {
+	t.Parallel()
+	deployed, err := Load(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range deployed.Functions {
+		want := fmt.Sprintf("%dMiB", f.MemoryMB*8/10)
+		if f.Constants["GOMEMLIMIT"] != want {
+			t.Errorf("%s has %d MB: GOMEMLIMIT should be %s and is %q", f.LogicalID, f.MemoryMB, want, f.Constants["GOMEMLIMIT"])
+		}
 	}
 }
