@@ -15,10 +15,12 @@ import (
 type function struct {
 	table  *store.Store
 	sealer *seal.Sealer
+	// sealOpen: the secret vouches for the fields that are stored beside it in the clear.
+	sealOpen bool
 }
 
-func newHandler(log *slog.Logger, table *store.Store, sealer *seal.Sealer) *gateway.Handler {
-	f := function{table: table, sealer: sealer}
+func newHandler(log *slog.Logger, table *store.Store, sealer *seal.Sealer, sealOpen bool) *gateway.Handler {
+	f := function{table: table, sealer: sealer, sealOpen: sealOpen}
 	return gateway.NewHandler(log, map[string]gateway.Route{"POST /{provider}/credentials": f.create})
 }
 
@@ -40,7 +42,11 @@ func (f function) create(ctx context.Context, r gateway.Request) (gateway.Respon
 		Username: wanted.Open.Username,
 		Host:     wanted.Open.Host,
 	}
-	sealed, err := f.sealer.Seal(ctx, r.User, m.Provider, m.ID, wanted.Material)
+	material := wanted.Material
+	if f.sealOpen {
+		material = material.WithOpen(wanted.Open)
+	}
+	sealed, err := f.sealer.Seal(ctx, r.User, m.Provider, m.ID, material)
 	if err != nil {
 		return gateway.Response{}, err
 	}

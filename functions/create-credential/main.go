@@ -23,9 +23,10 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	}
 	table := store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil)
 	sealer := seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID"))
+	sealOpen := env.SealOpenFields()
 	err = env.Err()
 	if err != nil {
 		return nil, err
 	}
-	return newHandler(log, table, sealer), nil
+	return newHandler(log, table, sealer, sealOpen), nil
 }

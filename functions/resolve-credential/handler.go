@@ -24,6 +24,7 @@ type function struct {
 	system     map[string]string
 	systemKeys *orgkey.Keys
 	log        *slog.Logger
+	metrics    *telemetry.Metrics
 }
 
 // request is the event. Without CredentialID the user's managed credential at the provider is meant.
@@ -99,7 +100,7 @@ func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 		return nil, err
 	}
 	err = telemetry.Audit(ctx, f.log, "secret released",
-		"user", r.UserID, "provider", m.Provider, "credential", m.ID, "managed", m.Managed, "system", m.System)
+		"user", r.UserID, "provider", m.Provider, "credential", m.ID, "managed", m.Managed, "system", m.System, "open_proven", material.OpenProven())
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +143,11 @@ func (f *function) open(ctx context.Context, r request) (m credential.Metadata, 
 	if err != nil {
 		return credential.Metadata{}, 0, credential.Material{}, err
 	}
-	material, err = f.sealer.Open(ctx, r.UserID, r.Provider, r.CredentialID, sealed.Type, sealed.Ciphertext)
+	material, err = f.sealer.Open(ctx, r.UserID, r.Provider, r.CredentialID, sealed.Type, sealed.Open(), sealed.Ciphertext)
+	if errors.Is(err, credential.ErrOpenChanged) {
+		f.metrics.Count(telemetry.OpenFieldsChanged, "", 1)
+		err = fmt.Errorf("opening %s of %s for user %s: %w", r.CredentialID, r.Provider, r.UserID, err)
+	}
 	return sealed.Metadata, sealed.Attempt, material, err
 }
 

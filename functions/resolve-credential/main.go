@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -14,6 +15,7 @@ import (
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
 )
 
 func main() { invocation.Serve(wire) }
@@ -29,6 +31,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		system:     env.SystemCredentials(),
 		systemKeys: orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("SYSTEM_KEYS_SECRET_ID"), nil),
 		log:        log,
+		metrics:    telemetry.NewMetrics(os.Stdout),
 	}
 	return f, env.Err()
 }

@@ -17,10 +17,12 @@ type function struct {
 	sealer *seal.Sealer
 	// system are the titles of the system credentials on offer, by provider.
 	system map[string]string
+	// sealOpen: the secret vouches for the fields that are stored beside it in the clear.
+	sealOpen bool
 }
 
-func newHandler(log *slog.Logger, table *store.Store, sealer *seal.Sealer, system map[string]string) *gateway.Handler {
-	f := function{table: table, sealer: sealer, system: system}
+func newHandler(log *slog.Logger, table *store.Store, sealer *seal.Sealer, system map[string]string, sealOpen bool) *gateway.Handler {
+	f := function{table: table, sealer: sealer, system: system, sealOpen: sealOpen}
 	return gateway.NewHandler(log, map[string]gateway.Route{"PUT /{provider}/credentials/{id}": f.update})
 }
 
@@ -35,7 +37,11 @@ func (f function) update(ctx context.Context, r gateway.Request) (gateway.Respon
 	}
 	var sealed []byte
 	if change.Material != nil {
-		sealed, err = f.sealer.Seal(ctx, r.User, r.Provider, r.ID, *change.Material)
+		material := *change.Material
+		if f.sealOpen {
+			material = material.WithOpen(change.Open)
+		}
+		sealed, err = f.sealer.Seal(ctx, r.User, r.Provider, r.ID, material)
 		if err != nil {
 			return gateway.Response{}, err
 		}

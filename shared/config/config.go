@@ -101,6 +101,16 @@ func (e *Env) Budget() time.Duration { return e.Duration("PROVISION_BUDGET", Def
 // Lease is how long a claim holds.
 func (e *Env) Lease() time.Duration { return e.Duration("LEASE", DefaultLease) }
 
+// SealOpenFields says whether what is stored in the clear beside a user's secret is sealed with it. It must not be on while a version of
+// this service runs that does not know of it.
+func (e *Env) SealOpenFields() bool {
+	value := e.lookup("SEAL_OPEN_FIELDS")
+	if value != "" && value != "true" && value != "false" {
+		e.errs = append(e.errs, fmt.Errorf("SEAL_OPEN_FIELDS has to be true or false, not %q", value))
+	}
+	return value == "true"
+}
+
 // LogLevel is the least level that is logged; INFO if it is not set.
 func (e *Env) LogLevel() slog.Level {
 	var level slog.Level

@@ -32,6 +32,7 @@ func read() error {
 	e.GoneShare()
 	e.LogLevel()
 	e.SystemCredentials()
+	e.SealOpenFields()
 	return e.Err()
 }
 
@@ -40,7 +41,8 @@ func set(t *testing.T, others map[string]string) {
 	t.Helper()
 	all := map[string]string{
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
-		"LOG_LEVEL": "DEBUG", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
+		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
+		"AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1",
 	}
 	maps.Copy(all, others)
 	for name, value := range all {
@@ -57,6 +59,9 @@ func TestVariablesAreRead(t *testing.T) {
 	if e.Budget() != 2500*time.Millisecond || e.Lease() != 90*time.Second {
 		t.Errorf("the budget is %v, the lease %v", e.Budget(), e.Lease())
 	}
+	if !e.SealOpenFields() {
+		t.Error("a switch was not read")
+	}
 	if e.LogLevel() != slog.LevelDebug {
 		t.Errorf("the level is %v", e.LogLevel())
 	}
@@ -69,13 +74,13 @@ func TestVariablesAreRead(t *testing.T) {
 }
 
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
-	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "", "AUDIT_GONE_FLOOR": "",
-		"AUDIT_GONE_SHARE": ""})
+	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
+		"SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": ""})
 	e := config.Environ()
 	if e.GoneFloor() != 10 || e.GoneShare() != 0.02 {
 		t.Errorf("an audit goes by %d and %v", e.GoneFloor(), e.GoneShare())
 	}
-	if e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
+	if e.SealOpenFields() || e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
 		t.Error("something has no default")
 	}
 	if e.Budget() != 5*time.Second || e.Lease() != time.Minute || e.Duration("NO_SUCH_VARIABLE", time.Hour) != time.Hour {
@@ -94,6 +99,7 @@ func TestEachWrongVariableIsNamed(t *testing.T) {
 		"LEASE":              {"60", "-1m", "0h", "1d"},
 		"AUDIT_GONE_FLOOR":   {"many", "-1", "1.5", " 1"},
 		"AUDIT_GONE_SHARE":   {"5%", "-0.1", "1.1", "NaN", " 0"},
+		"SEAL_OPEN_FIELDS":   {"yes", "1", "TRUE", " true"},
 		"LOG_LEVEL":          {"LOUD", "5", " INFO"},
 		"SYSTEM_CREDENTIALS": {"openai", "[]", `"openai"`, `{"openai": 5}`, `{"openai": "a"`, `{"OpenAI": "a"}`, `{"": "a"}`, `{"open ai": "a", "openai": "b"}`},
 	} {

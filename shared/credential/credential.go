@@ -43,6 +43,9 @@ type Metadata struct {
 	System bool `json:"is_system"`
 }
 
+// Open is the part of the metadata that goes out with the secret.
+func (m Metadata) Open() Open { return Open{Username: m.Username, Scopes: m.Scopes, Host: m.Host} }
+
 // Resource names what was made for one user at a third party.
 type Resource struct {
 	// ID is the third party's id of what holds the key (a pod, a service account), or of the key itself where nothing holds it.

@@ -77,6 +77,8 @@ type Open struct {
 type Material struct {
 	typ    Type
 	fields map[string]Secret // each the text of a JSON value
+	// openSum vouches for the open fields; "" if nothing does.
+	openSum string
 }
 
 // APIKeyMaterial is the material of an api_key credential that never expires.
@@ -98,14 +100,17 @@ func (m Material) Expiring(at time.Time) Material {
 // Type is the type of the credential that m belongs to.
 func (m Material) Type() Type { return m.typ }
 
-// Reveal returns the plaintext that is sealed: a JSON object of the secret fields and the type. It returns ErrTooLarge for more than
-// MaxMaterial bytes, and an error for what ParseMaterial would not take back, such as a material of an empty key.
+// Reveal returns the plaintext that is sealed: a JSON object of the secret fields and the type, and after WithOpen a checksum. It returns
+// ErrTooLarge for more than MaxMaterial bytes, and an error for what ParseMaterial would not take back, such as a material of an empty key.
 func (m Material) Reveal() ([]byte, error) {
 	all := map[string]any{"type": m.typ}
 	for name, value := range m.Fields() {
 		if !isNull(value) {
 			all[name] = value
 		}
+	}
+	if m.openSum != "" {
+		all[openSum] = m.openSum
 	}
 	plain, err := encode(all)
 	if err != nil {
@@ -157,10 +162,15 @@ func ParseMaterial(t Type, plain []byte) (Material, error) {
 	if err != nil || typ != t || !t.Valid() {
 		return Material{}, fmt.Errorf("reading %s material: %w", t, errShape)
 	}
+	sum, err := takeOpenSum(t, all)
+	if err != nil {
+		return Material{}, fmt.Errorf("reading %s material: %w", t, errShape)
+	}
 	m, _, err := pick(t, all, func(f field) bool { return !f.open })
 	if err != nil {
 		return Material{}, fmt.Errorf("reading %s material: %w", t, errShape)
 	}
+	m.openSum = sum
 	for name := range all {
 		_, known := m.fields[name]
 		if !known && name != "type" {

@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -21,12 +22,13 @@ func FuzzOpen(f *testing.F) {
 	for _, stored := range [][]byte{
 		nil, genuine, genuine[:len(genuine)-1], append(bytes.Clone(genuine), 0), bytes.Replace(genuine, []byte(keyID), []byte(otherKeyID), 1),
 		plain, []byte(`{"type":"api_key"}`), []byte(`{"type":"api_key","api_key":""}`), []byte(`{"type":"oauth2","access_token":"` + secret + `"}`),
-		[]byte(`{"type":"api_key","api_key":"` + secret + `","more":1}`), []byte(secret), []byte("null"), make([]byte, 6145),
+		[]byte(`{"type":"api_key","api_key":"` + secret + `","more":1}`), []byte(secret), []byte("null"),
+		[]byte(`{"type":"api_key","api_key":"` + secret + `","open_sha256":"` + strings.Repeat("0", 64) + `"}`), make([]byte, 6145),
 	} {
 		f.Add(stored)
 	}
 	f.Fuzz(func(t *testing.T, stored []byte) {
-		m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, stored)
+		m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, credential.Open{}, stored)
 		if bytes.Equal(stored, genuine) {
 			if err != nil {
 				t.Fatalf("the genuine ciphertext: %v", err)
@@ -43,7 +45,7 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			return // nobody can have encrypted it: it is empty, or too long
 		}
-		m, err = s.Open(t.Context(), user, provider, id, credential.APIKey, out.CiphertextBlob)
+		m, err = s.Open(t.Context(), user, provider, id, credential.APIKey, credential.Open{}, out.CiphertextBlob)
 		if err != nil {
 			wantNothing(t, "no material", m, err)
 			return

@@ -43,9 +43,9 @@ func (s *Sealer) Seal(ctx context.Context, user, provider, id string, m credenti
 	return out.CiphertextBlob, nil
 }
 
-// Open decrypts what was sealed for the credential with the given id and type. It returns ErrDecrypt if the ciphertext is not that.
-// Safe to repeat.
-func (s *Sealer) Open(ctx context.Context, user, provider, id string, t credential.Type, ciphertext []byte) (credential.Material, error) {
+// Open decrypts what was sealed for the credential with the given id and type. It returns ErrDecrypt if the ciphertext is not that, and
+// credential.ErrOpenChanged if it was sealed with other open fields than those that are stored beside it. Safe to repeat.
+func (s *Sealer) Open(ctx context.Context, user, provider, id string, t credential.Type, open credential.Open, ciphertext []byte) (credential.Material, error) {
 	out, err := s.kms.Decrypt(ctx, &kms.DecryptInput{
 		KeyId:             &s.keyID,
 		CiphertextBlob:    ciphertext,
@@ -59,7 +59,15 @@ func (s *Sealer) Open(ctx context.Context, user, provider, id string, t credenti
 	if err != nil {
 		return credential.Material{}, fmt.Errorf("decrypting: %w", err)
 	}
-	return credential.ParseMaterial(t, out.Plaintext)
+	m, err := credential.ParseMaterial(t, out.Plaintext)
+	if err != nil {
+		return credential.Material{}, err
+	}
+	err = m.CheckOpen(open)
+	if err != nil {
+		return credential.Material{}, err
+	}
+	return m, nil
 }
 
 func place(user, provider, id string) map[string]string {

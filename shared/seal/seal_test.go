@@ -108,9 +108,41 @@ func TestWhatIsSealedOpensInItsPlace(t *testing.T) {
 		if bytes.Contains(ciphertext, []byte(secret)) {
 			t.Errorf("the ciphertext of %s shows the secret", body)
 		}
-		opened, err := s.Open(t.Context(), user, provider, id, m.Type(), ciphertext)
+		opened, err := s.Open(t.Context(), user, provider, id, m.Type(), credential.Open{}, ciphertext)
 		if err != nil || opened.Type() != m.Type() || !maps.EqualFunc(opened.Fields(), m.Fields(), slices.Equal[json.RawMessage]) {
 			t.Errorf("%s opened as %s of type %s, %v", body, opened.Fields(), opened.Type(), err)
+		}
+	}
+}
+
+// A version that reads both forms comes before one that writes the new.
+func TestBothFormsOpenAndTheNewOneOnlyBesideItsHost(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	host, other := "example.com", "evil.example"
+	m := material(t, `{"type":"host_scoped","host":"example.com","headers":{"X-Key":"`+secret+`"}}`)
+	for name, form := range map[string]struct {
+		sealed credential.Material
+		bound  bool
+	}{"before": {m, false}, "new": {m.WithOpen(credential.Open{Host: &host}), true}} {
+		ciphertext, err := s.Seal(t.Context(), user, provider, id, form.sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened, err := s.Open(t.Context(), user, provider, id, credential.HostScoped, credential.Open{Host: &host}, ciphertext)
+		if err != nil || opened.OpenProven() != form.bound {
+			t.Errorf("%s: opened with its host: %v, proven: %v", name, err, opened.OpenProven())
+		}
+		opened, err = s.Open(t.Context(), user, provider, id, credential.HostScoped, credential.Open{Host: &other}, ciphertext)
+		if !form.bound {
+			if err != nil || opened.OpenProven() {
+				t.Errorf("%s: opened with another host: %v, proven: %v", name, err, opened.OpenProven())
+			}
+			continue
+		}
+		wantNothing(t, name, opened, err)
+		if !errors.Is(err, credential.ErrOpenChanged) {
+			t.Errorf("%s: opened with another host: %v", name, err)
 		}
 	}
 }
@@ -118,7 +150,7 @@ func TestWhatIsSealedOpensInItsPlace(t *testing.T) {
 func TestTheEncryptionContextNamesThePlace(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	_, err := s.Open(t.Context(), user, provider, id, credential.APIKey, s.sealed(t))
+	_, err := s.Open(t.Context(), user, provider, id, credential.APIKey, credential.Open{}, s.sealed(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +182,7 @@ func TestACiphertextInAnotherPlaceDoesNotDecrypt(t *testing.T) {
 		"swapped":            {provider, user, id},
 		"nobody":             {"", "", ""},
 	} {
-		m, err := s.Open(t.Context(), place[0], place[1], place[2], credential.APIKey, ciphertext)
+		m, err := s.Open(t.Context(), place[0], place[1], place[2], credential.APIKey, credential.Open{}, ciphertext)
 		wantNothing(t, name, m, err)
 		if !errors.Is(err, seal.ErrDecrypt) {
 			t.Errorf("%s: %v", name, err)
@@ -174,13 +206,13 @@ func TestABrokenCiphertextDoesNotDecrypt(t *testing.T) {
 		"never encrypted":   []byte(`{"api_key":"` + secret + `","type":"api_key"}`),
 		"under another key": other,
 	} {
-		m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, broken)
+		m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, credential.Open{}, broken)
 		wantNothing(t, name, m, err)
 		if !errors.Is(err, seal.ErrDecrypt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, nil)
+	m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, credential.Open{}, nil)
 	wantNothing(t, "no ciphertext", m, err)
 }
 
@@ -189,7 +221,7 @@ func TestAMaterialOfAnotherTypeIsAnError(t *testing.T) {
 	s := start(t)
 	ciphertext := s.sealed(t)
 	for _, typ := range []credential.Type{credential.OAuth2, credential.UserPassword, credential.HostScoped, ""} {
-		m, err := s.Open(t.Context(), user, provider, id, typ, ciphertext)
+		m, err := s.Open(t.Context(), user, provider, id, typ, credential.Open{}, ciphertext)
 		wantNothing(t, string(typ), m, err)
 	}
 }
@@ -206,7 +238,7 @@ func TestAPlaintextThatIsNoMaterialIsAnErrorWithoutIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, out.CiphertextBlob)
+		m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, credential.Open{}, out.CiphertextBlob)
 		wantNothing(t, plain, m, err)
 	}
 }
@@ -249,7 +281,7 @@ func TestAKMSInTroubleIsAFaultAndNotErrDecrypt(t *testing.T) {
 		s := start(t)
 		sealed := s.sealed(t)
 		trouble(s)
-		m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, sealed)
+		m, err := s.Open(t.Context(), user, provider, id, credential.APIKey, credential.Open{}, sealed)
 		wantNothing(t, name, m, err)
 		if errors.Is(err, seal.ErrDecrypt) {
 			t.Errorf("%s: decrypting: %v", name, err)

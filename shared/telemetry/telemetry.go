@@ -41,6 +41,8 @@ const (
 	RevocationsForced = "RevocationsForced"
 	// OrgKeyRejected: a third party rejected the organisation's key, also after it was fetched anew.
 	OrgKeyRejected = "OrgKeyRejected"
+	// OpenFieldsChanged: secrets that were not handed out, because what stands beside them in the clear is not what they were sealed with.
+	OpenFieldsChanged = "OpenFieldsChanged"
 	// ItemsUndecodable: items that were left out because this version cannot read them.
 	ItemsUndecodable = "ItemsUndecodable"
 )

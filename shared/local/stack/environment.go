@@ -38,6 +38,7 @@ func newEnvironment(override map[string]string) *environment {
 		"MANAGED_LOGIN_URL":            "",
 		"ORG_KEYS_SECRET_ID":           "managed-credentials/org-keys",
 		"PROVISION_BUDGET":             "",
+		"SEAL_OPEN_FIELDS":             "",
 		"SIGN_IN_AS":                   "/local/token",
 		"SYSTEM_CREDENTIALS":           `{"openai":"Use Credits for OpenAI"}`,
 		"SYSTEM_KEYS_SECRET_ID":        "managed-credentials/system-keys",

@@ -525,7 +525,7 @@ func (w *World) key(user, provider string) (credential.Secret, error) {
 	if err != nil {
 		return credential.Secret{}, err
 	}
-	m, err := w.Sealer().Open(context.Background(), user, provider, id, sealed.Type, sealed.Ciphertext)
+	m, err := w.Sealer().Open(context.Background(), user, provider, id, sealed.Type, sealed.Open(), sealed.Ciphertext)
 	if err != nil {
 		return credential.Secret{}, err
 	}

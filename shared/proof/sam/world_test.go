@@ -108,6 +108,7 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 		"ORG_KEYS_SECRET_ID":           orgKeys,
 		"SYSTEM_KEYS_SECRET_ID":        systemKeys,
 		"SYSTEM_CREDENTIALS":           `{"openai":"Use Credits for OpenAI"}`,
+		"SEAL_OPEN_FIELDS":             "true",
 		"USER_POOL_ID":                 poolID,
 		"PROVISION_BUDGET":             budget.String(),
 		"MANAGED_LOGIN_URL":            "https://example.auth.us-east-1.amazoncognito.com",
@@ -389,7 +390,7 @@ func (w *world) holds(provider string, typ credential.Type, secretFields string)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	material, err := w.sealer.Open(w.t.Context(), userID, provider, id, typ, sealed.Ciphertext)
+	material, err := w.sealer.Open(w.t.Context(), userID, provider, id, typ, sealed.Open(), sealed.Ciphertext)
 	if err != nil {
 		w.t.Fatal(err)
 	}
