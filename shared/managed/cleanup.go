@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,9 +30,11 @@ const width = 8
 
 // DeleteAccount deletes the user's account: the tombstone first, from which on nothing of the user can be made, listed or released;
 // then all that was made for them at third parties, their own credentials, and, if a username is given, that user in the user pool.
-// It does what it can in the time that ctx leaves and the work under one claim may take, and returns what is left, which reconcile goes on with.
+// It does what it can in the time that ctx leaves and the work under one claim may take, and returns what is left, which reconcile goes
+// on with. Of an account with very much left it names a part.
 //
-// An error means that the tombstone may not stand, or that nobody could see what is left. Safe to repeat, and to run twice at once.
+// An error means that the tombstone may not stand, or that nobody could see what is left. Safe to repeat, and to run twice at once: a
+// repeat neither lengthens the pauses between the tries nor ignores them.
 func (e *Engine) DeleteAccount(ctx context.Context, user, username string) ([]Pending, error) {
 	if e.Users == nil {
 		username = ""
@@ -43,61 +46,120 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) ([]Pe
 	if buried {
 		e.Metrics.Count(telemetry.AccountsDeleted, "", 1)
 	}
-	work, cancel := context.WithTimeout(ctx, e.workTime())
-	defer cancel()
-	err = e.clear(work, user, e.markAndRevoke)
+	first, err := e.Store.Remains(ctx, user, nil)
 	if err != nil {
 		return nil, err
 	}
-	e.removeUser(work, user)
+	if first.Empty() {
+		return nil, e.rest(ctx, first)
+	}
+	due := e.isDue(first.Tombstone)
+	if due {
+		err = e.postpone(ctx, first, max(first.Tombstone.Tries, 1))
+		if err != nil {
+			return nil, err
+		}
+	}
+	work, cancel := context.WithTimeout(ctx, e.workTime())
+	defer cancel()
+	e.clear(work, first, func(ctx context.Context, slot store.Slot) error { return e.markAndRevoke(ctx, slot.Key()) })
+	if due {
+		e.removeUser(work, first.Tombstone)
+	}
 	return e.remaining(ctx, user)
 }
 
-// bury goes on with an account whose tombstone stands. It makes no call to a third party: each slot is marked, and then due by itself,
+// burialTime is how long reconcile works on one account before others have their turn.
+const burialTime = 5 * time.Second
+
+// bury goes on with an account whose tombstone is due. It makes no call to a third party: each slot is marked, and then due by itself,
 // so that a third party that is slow holds up nothing but its own revocations.
 func (e *Engine) bury(ctx context.Context, user string) error {
-	work, cancel := context.WithTimeout(ctx, e.workTime())
-	defer cancel()
-	err := e.clear(work, user, e.Store.MarkRevoking)
+	first, err := e.Store.Remains(ctx, user, nil)
+	switch {
+	case err != nil:
+		return err
+	case !e.isDue(first.Tombstone):
+		return nil // the index was behind
+	case first.Empty():
+		return e.rest(ctx, first)
+	}
+	err = e.postpone(ctx, first, first.Tombstone.Tries+1)
 	if err != nil {
 		return err
 	}
-	e.removeUser(work, user)
-	_, err = e.remaining(ctx, user)
-	return err
+	work, cancel := context.WithTimeout(ctx, min(burialTime, e.workTime()))
+	defer cancel()
+	e.clear(work, first, func(ctx context.Context, slot store.Slot) error {
+		if slot.Dead() {
+			return nil // it is due by itself
+		}
+		return e.Store.MarkRevoking(ctx, slot.Key())
+	})
+	e.removeUser(work, first.Tombstone)
+	return nil
 }
 
-// clear deletes the user's own credentials, and does end to each slot.
-func (e *Engine) clear(ctx context.Context, user string, end func(context.Context, store.Key) error) error {
-	account, err := e.Store.Account(ctx, user)
-	if err != nil {
-		return err
+func (e *Engine) isDue(t store.Tombstone) bool { return !t.DueAt.IsZero() && !t.DueAt.After(e.Now()) }
+
+// postpone says when the account comes again, and counts it if it is overdue: both before any work on it, so that an account that fails,
+// or ends the process, neither comes first for ever nor goes unseen.
+func (e *Engine) postpone(ctx context.Context, first store.Remains, tries int) error {
+	t := first.Tombstone
+	if e.Now().Sub(t.CreatedAt) > overdue {
+		e.Metrics.Count(telemetry.DeletionsOverdue, "", 1)
+		e.Log.ErrorContext(ctx, "something is left of an account that was deleted long ago", "user", t.User, "pending", e.pending(first))
 	}
-	e.noteUnreadable(ctx, account.Unreadable)
-	var own, slots []store.Key
-	for _, m := range account.Own {
-		own = append(own, store.CredentialKey(user, m.Provider, m.ID))
+	t.Tries = tries
+	return e.Store.PostponeTombstone(ctx, t, e.Now().Add(backoff(tries)))
+}
+
+// clear deletes the user's own credentials, and does end to each slot, page by page for as long as ctx lasts. What fails is logged, and
+// is still there to be found.
+func (e *Engine) clear(ctx context.Context, page store.Remains, end func(context.Context, store.Slot) error) {
+	if page.Next != nil { // a key that works goes first, however much stands before its slot
+		e.clearPage(ctx, store.Remains{Slots: e.expectedSlots(page.User)}, end)
 	}
-	for _, key := range account.Unreadable {
-		if key.IsSlot() {
-			slots = append(slots, key)
-		} else {
-			own = append(own, key)
+	for {
+		deleted := e.clearPage(ctx, page, end)
+		if !deleted || page.Next == nil || ctx.Err() != nil {
+			return
+		}
+		var err error
+		page, err = e.Store.Remains(ctx, page.User, page.Next)
+		if err != nil {
+			e.Log.WarnContext(ctx, "deleting the account did not finish, it stays due", "user", page.User, "error", err)
+			return
 		}
 	}
-	for _, slot := range account.Slots {
-		slots = append(slots, slot.Key())
+}
+
+// expectedSlots are those that the user has if they ever listed. What is done to one that is absent does nothing.
+func (e *Engine) expectedSlots(user string) []store.Slot {
+	var all []store.Slot
+	for _, p := range e.Providers {
+		all = append(all, store.Slot{User: user, Provider: p.Name()})
 	}
-	var work errgroup.Group
-	work.SetLimit(width)
-	for _, key := range slots {
-		work.Go(func() error { return e.logged(ctx, "revoking", key, end(ctx, key)) })
+	return all
+}
+
+// clearPage reports whether the page's own credentials are deleted.
+func (e *Engine) clearPage(ctx context.Context, page store.Remains, end func(context.Context, store.Slot) error) bool {
+	var slots, own errgroup.Group
+	slots.SetLimit(width)
+	own.SetLimit(width)
+	for batch := range slices.Chunk(page.Own, store.DeleteBatch) {
+		own.Go(func() error { return e.Store.DeleteOwn(ctx, batch...) })
 	}
-	for _, key := range own {
-		work.Go(func() error { return e.logged(ctx, "deleting", key, e.Store.DeleteOwn(ctx, key)) })
+	for _, slot := range page.Slots {
+		slots.Go(func() error { return e.logged(ctx, "revoking", slot.Key(), end(ctx, slot)) })
 	}
-	_ = work.Wait() // what failed was logged, and is still there to be found
-	return nil
+	err := own.Wait()
+	if err != nil {
+		e.Log.WarnContext(ctx, "deleting the account's own credentials failed, they stay due", "user", page.User, "error", err)
+	}
+	_ = slots.Wait() // each failure was logged
+	return err == nil
 }
 
 // logged reports a failure that leaves its work due.
@@ -119,50 +181,43 @@ func (e *Engine) markAndRevoke(ctx context.Context, key store.Key) error {
 		return err
 	}
 	slot, ok := slots[key.Provider()]
-	if !ok || !slot.Dead() || slot.DueAt.After(e.Now()) {
+	if !ok {
+		e.noteUnreadable(ctx, []store.Key{key})
+		return nil
+	}
+	if !slot.Dead() || slot.DueAt.After(e.Now()) {
 		return nil
 	}
 	return e.revoke(ctx, slot)
 }
 
 // removeUser removes the account's user from the user pool, if one is noted on the tombstone.
-func (e *Engine) removeUser(ctx context.Context, user string) {
-	t, err := e.Store.Tombstone(ctx, user)
-	if err == nil && t.Username != "" && e.Users != nil {
-		err = e.Users.Remove(ctx, t.Username, user)
-		if err == nil {
-			err = e.Store.UsernameGone(ctx, t)
-		}
+func (e *Engine) removeUser(ctx context.Context, t store.Tombstone) {
+	if t.Username == "" || e.Users == nil {
+		return
+	}
+	err := e.Users.Remove(ctx, t.Username, t.User)
+	if err == nil {
+		err = e.Store.UsernameGone(ctx, t)
 	}
 	if err != nil {
-		e.Log.WarnContext(ctx, "removing the user from the user pool failed, it stays due", "user", user, "error", err)
+		e.Log.WarnContext(ctx, "removing the user from the user pool failed, it stays due", "user", t.User, "error", err)
 	}
 }
 
 // remaining is what is left of a deleted account, by a consistent read. With nothing left the tombstone is laid to rest, or is due for
-// a last look; else it is due again.
+// a last look.
 func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) {
 	ctx, cancel := writing(ctx)
 	defer cancel()
-	account, err := e.Store.Account(ctx, user)
+	first, err := e.Store.Remains(ctx, user, nil)
 	if err != nil {
 		return nil, err
 	}
-	t, err := e.Store.Tombstone(ctx, user)
-	if err != nil {
-		return nil, err
+	if first.Empty() {
+		return nil, e.rest(ctx, first)
 	}
-	pending := e.pending(account, t)
-	if len(pending) == 0 && len(account.Slots) == 0 {
-		return nil, e.rest(ctx, t)
-	}
-	if e.Now().Sub(t.CreatedAt) > overdue {
-		e.Metrics.Count(telemetry.DeletionsOverdue, "", 1)
-		e.Log.ErrorContext(ctx, "something is left of an account that was deleted long ago", "user", user, "pending", pending)
-	}
-	t.Tries++
-	soonest := e.Now().Add(backoff(t.Tries))
-	return pending, e.Store.PostponeTombstone(ctx, t, soonest)
+	return e.pending(first), nil
 }
 
 // overdue is how long after its deletion something may be left of an account before an operator should know.
@@ -173,34 +228,40 @@ const overdue = 24 * time.Hour
 // not yet for the item that it made.
 const LastLook = store.SkewMargin + 5*time.Second
 
-// rest lays the tombstone of an account of which nothing is left to rest, or has reconcile look once more where it is too young for that.
-func (e *Engine) rest(ctx context.Context, t store.Tombstone) error {
-	look := t.CreatedAt.Add(LastLook)
-	if e.Now().Before(look) {
-		return e.Store.PostponeTombstone(ctx, t, look)
+// rest lays the tombstone of an account of which nothing is left to rest, or has reconcile look once more where the look came too early
+// for that.
+func (e *Engine) rest(ctx context.Context, empty store.Remains) error {
+	look := empty.Tombstone.CreatedAt.Add(LastLook)
+	if empty.ReadAt.Before(look) {
+		return e.Store.PostponeTombstone(ctx, empty.Tombstone, look)
 	}
-	return e.Store.Rest(ctx, t.User)
+	return e.Store.Rest(ctx, empty.User)
 }
 
-func (e *Engine) pending(account store.Account, t store.Tombstone) []Pending {
+// pending is what a page of an account shows to be left: each slot, the own credentials once for each provider, and the user.
+func (e *Engine) pending(page store.Remains) []Pending {
 	soon := e.Now().Add(backoffBase)
 	var all []Pending
-	for _, slot := range account.Slots {
+	for _, slot := range page.Slots {
 		if slot.Revoked() { // only the last look is left
 			continue
 		}
-		all = append(all, Pending{slot.Provider, store.Revoking, slot.DueAt})
+		p := Pending{slot.Provider, store.Revoking, slot.DueAt}
 		if slot.State == store.Parked {
-			all[len(all)-1].State = store.Parked
+			p.State = store.Parked
+		}
+		if p.RetryAt.IsZero() {
+			p.RetryAt = soon
+		}
+		all = append(all, p)
+	}
+	for _, key := range page.Own {
+		p := Pending{key.Provider(), deleting, soon}
+		if !slices.Contains(all, p) {
+			all = append(all, p)
 		}
 	}
-	for _, m := range account.Own {
-		all = append(all, Pending{m.Provider, deleting, soon})
-	}
-	for _, key := range account.Unreadable {
-		all = append(all, Pending{key.Provider(), deleting, soon})
-	}
-	if t.Username != "" {
+	if page.Tombstone.Username != "" {
 		all = append(all, Pending{UserPool, deleting, soon})
 	}
 	return all

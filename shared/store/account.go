@@ -14,15 +14,18 @@ type Tombstone struct {
 	User string
 	// Username is the Cognito user that has still to be removed; "" if none has.
 	Username string
-	// Tries counts the rounds that did not finish.
+	// Tries counts the rounds that began and did not finish.
 	Tries int
 	// CreatedAt is when it was written.
 	CreatedAt time.Time
+	// DueAt is when there is work to do; zero if the account is at rest, or has no tombstone.
+	DueAt time.Time
 }
 
 // Bury writes the user's tombstone if there is none yet, due at once, and reports whether it did. From then on no claim and no create of
-// that user can succeed. A username is noted for removal, on a tombstone that stands already, too. Safe to repeat; a write whose answer
-// was lost and that the SDK repeated finds its own tombstone, and reports false.
+// that user can succeed. A username is noted for removal, on a tombstone that stands already, too, which is then due at once; noting the
+// one that is noted already changes nothing, so that a repeat does not shorten the backoff. Safe to repeat; a write whose answer was lost
+// and that the SDK repeated finds its own tombstone, and reports false.
 func (s *Store) Bury(ctx context.Context, user, username string) (bool, error) {
 	key := tombstoneKey(user)
 	item := key.item()
@@ -59,33 +62,16 @@ func (s *Store) Bury(ctx context.Context, user, username string) (bool, error) {
 func (s *Store) noteUsername(ctx context.Context, user, username string) error {
 	key := tombstoneKey(user)
 	values := args{}
-	expression := "SET #cognito_username = " + values.str("username", username) +
+	noted := values.str("username", username)
+	expression := "SET #cognito_username = " + noted +
 		", #due_at = " + values.time("now", s.now()) +
 		", #due_shard = " + values.str("shard", shard("dead", key.PK))
-	err := s.update(ctx, key, expression, "attribute_exists(#pk)", values)
-	if err != nil {
+	condition := "attribute_exists(#pk) AND NOT (attribute_exists(#cognito_username) AND #cognito_username = " + noted + ")"
+	err := s.update(ctx, key, expression, condition, values)
+	if err != nil && !isRefused(err) {
 		return fmt.Errorf("noting the username on the tombstone: %w", err)
 	}
 	return nil
-}
-
-// Tombstone reads what is left to do of the user's tombstone: nothing if there is none.
-func (s *Store) Tombstone(ctx context.Context, user string) (Tombstone, error) {
-	key := tombstoneKey(user)
-	items, err := s.read(ctx, "#pk, #sk, #cognito_username, #tries, #created_at", key)
-	if err != nil {
-		return Tombstone{}, fmt.Errorf("reading the tombstone: %w", err)
-	}
-	item := items[key]
-	if item == nil {
-		return Tombstone{User: user}, nil
-	}
-	r := reader{item: item}
-	t := Tombstone{User: user, Username: r.text("cognito_username"), Tries: int(r.count("tries")), CreatedAt: r.time("created_at")}
-	if r.bad {
-		return Tombstone{}, fmt.Errorf("reading the tombstone: %w", errUndecodable)
-	}
-	return t, nil
 }
 
 // UsernameGone notes that the Cognito user has been removed, unless another was noted meanwhile. Safe to repeat.
@@ -110,7 +96,7 @@ func (s *Store) Rest(ctx context.Context, user string) error {
 	return nil
 }
 
-// PostponeTombstone says when a round that did not finish goes on. Refused, which is no error, where another round has finished it.
+// PostponeTombstone says when the next round begins. Refused, which is no error, where another round has finished the account.
 func (s *Store) PostponeTombstone(ctx context.Context, t Tombstone, dueAt time.Time) error {
 	values := args{}
 	expression := "SET #due_at = " + values.time("due", dueAt) + ", #tries = " + values.num("tries", int64(t.Tries))
@@ -136,18 +122,6 @@ func (s *Store) MarkRevoking(ctx context.Context, key Key) error {
 	err := s.update(ctx, key, expression, condition, values)
 	if err != nil && !isRefused(err) {
 		return fmt.Errorf("marking the slot as revoking: %w", err)
-	}
-	return nil
-}
-
-// DeleteOwn deletes a credential of a deleted account that is no slot, whether it can be decoded or not. Safe to repeat.
-func (s *Store) DeleteOwn(ctx context.Context, key Key) error {
-	err := repeat(ctx, func() error {
-		_, err := s.db.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key.item()})
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("deleting a credential of the account: %w", err)
 	}
 	return nil
 }

@@ -67,9 +67,6 @@ var writes = map[string]struct {
 	"MarkRevoking": {"UpdateItem", func(tb *table) { tb.put(slotKey, claimedItem) }, func(ctx context.Context, tb *table) error {
 		return tb.MarkRevoking(ctx, slotKey)
 	}},
-	"DeleteOwn": {"DeleteItem", func(tb *table) { tb.put(ownKey, ownItem) }, func(ctx context.Context, tb *table) error {
-		return tb.DeleteOwn(ctx, ownKey)
-	}},
 }
 
 func (tb *table) all() [3]attributes {

@@ -133,8 +133,8 @@ func (s Slot) mine(values args) string {
 		" AND #state = " + values.str("my_state", string(s.State))
 }
 
-// errUndecodable: the item is not of the form that this code knows.
-var errUndecodable = errors.New("the item cannot be decoded")
+// ErrUndecodable: the item is not of the form that this code knows.
+var ErrUndecodable = errors.New("the item cannot be decoded")
 
 // reader takes attributes out of an item and notes whether any was missing or of the wrong type.
 type reader struct {
@@ -244,7 +244,7 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 		r.bad = true
 	}
 	if r.num("v") != version || !r.flag("autogpt_managed") || r.str("type") != string(credential.APIKey) || r.bad {
-		return Slot{}, errUndecodable
+		return Slot{}, ErrUndecodable
 	}
 	return s, nil
 }
@@ -284,7 +284,7 @@ func decodeOwn(item map[string]types.AttributeValue) (credential.Metadata, error
 		m.Scopes = strings.Fields(*scopes)
 	}
 	if r.num("v") != version || r.flag("autogpt_managed") || !m.Type.Valid() || r.bad {
-		return credential.Metadata{}, errUndecodable
+		return credential.Metadata{}, ErrUndecodable
 	}
 	return m, nil
 }

@@ -161,7 +161,7 @@ func (s *Store) Sealed(ctx context.Context, user, provider, id string) (Sealed, 
 	}
 	secret, ok := item["secret"].(*types.AttributeValueMemberB)
 	if !ok || len(secret.Value) == 0 {
-		return Sealed{}, errUndecodable
+		return Sealed{}, ErrUndecodable
 	}
 	sealed.Ciphertext = secret.Value
 	return sealed, nil
@@ -182,10 +182,10 @@ func (s *Store) one(ctx context.Context, projection, user string, key Key) (map[
 	return items[key], nil
 }
 
-// maxReads is how often unprocessed keys are asked for again.
+// maxReads is how often a batch is sent again with what DynamoDB left unprocessed.
 const maxReads = 5
 
-var errUnprocessed = errors.New("DynamoDB left keys unprocessed")
+var errUnprocessed = errors.New("DynamoDB left a part of the batch unprocessed")
 
 // read gets items by key, consistently, in one BatchGetItem. Keys that DynamoDB leaves unprocessed are asked for again, and are a
 // fault if that does not help: never an absence.

@@ -272,10 +272,10 @@ func TestCiphertextsAreReadOnlyToBeReleased(t *testing.T) {
 		call       func() error
 		ciphertext bool
 	}{
-		"Account":   {func() error { _, err := tb.Account(t.Context(), user); return err }, false},
-		"Slots":     {func() error { _, err := tb.Slots(t.Context(), user, provider); return err }, false},
-		"Get":       {func() error { _, err := tb.Get(t.Context(), user, provider, id); return err }, false},
-		"Tombstone": {func() error { _, err := tb.Tombstone(t.Context(), user); return err }, false},
+		"Account": {func() error { _, err := tb.Account(t.Context(), user); return err }, false},
+		"Slots":   {func() error { _, err := tb.Slots(t.Context(), user, provider); return err }, false},
+		"Get":     {func() error { _, err := tb.Get(t.Context(), user, provider, id); return err }, false},
+		"Remains": {func() error { _, err := tb.Remains(t.Context(), user, nil); return err }, false},
 		"Commit, refused": {func() error {
 			return tb.Commit(t.Context(), store.Slot{User: user, Provider: provider, Owner: "o"}, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
 		}, false},
@@ -367,11 +367,6 @@ func TestKeysThatStayUnprocessedAreAnErrorAndNotAnAbsence(t *testing.T) {
 				}
 			}
 		}
-	}
-	tb.always("BatchGetItem", fault.UnprocessedKeys(anyKey))
-	got, err := tb.Tombstone(t.Context(), user)
-	if err == nil {
-		t.Errorf("the unread tombstone is %+v", got)
 	}
 }
 

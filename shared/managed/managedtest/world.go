@@ -509,6 +509,32 @@ func (w *World) SetItem(key store.Key, attributes map[string]types.AttributeValu
 	w.t.Fatalf("there is no item %v", key)
 }
 
+// SeedOwn stores n credentials of the user's own at a provider, behind everybody's back, with a cleartext that is as long as scopes.
+func (w *World) SeedOwn(user, provider string, n int, scopes string) {
+	w.t.Helper()
+	var requests []types.WriteRequest
+	for range n {
+		key := store.CredentialKey(user, provider, credential.NewID())
+		requests = append(requests, types.WriteRequest{PutRequest: &types.PutRequest{Item: map[string]types.AttributeValue{
+			"pk":              &types.AttributeValueMemberS{Value: key.PK},
+			"sk":              &types.AttributeValueMemberS{Value: key.SK},
+			"v":               &types.AttributeValueMemberN{Value: "1"},
+			"type":            &types.AttributeValueMemberS{Value: string(credential.OAuth2)},
+			"autogpt_managed": &types.AttributeValueMemberBOOL{Value: false},
+			"scopes":          &types.AttributeValueMemberS{Value: scopes},
+			"secret":          &types.AttributeValueMemberB{Value: []byte("sealed")},
+		}}})
+	}
+	for batch := range slices.Chunk(requests, store.DeleteBatch) {
+		out, err := w.direct.BatchWriteItem(context.Background(), &dynamodb.BatchWriteItemInput{
+			RequestItems: map[string][]types.WriteRequest{w.table: batch},
+		})
+		if err != nil || len(out.UnprocessedItems) > 0 {
+			w.t.Fatalf("seeding credentials: %v", err)
+		}
+	}
+}
+
 // Key returns the user's stored key, decrypted.
 func (w *World) Key(user string) credential.Secret {
 	w.t.Helper()

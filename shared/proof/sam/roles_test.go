@@ -323,9 +323,17 @@ type dynamoDBRequest struct {
 	TransactItems                                         []map[string]dynamoDBRequest
 }
 
+// batchWrite is a BatchWriteItem: by table, each request by what it does.
+type batchWrite struct {
+	RequestItems map[string][]map[string]dynamoDBRequest
+}
+
 // dynamoDBCalls follows
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html#FGAC_DDB.ConditionKeys.
 func dynamoDBCalls(operation string, body []byte) ([]call, error) {
+	if operation == "BatchWriteItem" {
+		return batchWriteCalls(body)
+	}
 	var in dynamoDBRequest
 	err := json.Unmarshal(body, &in)
 	if err != nil {
@@ -363,6 +371,20 @@ func dynamoDBCalls(operation string, body []byte) ([]call, error) {
 		calls = append(calls, in.call(operation))
 	}
 	return calls, nil
+}
+
+func batchWriteCalls(body []byte) ([]call, error) {
+	var in batchWrite
+	err := json.Unmarshal(body, &in)
+	var calls []call
+	for _, requests := range in.RequestItems {
+		for _, request := range requests {
+			for _, part := range request {
+				calls = append(calls, part.call("BatchWriteItem"))
+			}
+		}
+	}
+	return calls, err
 }
 
 func (r dynamoDBRequest) call(action string) call {

@@ -1,0 +1,280 @@
+package managed_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/managed/managedtest"
+	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/store"
+)
+
+const batchWrite = "BatchWriteItem"
+
+// largest watches the answers to queries.
+type largest struct{ items, bytes atomic.Int64 }
+
+func (l *largest) watch(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
+	a, err := c.Forward(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var page struct{ Count int64 }
+	err = json.Unmarshal(a.Body, &page)
+	l.items.Store(max(l.items.Load(), page.Count))
+	l.bytes.Store(max(l.bytes.Load(), int64(len(a.Body))))
+	return a, err
+}
+
+// What a user has stored decides neither how much memory their deletion takes, nor when others are deleted.
+func TestAnAccountWithThousandsOfCredentialsIsDeletedPageByPage(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	list(t, w.Engine(), bob)
+	const credentials = 3000
+	w.SeedOwn(alice, "github", credentials, strings.Repeat("s", 1000))
+	for _, user := range []string{alice, bob} {
+		_, err := w.Store.Bury(t.Context(), user, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var pages largest
+	w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
+		if c.Op == query && !bytes.Contains(c.Body, []byte(`"IndexName"`)) {
+			return pages.watch
+		}
+		return nil
+	})
+	r := reconcile(t, w.Engine())
+	if r.Done != 2 || r.Failed != 0 {
+		t.Errorf("the report is %+v", r)
+	}
+	if pages.items.Load() > store.RemainsPage || pages.bytes.Load() > store.RemainsPage*250 {
+		t.Errorf("a page had %d items in %d bytes", pages.items.Load(), pages.bytes.Load())
+	}
+	if n := w.DynamoDB.Count(batchWrite); n > credentials/store.DeleteBatch+credentials/store.RemainsPage+1 {
+		t.Errorf("there were %d calls to delete", n)
+	}
+	for _, user := range []string{alice, bob} {
+		if s := slot(t, w, user); s.State != store.Revoking {
+			t.Errorf("the slot of %s is %+v", user, s)
+		}
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+	w.CheckNothingLeft(bob)
+}
+
+func TestEachPassOverAnAccountMakesProgressHoweverShort(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	left := 4 * store.RemainsPage
+	w.SeedOwn(alice, "github", left, "repo")
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
+			if c.Op == batchWrite {
+				return then(cancel)
+			}
+			return nil
+		})
+		pending, err := w.Engine().DeleteAccount(ctx, alice, "")
+		if err != nil || len(pending) != 1 || pending[0].Provider != "github" {
+			t.Errorf("left: %+v, %v", pending, err)
+		}
+		now := strings.Count(w.Dump(), "CRED#github")
+		if now > left-store.DeleteBatch {
+			t.Errorf("there were %d and are %d", left, now)
+		}
+		left = now
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+// Whoever deletes a page and dies of it must not come first in every round.
+func TestAnAccountIsPostponedAndCountedBeforeItIsWorkedOn(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.SeedOwn(alice, "github", 1, "repo")
+	_, err := w.Store.Bury(t.Context(), alice, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clock.Advance(25 * time.Hour)
+	inject(t, w.DynamoDB, batchWrite, 0, fault.Before(func(context.Context) {
+		remains, err := w.Store.Remains(context.Background(), alice, nil)
+		if err != nil || !remains.Tombstone.DueAt.After(w.Clock.Now()) || remains.Tombstone.Tries != 1 {
+			t.Errorf("the tombstone is %+v, %v", remains.Tombstone, err)
+		}
+		if !strings.Contains(w.Logs(), `"DeletionsOverdue":1`) {
+			t.Error("it was not counted")
+		}
+	}, fault.Drop()))
+	reconcile(t, w.Engine())
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestCredentialsThatCouldNotBeDeletedStayPending(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.SeedOwn(alice, "github", 2, "repo")
+	inject(t, w.DynamoDB, batchWrite, 0, fault.Drop())
+	left := remove(t, w.Engine(), alice)
+	if len(left) != 1 || left[0].Provider != "github" || left[0].State != "deleting" || !left[0].RetryAt.After(w.Clock.Now()) {
+		t.Errorf("left: %+v", left)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestWhatCannotBeReadIsNotCalledDone(t *testing.T) {
+	t.Parallel()
+	for name, nth := range map[string]int{"before the work": 1, "after it": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := managedtest.New(t, managedtest.Options{})
+			w.SeedOwn(alice, "github", 1, "repo")
+			w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
+				if c.Op == query && c.Nth >= nth {
+					return fault.Drop()
+				}
+				return nil
+			})
+			left, err := w.Engine().DeleteAccount(t.Context(), alice, "")
+			if err == nil {
+				t.Errorf("no error, left: %+v", left)
+			}
+			w.Converge()
+			w.CheckNothingLeft(alice)
+		})
+	}
+}
+
+// A user's repeated request is answered, and costs the third party and the user pool nothing until it is time.
+func TestARepeatedDeletionKeepsToTheBackoff(t *testing.T) {
+	t.Parallel()
+	users := &pool{}
+	users.failures.Store(1000)
+	asked := func() int { return 1000 - int(users.failures.Load()) }
+	w := managedtest.New(t, managedtest.Options{Users: users})
+	list(t, w.Engine(), alice)
+	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, Instead: &fake.Answer{Code: "internal_error"}})
+	tombstone := func() store.Tombstone {
+		remains, err := w.Store.Remains(t.Context(), alice, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return remains.Tombstone
+	}
+	again := func() {
+		left, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
+		if err != nil || len(left) != 2 {
+			t.Errorf("%v, left: %+v", err, left)
+		}
+	}
+	again()
+	once, revoking := tombstone(), slot(t, w, alice)
+	if asked() != 1 || !once.DueAt.After(w.Clock.Now()) || !revoking.DueAt.After(w.Clock.Now()) {
+		t.Errorf("the pool was asked %d times, the tombstone is %+v, the slot %+v", asked(), once, revoking)
+	}
+	w.AgentMail.Reset()
+	for range 3 {
+		again()
+	}
+	if asked() != 1 || tombstone() != once || slot(t, w, alice) != revoking || len(w.AgentMail.Calls()) != 0 {
+		t.Errorf("the pool was asked %d times, the tombstone is %+v, the slot %+v, AgentMail got %d calls",
+			asked(), tombstone(), slot(t, w, alice), len(w.AgentMail.Calls()))
+	}
+	for range 5 { // each when it is due again: the pauses are not lengthened by asking
+		w.Clock.Advance(tombstone().DueAt.Sub(w.Clock.Now()))
+		again()
+	}
+	if asked() != 6 || tombstone().Tries != 1 || tombstone().DueAt.After(w.Clock.Now().Add(2*time.Second)) {
+		t.Errorf("the pool was asked %d times, the tombstone is %+v", asked(), tombstone())
+	}
+	users.failures.Store(0)
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestAWorkingKeyGoesFirstHoweverMuchStandsBeforeItsSlot(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	key := w.Key(alice)
+	w.SeedOwn(alice, "aaa", store.RemainsPage+10, "repo")
+	inject(t, w.DynamoDB, batchWrite, 0, fault.Drop())
+	left := remove(t, w.Engine(), alice)
+	if len(left) != 1 || left[0].Provider != "aaa" {
+		t.Errorf("left: %+v", left)
+	}
+	_, _, works := w.Mail.Identify(key.Reveal())
+	if works {
+		t.Error("the key still works")
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestTheLastLookCostsOneReadAndOneWrite(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.SeedOwn(alice, "github", 1, "repo")
+	remove(t, w.Engine(), alice)
+	w.Clock.Advance(managed.LastLook)
+	w.DynamoDB.Reset()
+	reconcile(t, w.Engine())
+	if !w.NextDue().IsZero() {
+		t.Error("the tombstone does not rest")
+	}
+	reads := w.DynamoDB.Count(query) - len(store.Shards())
+	if reads != 1 || w.DynamoDB.Count(update) != 1 || w.DynamoDB.Count(batchGet) != 0 {
+		t.Errorf("it took %d queries, %d updates and %d other reads", reads, w.DynamoDB.Count(update), w.DynamoDB.Count(batchGet))
+	}
+}
+
+// What was read early may come late: then it is no last look.
+func TestALookThatWasHeldUpIsNoLastLook(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	inject(t, w.DynamoDB, query, 1, then(func() { w.Clock.Advance(2 * managed.LastLook) }))
+	if left := remove(t, w.Engine(), alice); len(left) != 0 {
+		t.Errorf("left: %+v", left)
+	}
+	if w.NextDue().IsZero() {
+		t.Error("the tombstone rests")
+	}
+}
+
+func TestASlotOfADeletedAccountThatCannotBeDecodedStaysPendingAndIsCounted(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.SetItem(store.SlotKey(alice, managedtest.Provider), ofVersion(2))
+	left := remove(t, w.Engine(), alice)
+	if len(left) != 1 || left[0].Provider != managedtest.Provider || !strings.Contains(w.Logs(), `"ItemsUndecodable":1`) {
+		t.Errorf("left: %+v", left)
+	}
+	w.SetItem(store.SlotKey(alice, managedtest.Provider), ofVersion(1))
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+// ofVersion is what makes an item one of another version of the code.
+func ofVersion(v int) map[string]types.AttributeValue {
+	return map[string]types.AttributeValue{"v": &types.AttributeValueMemberN{Value: strconv.Itoa(v)}}
+}
