@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -60,8 +59,8 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	return f, err
 }
 
-// patient waits for a function's answer for as long as that takes. A repeat would begin beside what still runs.
+// patient waits for a function's answer for as long as that takes. A repeat would begin beside what still runs, unless nothing was begun.
 func patient(o *awslambda.Options) {
 	o.HTTPClient = awshttp.NewBuildableClient()
-	o.Retryer = aws.NopRetryer{}
+	o.Retryer = config.Resign()
 }
