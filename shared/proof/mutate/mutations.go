@@ -457,6 +457,20 @@ var mutations = []mutation{
 		test: "shared/credential",
 	},
 	{
+		rule: "a handler ends before Lambda kills it",
+		file: "shared/invocation/invocation.go",
+		old:  "deadline.Add(-Reserve)",
+		new:  "deadline",
+		test: "shared/invocation", run: "Deadline",
+	},
+	{
+		rule: "what AWS refuses for the time of its signature is signed anew",
+		file: "shared/config/config.go",
+		old:  "return mistimed(err) || r.RetryerV2",
+		new:  "return r.RetryerV2",
+		test: "shared/config", run: "Signature",
+	},
+	{
 		rule: "a material that is not whole is an error",
 		file: "shared/credential/material.go",
 		old:  "if err != nil || typ != t || !t.Valid() {",
