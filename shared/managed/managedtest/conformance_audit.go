@@ -25,13 +25,23 @@ func (s suite) sweepsWhatHasGone(t *testing.T) {
 			b := s.bench(t)
 			g := b.mustProvision(b.attempt(1, credential.Resource{}, false))
 			lose(b, g.Resource)
-			a := b.attempt(3, g.Resource, false)
-			err := b.sweep(t.Context(), a)
-			if class(err) != managed.Gone || !a.Settled() {
-				t.Errorf("got %v, settled: %t", err, a.Settled())
+			if name == "the key" {
+				b.Plant(examinee, b.KeyName(examinee, 2))
 			}
-			a.Resource.KeyID = ""
-			b.wantOne(examinee, b.mustProvision(a), 3) // as the engine goes on under the same claim
+			left := b.ours(examinee)
+			for range 2 {
+				a := b.attempt(3, g.Resource, true)
+				err := b.sweep(t.Context(), a)
+				if class(err) != managed.Gone || a.Settled() {
+					t.Errorf("got %v, settled: %t", err, a.Settled())
+				}
+			}
+			if !slices.Equal(b.ours(examinee), left) {
+				t.Errorf("of the keys %v are left %v", left, b.ours(examinee))
+			}
+			gone := g.Resource
+			gone.KeyID = ""
+			b.wantOne(examinee, b.mustProvision(b.attempt(4, gone, true)), 4)
 		})
 	}
 }

@@ -62,7 +62,10 @@ func (s suite) concurrent(t *testing.T) {
 			err = errors.Join(err, b.sweep(t.Context(), b.attemptFor(user, 2, g.Resource, true)))
 			b.wantOne(user, g, 1)
 			err = errors.Join(err, b.deprovision(t.Context(), b.attemptFor(user, 3, g.Resource, false)))
-			err = errors.Join(err, b.deprovision(t.Context(), b.attemptFor(user, 4, g.Resource, false))) // which asks for proof
+			again := b.deprovision(t.Context(), b.attemptFor(user, 4, g.Resource, false))
+			if class(again) != managed.Gone {
+				t.Errorf("what is deleted is deleted again: %v", again)
+			}
 			if err != nil {
 				t.Error(err)
 			}

@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -180,10 +179,19 @@ func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.At
 		return a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 			found = pod{}
 			err := p.client.once(ctx, org, http.MethodPost, "/v0/pods", request, &found)
-			if err == nil && (found.ClientID != clientID || found.PodID == "" || found.OrganizationID == "" || found.PodID == found.OrganizationID) {
+			if err != nil {
+				return outcome(err), err
+			}
+			if found.ClientID == clientID && found.PodID != "" {
+				err = p.complete(ctx, org, &found)
+			}
+			if err == nil && (found.ClientID != clientID || found.PodID == "" || found.PodID == found.OrganizationID) {
 				err = &managed.Error{Class: managed.Permanent, Err: errors.New("AgentMail answered with a pod that is not this user's: it is left alone")}
 			}
-			return outcome(err), err
+			if err != nil { // it was made, and the slot cannot name it
+				return managed.Unknown, err
+			}
+			return managed.Known, nil
 		})
 	})
 	if err != nil {
@@ -215,41 +223,47 @@ func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *mana
 
 // Sweep implements managed.Provider.
 func (p *Provider) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	keys, err := p.keys(ctx, org, a.Resource)
-	if err == nil {
-		err = p.removeLower(ctx, org, a, keys)
-	}
-	if err != nil {
-		return classify(err)
-	}
-	a.Accounted()
-	has := func(id string) bool {
-		return slices.ContainsFunc(keys, func(key listedKey) bool { return key.ID == id })
-	}
-	switch {
-	case has(a.Resource.KeyID):
-		return nil
-	case has(""): // that may be the one
-		return classify(fmt.Errorf("listing the pod's keys: %w", errAnswer))
-	default:
-		return &managed.Error{Class: managed.Gone, Err: errors.New("the pod has no such key any more")}
-	}
+	return classify(p.sweep(ctx, org, a))
 }
 
-// keys lists all keys in the pod. Gone means that there is no such pod any more, with proof.
+func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	keys, err := p.keys(ctx, org, a.Resource)
+	if err != nil {
+		return err
+	}
+	switch {
+	case has(keys, a.Resource.KeyID):
+	case has(keys, ""): // that may be the one
+		return fmt.Errorf("listing the pod's keys: %w", errAnswer)
+	default:
+		return &managed.Error{Class: managed.Gone, Err: errors.New("the pod's list of keys does not have the stored one")}
+	}
+	err = p.removeLower(ctx, org, a, keys)
+	if err != nil {
+		return err
+	}
+	a.Accounted()
+	return nil
+}
+
+// keys lists all keys in the pod. Gone means that there is no such pod any more, by every path that there is.
 func (p *Provider) keys(ctx context.Context, org credential.Secret, r credential.Resource) ([]listedKey, error) {
 	keys, err := list[listedKey](ctx, p.client, org, keysPath(r.ID), "api_keys")
 	if isGone(err) {
-		unproven := p.proveOwner(ctx, org, r)
-		if unproven != nil {
-			return nil, unproven
+		missing := err
+		_, err = p.find(ctx, org, r)
+		if err == nil {
+			err = &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the pod is there, and its keys are not: %w", missing)}
 		}
-		err = &managed.Error{Class: managed.Gone, Err: err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the pod's keys: %w", err)
 	}
 	return keys, nil
+}
+
+func has(keys []listedKey, id string) bool {
+	return slices.ContainsFunc(keys, func(key listedKey) bool { return key.ID == id })
 }
 
 // removeLower removes those keys that are of lower attempts, but the stored one.
@@ -262,7 +276,7 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 		if key.ID == "" { // the path without it would be answered with 404, which reads as done
 			return fmt.Errorf("listing the pod's keys: %w", errAnswer)
 		}
-		err := p.client.remove(ctx, org, keysPath(a.Resource.ID)+"/"+url.PathEscape(key.ID))
+		err := p.removeKey(ctx, org, credential.Resource{ID: a.Resource.ID, KeyID: key.ID, OrgID: a.Resource.OrgID})
 		if err != nil {
 			return fmt.Errorf("deleting a key of an earlier attempt: %w", err)
 		}
@@ -270,166 +284,29 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 	return nil
 }
 
+// removeKey deletes a key. One that is not found is no error, if the pod's list does not have it either.
+func (p *Provider) removeKey(ctx context.Context, org credential.Secret, r credential.Resource) error {
+	err := p.client.remove(ctx, org, keysPath(r.ID)+"/"+url.PathEscape(r.KeyID), http.StatusNoContent)
+	if !isGone(err) {
+		return err
+	}
+	keys, listErr := list[listedKey](ctx, p.client, org, keysPath(r.ID), "api_keys")
+	switch {
+	case isGone(listErr):
+		return nil // nor is the pod, which is for others to find out
+	case listErr != nil:
+		return listErr
+	case has(keys, r.KeyID):
+		return &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the key is listed, and it is not found: %w", err)}
+	}
+	return nil
+}
+
 // Discard implements managed.Provider.
 func (p *Provider) Discard(ctx context.Context, org credential.Secret, r credential.Resource) error {
-	return classify(p.client.remove(ctx, org, keysPath(r.ID)+"/"+url.PathEscape(r.KeyID)))
-}
-
-// Deprovision implements managed.Provider.
-func (p *Provider) Deprovision(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return classify(p.deprovision(ctx, org, a))
-}
-
-func (p *Provider) deprovision(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	stored := a.Resource
-	if stored.ID != "" && !a.Inherited() {
-		return p.removePod(ctx, org, stored)
-	}
-	found, err := p.pod(ctx, org, a)
-	if err != nil {
-		return err
-	}
-	if stored.ID != "" && stored.ID != found.PodID {
-		err = p.removePod(ctx, org, stored)
-		var classed *managed.Error
-		if err != nil && !(errors.As(err, &classed) && classed.Class == managed.Gone) {
-			return err
-		}
-	}
-	a.Found(found.PodID, found.OrganizationID)
-	a.Accounted()
-	return p.removePod(ctx, org, a.Resource)
-}
-
-// removePod empties the pod, keys first, and deletes it. While something in it is still being deleted the class is managed.NotYet.
-func (p *Provider) removePod(ctx context.Context, org credential.Secret, r credential.Resource) error {
-	path := podPath(r.ID)
-	for _, kind := range []struct{ path, list, id string }{
-		{"/api-keys", "api_keys", "api_key_id"},
-		{"/inboxes", "inboxes", "inbox_id"},
-		{"/domains", "domains", "domain_id"},
-		{"/webhooks", "webhooks", "webhook_id"},
-	} {
-		err := p.empty(ctx, org, path+kind.path, kind.list, kind.id)
-		if err != nil && !isGone(err) { // what is not found may be the list alone: the pod's own deletion tells
-			return fmt.Errorf("emptying the pod: %w", err)
-		}
-	}
-	err := p.client.do(ctx, func(ctx context.Context) error { return p.client.once(ctx, org, http.MethodDelete, path, nil, nil) })
-	if isGone(err) {
-		unproven := p.proveOwner(ctx, org, r)
-		if unproven != nil {
-			return unproven
-		}
-		return &managed.Error{Class: managed.Gone, Err: err}
-	}
-	if err != nil {
-		return fmt.Errorf("deleting the pod: %w", err)
-	}
-	return nil
-}
-
-// empty deletes every member of a list in the pod.
-func (p *Provider) empty(ctx context.Context, org credential.Secret, path, member, idName string) error {
-	items, err := list[map[string]any](ctx, p.client, org, path, member)
-	if err != nil {
-		return err
-	}
-	for _, item := range items {
-		id, _ := item[idName].(string)
-		if id == "" {
-			continue
-		}
-		err = p.client.remove(ctx, org, path+"/"+url.PathEscape(id))
-		if err != nil && !isDeleting(err) {
-			return err
-		}
-	}
-	return nil
-}
-
-func isDeleting(err error) bool {
-	var answered *apiError
-	return errors.As(err, &answered) && answered.code == "resource_deleting"
-}
-
-// proveOwner makes sure that the org key is one of the organisation that the pod belongs to. Any other, and the key of a single pod, gets
-// "not found" for it, too.
-func (p *Provider) proveOwner(ctx context.Context, org credential.Secret, r credential.Resource) error {
-	owner, err := p.organization(ctx, org)
-	if err != nil {
-		return fmt.Errorf("asking whose the org key is: %w", err)
-	}
-	if owner == "" || owner != r.OrgID {
-		return &managed.Error{Class: managed.Rejected, Err: errors.New("the org key is not one of the organisation that the pod belongs to")}
-	}
-	return nil
-}
-
-// organization is the one that the org key opens as a whole, or "". It is asked for once per key.
-func (p *Provider) organization(ctx context.Context, org credential.Secret) (string, error) {
-	p.mu.Lock()
-	seen, owner := p.seen, p.seenOrg
-	p.mu.Unlock()
-	if seen == org && owner != "" {
-		return owner, nil
-	}
-	var me struct {
-		ScopeType      string `json:"scope_type"`
-		OrganizationID string `json:"organization_id"`
-	}
-	err := p.client.get(ctx, org, "/v0/auth/me", &me)
-	if err != nil {
-		return "", err
-	}
-	if me.ScopeType != "organization" {
-		me.OrganizationID = ""
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.seen, p.seenOrg = org, me.OrganizationID
-	return me.OrganizationID, nil
+	return classify(p.removeKey(ctx, org, r))
 }
 
 func podPath(podID string) string { return "/v0/pods/" + url.PathEscape(podID) }
 
 func keysPath(podID string) string { return podPath(podID) + "/api-keys" }
-
-// list reads a list to its last page.
-func list[T any](ctx context.Context, c *client, org credential.Secret, path, member string) ([]T, error) {
-	var all []T
-	token := ""
-	for {
-		items, next, err := page[T](ctx, c, org, path, member, token)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, items...)
-		if next == "" {
-			return all, nil
-		}
-		token = next
-	}
-}
-
-// page reads the page of a list that token stands for, and returns the token of the next; "" is the first, and after the last. A page
-// may be empty and still not be the last.
-func page[T any](ctx context.Context, c *client, org credential.Secret, path, member, token string) (items []T, next string, err error) {
-	query := url.Values{"limit": {"100"}}
-	if token != "" {
-		query.Set("page_token", token)
-	}
-	var answer map[string]json.RawMessage
-	err = c.get(ctx, org, path+"?"+query.Encode(), &answer)
-	if err != nil {
-		return nil, "", err
-	}
-	err = json.Unmarshal(answer[member], &items)
-	if err == nil && answer["next_page_token"] != nil {
-		err = json.Unmarshal(answer["next_page_token"], &next)
-	}
-	if err != nil { // also if there is no list: that is not an empty one
-		return nil, "", fmt.Errorf("GET %s: %w", path, errAnswer)
-	}
-	return items, next, nil
-}

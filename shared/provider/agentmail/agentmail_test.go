@@ -206,6 +206,12 @@ func (m *mail) mustDeprovision(a *managed.Attempt) {
 	}
 }
 
+// wantGone checks that a deletion finds nothing to delete.
+func (m *mail) wantGone(a *managed.Attempt) {
+	m.t.Helper()
+	wantClass(m.t, m.provider.Deprovision(context.Background(), orgKey, a), managed.Gone)
+}
+
 // wantNoPods checks that nothing is left of anybody.
 func (m *mail) wantNoPods() {
 	m.t.Helper()
@@ -217,6 +223,8 @@ func (m *mail) wantNoPods() {
 // the calls that the provider makes.
 var (
 	createPod = is(http.MethodPost, `/v0/pods`)
+	getPod    = is(http.MethodGet, `/v0/pods/[^/]+`)
+	listPods  = is(http.MethodGet, `/v0/pods`)
 	deletePod = is(http.MethodDelete, `/v0/pods/[^/]+`)
 	createKey = is(http.MethodPost, `/v0/pods/[^/]+/api-keys`)
 	listKeys  = is(http.MethodGet, `/v0/pods/[^/]+/api-keys`)

@@ -63,15 +63,11 @@ func TestErrorsAreClassified(t *testing.T) {
 				if s.name == "a key's deletion" && c.status == http.StatusNotFound {
 					continue
 				}
-				want := c.class
-				if s.name == "a list" && c.status == http.StatusNotFound {
-					want = managed.Gone // in a sweep, which knows the pod from the table
-				}
 				m := start(t)
 				g := m.ready()
 				m.strike(s.match, -1, fault.Respond(c.status, header, []byte(body)))
 				err := s.do(t.Context(), m, g)
-				wantClass(t, err, want)
+				wantClass(t, err, c.class)
 				for _, part := range []string{fmt.Sprint(c.status), c.code, "req-1="} {
 					if !strings.Contains(err.Error(), part) {
 						t.Errorf("%s: %q does not tell %q", s.name, err, part)

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,24 +85,30 @@ func isPlain(target string) bool {
 
 // once sends one request and reads its answer into out, unless that is nil.
 func (c *client) once(ctx context.Context, org credential.Secret, method, path string, in, out any) error {
+	_, err := c.send(ctx, org, method, path, in, out)
+	return err
+}
+
+// send is once, and returns the answer's status as well, if it is a success.
+func (c *client) send(ctx context.Context, org credential.Secret, method, path string, in, out any) (int, error) {
 	if !isPlain(path) {
-		return fmt.Errorf("%w: %s %s: %w", errNotSent, method, path, errAnswer)
+		return 0, fmt.Errorf("%w: %s %s: %w", errNotSent, method, path, errAnswer)
 	}
 	var body io.Reader
 	if in != nil {
 		encoded, err := json.Marshal(in)
 		if err != nil {
-			return fmt.Errorf("%w: %w", errNotSent, err)
+			return 0, fmt.Errorf("%w: %w", errNotSent, err)
 		}
 		body = bytes.NewReader(encoded)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNotSent, err)
+		return 0, fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	err = ctx.Err() // by the clock, as the engine's contexts have it
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNotSent, err)
+		return 0, fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	req.Header.Set("Authorization", "Bearer "+org.Reveal())
 	if in != nil {
@@ -111,26 +118,26 @@ func (c *client) once(ctx context.Context, org credential.Secret, method, path s
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) && op.Op == "dial" {
-			return fmt.Errorf("%w: %w", errNotSent, err)
+			return 0, fmt.Errorf("%w: %w", errNotSent, err)
 		}
-		return err
+		return 0, err
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return newAPIError(method, path, res, answer)
+		return 0, newAPIError(method, path, res, answer)
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w: %w", method, path, errAnswer, err)
+		return 0, fmt.Errorf("%s %s: %w: %w", method, path, errAnswer, err)
 	}
 	if out == nil {
-		return nil
+		return res.StatusCode, nil
 	}
 	err = json.Unmarshal(answer, out)
 	if err != nil { // the error itself may quote the answer, which may hold a key
-		return fmt.Errorf("%s %s: %w", method, path, errAnswer)
+		return 0, fmt.Errorf("%s %s: %w", method, path, errAnswer)
 	}
-	return nil
+	return res.StatusCode, nil
 }
 
 // codeForm is what AgentMail's codes look like.
@@ -214,18 +221,35 @@ func (c *client) get(ctx context.Context, org credential.Secret, path string, ou
 	return c.do(ctx, func(ctx context.Context) error { return c.once(ctx, org, http.MethodGet, path, nil, out) })
 }
 
-// remove deletes path. What is gone already is no error.
-func (c *client) remove(ctx context.Context, org credential.Secret, path string) error {
-	err := c.do(ctx, func(ctx context.Context) error { return c.once(ctx, org, http.MethodDelete, path, nil, nil) })
-	if isGone(err) {
-		return nil
-	}
-	return err
+// remove deletes path. It is done by one of these statuses only: any other success, of a page that says that the service is being
+// maintained, say, is no proof.
+func (c *client) remove(ctx context.Context, org credential.Secret, path string, done ...int) error {
+	return c.do(ctx, func(ctx context.Context) error {
+		status, err := c.send(ctx, org, http.MethodDelete, path, nil, nil)
+		if err == nil && !slices.Contains(done, status) {
+			return fmt.Errorf("DELETE %s: %d does not say that it is done: %w", path, status, errAnswer)
+		}
+		return err
+	})
 }
 
+// isGone reports whether what a call was about was not found. An error that has its class says more than that.
 func isGone(err error) bool {
+	var classed *managed.Error
 	var answered *apiError
-	return errors.As(err, &answered) && answered.status == http.StatusNotFound
+	return !errors.As(err, &classed) && errors.As(err, &answered) && answered.status == http.StatusNotFound
+}
+
+// isDeleting reports whether AgentMail is at the deletion of what a call was about.
+func isDeleting(err error) bool {
+	var answered *apiError
+	return errors.As(err, &answered) && answered.code == "resource_deleting"
+}
+
+// isLimited reports whether AgentMail has had too many calls.
+func isLimited(err error) bool {
+	var answered *apiError
+	return errors.As(err, &answered) && answered.status == http.StatusTooManyRequests
 }
 
 // classify gives an error its class.

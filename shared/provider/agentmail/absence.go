@@ -1,0 +1,98 @@
+package agentmail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/managed"
+)
+
+// find looks for the pod that r names by every path that there is: by its id, and in the organisation's list. Gone means that none leads
+// to it, for an org key of its organisation.
+func (p *Provider) find(ctx context.Context, org credential.Secret, r credential.Resource) (pod, error) {
+	var found pod
+	missing := p.client.get(ctx, org, podPath(r.ID), &found)
+	if missing == nil && found.PodID != r.ID {
+		missing = errAnswer
+	}
+	if missing == nil {
+		missing = p.complete(ctx, org, &found)
+	}
+	if !isGone(missing) {
+		return found, missing
+	}
+	err := p.proveOwner(ctx, org, r)
+	if err == nil {
+		err = p.notListed(ctx, org, r.ID)
+	}
+	if err != nil {
+		return pod{}, err
+	}
+	return pod{}, &managed.Error{Class: managed.Gone, Err: missing}
+}
+
+// pagesOfPods is how far the organisation's list, newest first, is searched for a pod that is not found by its id.
+const pagesOfPods = 10
+
+// notListed fails if the organisation's list has the pod.
+func (p *Provider) notListed(ctx context.Context, org credential.Secret, podID string) error {
+	pods, err := newWalk[pod](p.client, org, "/v0/pods", "pods").pages(ctx, pagesOfPods)
+	if err != nil {
+		return fmt.Errorf("looking for the pod in the list: %w", err)
+	}
+	if slices.ContainsFunc(pods, func(pod pod) bool { return pod.PodID == podID }) {
+		return &managed.Error{Class: managed.Transient, Err: errors.New("the pod is not found by its id, and it is listed")}
+	}
+	return nil
+}
+
+// complete adds the organisation to a pod that came without: no published type promises it.
+func (p *Provider) complete(ctx context.Context, org credential.Secret, found *pod) error {
+	if found.OrganizationID != "" {
+		return nil
+	}
+	owner, err := p.organization(ctx, org)
+	found.OrganizationID = owner
+	return err
+}
+
+// proveOwner makes sure that the org key is one of the organisation that the pod belongs to. Any other, and the key of a single pod, gets
+// "not found" for it, too.
+func (p *Provider) proveOwner(ctx context.Context, org credential.Secret, r credential.Resource) error {
+	owner, err := p.organization(ctx, org)
+	if err != nil {
+		return err
+	}
+	if owner != r.OrgID {
+		return &managed.Error{Class: managed.Foreign, Err: errors.New("the org key is not one of the organisation that the pod belongs to")}
+	}
+	return nil
+}
+
+// organization is the one that the org key opens as a whole. It is asked for once per key.
+func (p *Provider) organization(ctx context.Context, org credential.Secret) (string, error) {
+	p.mu.Lock()
+	seen, owner := p.seen, p.seenOrg
+	p.mu.Unlock()
+	if seen == org && owner != "" {
+		return owner, nil
+	}
+	var me struct {
+		ScopeType      string `json:"scope_type"`
+		OrganizationID string `json:"organization_id"`
+	}
+	err := p.client.get(ctx, org, "/v0/auth/me", &me)
+	if err != nil {
+		return "", classify(fmt.Errorf("asking whose the org key is: %w", err))
+	}
+	if me.ScopeType != "organization" || me.OrganizationID == "" {
+		return "", &managed.Error{Class: managed.Rejected, Err: errors.New("the org key opens no whole organisation: put the organisation's own into the org keys secret")}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen, p.seenOrg = org, me.OrganizationID
+	return me.OrganizationID, nil
+}

@@ -1,0 +1,220 @@
+package agentmail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/managed"
+)
+
+// Deprovision implements managed.Provider.
+func (p *Provider) Deprovision(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	r := removal{Provider: p, org: org}
+	there, err := r.look(ctx, a)
+	if err == nil {
+		r.remove(ctx, a, there)
+	}
+	r.note(err)
+	return r.verdict(ctx)
+}
+
+// removal is one pass over what was made for a user. What goes wrong with one thing keeps it from nothing else.
+type removal struct {
+	*Provider
+	org credential.Secret
+
+	// removed counts the children that are gone, or going, because of this pass, and left those that are there still, as far as it knows.
+	removed, left int
+	// deleted and absent say that it deleted a pod, and that one was not there to delete.
+	deleted, absent bool
+	// stop: there is no use in going on.
+	stop bool
+	errs []*managed.Error
+}
+
+// look looks at the pod that the slot names, and reports whether it is there. One that is somebody else's by its own mark, or the
+// organisation's own, is a Mismatch. The name is no mark: an adopted pod may have any.
+func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
+	if a.Resource.ID == "" {
+		return false, nil
+	}
+	found, err := r.find(ctx, r.org, a.Resource)
+	var classed *managed.Error
+	switch {
+	case errors.As(err, &classed) && classed.Class == managed.Gone:
+		r.absent = true
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking at the pod: %w", err)
+	case found.ClientID != r.clientID(a.User) || found.PodID == found.OrganizationID || found.PodID == a.Resource.OrgID:
+		return false, &managed.Error{Class: managed.Mismatch, Err: errors.New("the pod that the slot names does not have this user's client_id, or is the organisation's own: it is left alone")}
+	}
+	return true, nil
+}
+
+// remove empties what the slot names, then looks for more if there may be more, and deletes the pods last: a repeated POST finds a pod
+// that is still there, and would make another one after it. What comes of that POST keeps nothing else from being deleted.
+func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
+	stored := a.Resource
+	if there {
+		r.empty(ctx, stored)
+	}
+	if stored.ID != "" && !a.Inherited() {
+		if there {
+			r.deletePod(ctx, stored)
+		}
+		return
+	}
+	found, err := r.pod(ctx, r.org, a)
+	done := !there || found.PodID != stored.ID && r.deletePod(ctx, stored)
+	r.note(err)
+	if err != nil || !done && found.PodID != stored.ID {
+		return // the slot goes on naming the stored one
+	}
+	more := credential.Resource{ID: found.PodID, OrgID: found.OrganizationID}
+	a.Found(more.ID, more.OrgID)
+	a.Accounted()
+	r.absent = false // the POST is one more path to what the slot names, and it has led to this one
+	if done {
+		r.empty(ctx, more)
+	}
+	r.deletePod(ctx, more)
+}
+
+// families are what a pod can hold, and how AgentMail says that one of them is deleted. Keys come first: one that still works can make
+// more of everything else.
+var families = []struct {
+	path, list, id string
+	done           []int
+}{
+	{"/api-keys", "api_keys", "api_key_id", []int{http.StatusNoContent}},
+	{"/inboxes", "inboxes", "inbox_id", []int{http.StatusAccepted, http.StatusNoContent}},
+	{"/domains", "domains", "domain_id", []int{http.StatusNoContent}},
+	{"/webhooks", "webhooks", "webhook_id", []int{http.StatusNoContent}},
+}
+
+// pagesAtOnce is how many pages of a list are read before what they list is deleted. A pass over a long list has to get somewhere.
+const pagesAtOnce = 10
+
+// empty deletes all that the pod holds, the stored key first.
+func (r *removal) empty(ctx context.Context, pod credential.Resource) {
+	if pod.KeyID != "" {
+		err := r.client.remove(ctx, r.org, keysPath(pod.ID)+"/"+url.PathEscape(pod.KeyID), http.StatusNoContent)
+		if err == nil {
+			r.removed++
+		} else if !isGone(err) { // the list has it, too, if it is there
+			r.note(fmt.Errorf("deleting the stored key: %w", err))
+		}
+	}
+	for _, f := range families {
+		items := newWalk[map[string]any](r.client, r.org, podPath(pod.ID)+f.path, f.list)
+		for !items.ended && !r.over(ctx) {
+			listed, err := items.pages(ctx, pagesAtOnce)
+			if !isGone(err) { // not found may be the list alone: the pod's own deletion tells
+				r.note(err)
+			}
+			for _, item := range listed {
+				id, _ := item[f.id].(string)
+				r.child(ctx, items.path, id, f.done)
+			}
+		}
+	}
+}
+
+// child deletes one of a list. Where it is not found, or being deleted already, the pod's own deletion tells whether it is gone.
+func (r *removal) child(ctx context.Context, list, id string, done []int) {
+	if id == "" || r.over(ctx) {
+		r.left++
+		return
+	}
+	err := r.client.remove(ctx, r.org, list+"/"+url.PathEscape(id), done...)
+	switch {
+	case err == nil:
+		r.removed++
+	case isGone(err):
+	case isDeleting(err):
+		r.left++
+	default:
+		r.left++
+		r.note(err)
+	}
+}
+
+// over reports whether nothing more is to be sent: the time is over, or the org key is not accepted, or AgentMail wants no more for now.
+func (r *removal) over(ctx context.Context) bool { return r.stop || ctx.Err() != nil }
+
+// deletePod deletes an emptied pod, and reports whether it is gone.
+func (r *removal) deletePod(ctx context.Context, pod credential.Resource) bool {
+	err := r.client.remove(ctx, r.org, podPath(pod.ID), http.StatusNoContent)
+	if err == nil {
+		r.deleted = true
+		r.errs = nil // it held nothing any more, whatever was said of that
+		return true
+	}
+	if isGone(err) {
+		missing := err
+		_, err = r.find(ctx, r.org, pod)
+		var classed *managed.Error
+		if errors.As(err, &classed) && classed.Class == managed.Gone {
+			r.absent = true
+			return true
+		}
+		if err == nil {
+			err = &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the pod is there, and its deletion says that it is not: %w", missing)}
+		}
+	}
+	r.note(fmt.Errorf("deleting the pod: %w", err))
+	return false
+}
+
+// note keeps what went wrong for the verdict.
+func (r *removal) note(err error) {
+	var classed *managed.Error
+	if !errors.As(classify(err), &classed) {
+		return
+	}
+	r.errs = append(r.errs, &managed.Error{Class: classed.Class, RetryAfter: classed.RetryAfter, Err: err})
+	r.stop = r.stop || classed.Class == managed.Rejected || isLimited(err)
+}
+
+// urgency is in which order errors of several classes decide about a pass: first what an operator has to see, then what a repeat can mend.
+var urgency = []managed.Class{
+	managed.Rejected, managed.Foreign, managed.Mismatch, managed.Transient, managed.Quota, managed.Permanent, managed.NotYet,
+}
+
+// maxQuoted is how many of a pass's errors are told.
+const maxQuoted = 5
+
+// verdict is what came of the pass.
+func (r *removal) verdict(ctx context.Context) error {
+	if len(r.errs) == 0 {
+		if r.absent || !r.deleted {
+			return &managed.Error{Class: managed.Gone, Err: errors.New("there is no such pod")}
+		}
+		return nil
+	}
+	worst := slices.MinFunc(r.errs, func(a, b *managed.Error) int {
+		return slices.Index(urgency, a.Class) - slices.Index(urgency, b.Class)
+	})
+	v := &managed.Error{Class: worst.Class, RetryAfter: worst.RetryAfter}
+	if worst.Class == managed.Transient && r.removed > 0 && ctx.Err() != nil {
+		v.Class = managed.NotYet // it got somewhere, and the next pass goes on
+	}
+	if v.Class == managed.NotYet {
+		v.Left = r.left + 1
+	}
+	var told []error
+	for _, err := range r.errs[:min(len(r.errs), maxQuoted)] {
+		told = append(told, err.Err)
+	}
+	if len(r.errs) > maxQuoted {
+		told = append(told, fmt.Errorf("and %d more", len(r.errs)-maxQuoted))
+	}
+	v.Err = errors.Join(told...)
+	return v
+}
