@@ -262,7 +262,7 @@ func TestAMarkedSlotIsRevokedAtOnceAndHasNoSecret(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		marked := was.with(attributes{"state": "revoking", "due_at": ms(now), "due_shard": "dead", "tries": 0, "secret": nil, "reason": nil})
+		marked := was.with(attributes{"state": "revoking", "due_at": ms(now), "due_shard": "dead", "tries": 0, "secret": nil, "reason": nil, "gone_since": nil})
 		tb.wantItem(slotKey, marked)
 		if !reflect.DeepEqual(tb.dueAt(now), []store.Key{slotKey}) {
 			t.Errorf("%s: it is not due at once", name)

@@ -86,11 +86,12 @@ func (s Slot) ClaimableAt() time.Time { return s.LeaseUntil.Add(SkewMargin) }
 // Usable reports whether the slot holds a secret that may be handed out: one was stored, and its key has not been found to be gone. A
 // ready slot's key serves on while that is only suspected, and until another one is stored in its place.
 func (s Slot) Usable() bool {
+	stored := s.Committed > 0 && s.Resource.KeyID != ""
 	switch s.State {
 	case Ready:
-		return s.Committed > 0 && s.Resource.KeyID != ""
+		return stored
 	case Provisioning, Failed:
-		return s.Committed > 0 && s.Resource.KeyID != "" && s.GoneSince.IsZero()
+		return stored && s.GoneSince.IsZero()
 	default:
 		return false
 	}

@@ -59,6 +59,7 @@ func TestASlotIsReadWithAllThatItHolds(t *testing.T) {
 	want := store.Slot{
 		User: user, Provider: provider, Title: title, State: store.Provisioning, Owner: "owner", Attempt: 7, Tries: 2, LeaseUntil: leaseEnd,
 		DueAt: leaseEnd, Committed: 3, Resource: credential.Resource{ID: "pod", KeyID: "key", OrgID: "org"}, Reason: "transient",
+		GoneSince: now.Add(-time.Minute), Left: 4, LeftSince: now.Add(-time.Hour), ExpiresAt: now.AddDate(1, 0, 0),
 	}
 	if got := tb.slot(claimedItem); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -67,6 +68,7 @@ func TestASlotIsReadWithAllThatItHolds(t *testing.T) {
 	bare := claimedItem.with(attributes{
 		"owner": nil, "lease_until": nil, "due_at": nil, "due_shard": nil, "tries": nil, "reason": nil, "committed": nil,
 		"resource_id": nil, "key_id": nil, "org_id": nil, "secret": nil, "created_at": nil,
+		"gone_since": nil, "left": nil, "left_since": nil, "expires_at": nil,
 	})
 	if got := tb.slot(bare); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -83,6 +85,7 @@ func TestASlotThatCannotBeDecodedIsLeftOut(t *testing.T) {
 		"an owner that is no text": {"owner": 1}, "a lease in a text": {"lease_until": "soon"},
 		"tries in a text": {"tries": "2"}, "a commit in a text": {"committed": "3"}, "a resource that is no text": {"resource_id": 1},
 		"a key that is no text": {"key_id": 1}, "an organisation that is no text": {"org_id": 1}, "a reason that is no text": {"reason": true},
+		"a suspicion in a text": {"gone_since": "now"}, "less than nothing left": {"left": -1}, "an expiry in a text": {"expires_at": "never"},
 	} {
 		item := claimedItem.with(change)
 		tb.put(slotKey, item)
@@ -139,8 +142,11 @@ func TestASlotIsAnsweredByWhatItHolds(t *testing.T) {
 		sealed error
 	}{
 		{"ready", committed, nil, nil},
-		{"provisioned anew", claimedItem, nil, nil},
-		{"failed to be provisioned anew", failedItem, nil, nil},
+		{"suspected to be gone", committed.with(attributes{"gone_since": ms(now)}), nil, nil},
+		{"made anew because it is gone", claimedItem, credential.ErrNotFound, credential.ErrNotUsable},
+		{"made anew", claimedItem.with(attributes{"gone_since": nil}), nil, nil},
+		{"gone, as an older version notes it", failedItem.with(attributes{"gone_since": nil, "key_id": nil}), credential.ErrNotFound, credential.ErrNotUsable},
+		{"gone, and not made anew", failedItem, credential.ErrNotFound, credential.ErrNotUsable},
 		{"provisioned for the first time", claimedItem.with(attributes{"committed": nil, "secret": nil}), credential.ErrNotFound, credential.ErrNotUsable},
 		{"never provisioned", failedItem.with(attributes{"committed": nil, "secret": nil}), credential.ErrNotFound, credential.ErrNotUsable},
 		{"revoking", claimedItem.with(attributes{"state": "revoking"}), credential.ErrNotFound, credential.ErrNotUsable},

@@ -348,7 +348,7 @@ var made = credential.Resource{ID: "new-pod", KeyID: "new-key", OrgID: "new-org"
 // committed is the claimed slot once its attempt has stored a secret and nothing else can take effect.
 var committed = claimedItem.with(attributes{
 	"state": "ready", "secret": []byte("new"), "committed": 7, "resource_id": "new-pod", "key_id": "new-key", "org_id": "new-org",
-	"owner": nil, "tries": nil, "reason": nil, "lease_until": nil, "due_at": nil, "due_shard": nil,
+	"owner": nil, "tries": nil, "reason": nil, "lease_until": nil, "due_at": nil, "due_shard": nil, "gone_since": nil, "expires_at": nil,
 })
 
 func TestACommitEndsTheClaim(t *testing.T) {
@@ -363,6 +363,17 @@ func TestACommitEndsTheClaim(t *testing.T) {
 	if len(tb.dueAt(now.AddDate(1, 0, 0))) != 0 {
 		t.Error("a settled slot is due for something")
 	}
+}
+
+func TestACommitNotesWhenTheKeyExpires(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	expires := now.AddDate(0, 1, 0)
+	err := tb.Commit(t.Context(), tb.slot(claimedItem), store.Made{Ciphertext: []byte("new"), Resource: made, ExpiresAt: expires, Settled: true})
+	if err != nil {
+		t.Errorf("commit: %v", err)
+	}
+	tb.wantItem(slotKey, committed.with(attributes{"expires_at": ms(expires)}))
 }
 
 func TestACommitWithAnUnknownOutcomeKeepsTheLease(t *testing.T) {
@@ -505,6 +516,7 @@ func TestAReleaseEndsTheClaim(t *testing.T) {
 	soon, late := now.Add(time.Second), claimable.Add(time.Hour)
 	ended := claimedItem.with(attributes{
 		"owner": nil, "lease_until": nil, "tries": 3, "reason": "quota", "resource_id": "new-pod", "key_id": "new-key", "org_id": "new-org",
+		"gone_since": nil, "left": nil, "left_since": nil,
 	})
 	for name, c := range map[string]struct {
 		state   store.State
@@ -538,6 +550,20 @@ func TestAReleaseEndsTheClaim(t *testing.T) {
 				t.Errorf("due are %v", due)
 			}
 		})
+	}
+}
+
+func TestAReleaseNotesWhatIsSuspectedAndWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	r := store.Release{State: store.Revoking, Settled: true, DueAt: now, GoneSince: now, Left: 0, LeftSince: now.Add(-time.Second)}
+	err := tb.Release(t.Context(), tb.slot(claimedItem), r)
+	if err != nil {
+		t.Errorf("release: %v", err)
+	}
+	slots, err := tb.Slots(t.Context(), user, provider)
+	if s := slots[provider]; err != nil || !s.GoneSince.Equal(r.GoneSince) || s.Left != 0 || !s.LeftSince.Equal(r.LeftSince) {
+		t.Errorf("%v, the slot is %+v", err, s)
 	}
 }
 

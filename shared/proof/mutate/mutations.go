@@ -23,6 +23,90 @@ var mutations = []mutation{
 		test: managedDir, run: "EachDeletedAccountIsCountedOnce",
 	},
 	{
+		rule: "an absence is believed only at a second look",
+		file: managedDir + "/suspicion.go",
+		old:  "\treturn !e.Now().Before(e.suspectedSince(slot).Add(LastLook))",
+		new:  "\treturn true",
+		test: managedDir, run: "Suspicion",
+	},
+	{
+		rule: "two looks are apart in time",
+		file: managedDir + "/suspicion.go",
+		old:  "\treturn !e.Now().Before(e.suspectedSince(slot).Add(LastLook))",
+		new:  "\treturn !slot.GoneSince.IsZero()",
+		test: managedDir, run: "GoneAlready",
+	},
+	{
+		rule: "an old suspicion does not count",
+		file: managedDir + "/suspicion.go",
+		old:  "slot.GoneSince.IsZero() || now.Sub(slot.GoneSince) > suspicionHolds",
+		new:  "slot.GoneSince.IsZero()",
+		test: managedDir, run: "SuspicionThatIsOld",
+	},
+	{
+		rule: "a key that was found again is not suspected any more",
+		file: storeDir + "/slot.go",
+		old:  "\t\tif since.time.IsZero() {\n\t\t\tremove += \", #\" + since.name",
+		new:  "\t\tif since.time.IsZero() {",
+		test: managedDir, run: "Suspicion",
+	},
+	{
+		rule: "a deletion ends with a look after it",
+		file: managedDir + "/revoke.go",
+		old:  "\tif settled && !removed && e.confirms(slot) {",
+		new:  "\tif settled && (removed || e.confirms(slot)) {",
+		test: managedDir, run: "LookAfter",
+	},
+	{
+		rule: "a replaced key is swept once its replacement is stored",
+		file: managedDir + "/provision.go",
+		old:  "a.Settled() && slot.Resource.KeyID == \"\"",
+		new:  "a.Settled()",
+		test: managedDir, run: "MakeBeforeBreak",
+	},
+	{
+		rule: "what is gone and was not made anew is not handed out",
+		file: storeDir + "/item.go",
+		old:  "stored && s.GoneSince.IsZero()",
+		new:  "stored",
+		test: managedDir, run: "NotHandedOut",
+	},
+	{
+		rule: "what was suspected of a key says nothing of its resource",
+		file: storeDir + "/account.go",
+		old:  "REMOVE #secret, #reason, #gone_since\"",
+		new:  "REMOVE #secret, #reason\"",
+		test: storeDir, run: "MarkedSlot",
+	},
+	{
+		rule: "a failed sweep leaves a settled slot settled",
+		file: managedDir + "/reconcile.go",
+		old:  "\tcase err != nil:\n\t\tclassed := classified(err)\n",
+		new:  "\tcase err != nil:\n\t\tclassed := classified(err)\n\t\trelease.Settled = false\n",
+		test: managedDir, run: "FailedSweep",
+	},
+	{
+		rule: "not yet that does not move is a failure",
+		file: managedDir + "/revoke.go",
+		old:  "failed = now.Sub(r.LeftSince) > stuckAfter",
+		new:  "failed = false",
+		test: managedDir, run: "DoesNotMove",
+	},
+	{
+		rule: "an audit stops where more is gone than can be explained",
+		file: managedDir + "/audit.go",
+		old:  "\tif at.Gone <= floor ||",
+		new:  "\tif true || at.Gone <= floor ||",
+		test: managedDir, run: "CanBeExplained",
+	},
+	{
+		rule: "an audit repairs no more than it was asked to",
+		file: managedDir + "/audit.go",
+		old:  "\t\tif done+repaired >= a.request.Repair {",
+		new:  "\t\tif false {",
+		test: managedDir, run: "NoMoreThan",
+	},
+	{
 		rule: "a slot is claimed only as it was read",
 		file: storeDir + "/item.go",
 		old:  "\tif s.State == Absent {\n\t\treturn \"attribute_not_exists(#pk)\"\n\t}",
@@ -53,8 +137,8 @@ var mutations = []mutation{
 	{
 		rule: "an unknown outcome is sticky on commit",
 		file: managedDir + "/provision.go",
-		old:  "\tsettled := a.Settled()\n",
-		new:  "\tsettled := true\n",
+		old:  "a.Settled() && slot.Resource.KeyID == \"\"",
+		new:  "slot.Resource.KeyID == \"\"",
 		test: managedDir, run: "Sticky",
 	},
 	{
@@ -74,8 +158,8 @@ var mutations = []mutation{
 	{
 		rule: "a pass with an unknown lookup does not remove the slot",
 		file: managedDir + "/revoke.go",
-		old:  "if !a.Settled() { // a create of this pass",
-		new:  "if false { // a create of this pass",
+		old:  "\tsettled := a.Settled() // or a create",
+		new:  "\tsettled := true // or a create",
 		test: managedDir, run: "TwoDeletions",
 	},
 	{
@@ -256,8 +340,8 @@ var mutations = []mutation{
 	{
 		rule: "marking a slot as revoking removes its ciphertext",
 		file: storeDir + "/account.go",
-		old:  "\" REMOVE #secret, #reason\"",
-		new:  "\" REMOVE #reason\"",
+		old:  "\" REMOVE #secret, #reason, #gone_since\"",
+		new:  "\" REMOVE #reason, #gone_since\"",
 		test: storeDir,
 	},
 	{
@@ -312,8 +396,8 @@ var mutations = []mutation{
 	{
 		rule: "a revocation that keeps failing is parked",
 		file: managedDir + "/revoke.go",
-		old:  "if r.Tries >= triesUntilPark {",
-		new:  "if false {",
+		old:  "(r.Tries >= triesUntilPark ||",
+		new:  "(false ||",
 		test: managedDir, run: "Parked",
 	},
 	{
@@ -335,7 +419,7 @@ var mutations = []mutation{
 		file: storeDir + "/item.go",
 		old:  " && s.Resource.KeyID != \"\"",
 		new:  "",
-		test: managedDir, run: "HandedOut",
+		test: storeDir, run: "AnsweredByWhatItHolds",
 	},
 	{
 		rule: "the tombstone rests only when the Cognito user is gone",
@@ -515,8 +599,8 @@ var mutations = []mutation{
 	{
 		rule: "what is gone at the third party is made anew",
 		file: managedDir + "/reconcile.go",
-		old:  "if err != nil && classified(err).Class == Gone {",
-		new:  "if false {",
+		old:  "\tcase isGone(err) && r.confirms(slot):",
+		new:  "\tcase false:",
 		test: managedDir, run: "ByHand",
 	},
 	{
@@ -550,8 +634,8 @@ var mutations = []mutation{
 	{
 		rule: "an audit changes nothing unless it is asked",
 		file: managedDir + "/audit.go",
-		old:  "if !a.request.Repair {",
-		new:  "if false {",
+		old:  "f.remedy == nil || a.request.Repair == 0",
+		new:  "f.remedy == nil",
 		test: managedDir, run: "ChangesNothing",
 	},
 	{
