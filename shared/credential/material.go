@@ -153,7 +153,7 @@ var errShape = errors.New("not of the expected shape")
 // ParseMaterial reads back what Reveal gave. Anything that is not a whole material of the type t is an error, never a partial
 // result: an empty value could be stored by the next write.
 func ParseMaterial(t Type, plain []byte) (Material, error) {
-	all, err := object(plain)
+	all, err := ReadObject("material", plain)
 	if err != nil {
 		return Material{}, fmt.Errorf("reading %s material: %w", t, errShape)
 	}
@@ -260,9 +260,9 @@ const typeNames = "one of api_key, oauth2, user_password, host_scoped"
 
 // parse reads a request's body into its members and refuses a forged managed credential.
 func parse(body []byte) (map[string]json.RawMessage, error) {
-	all, err := object(body)
+	all, err := ReadObject("body", body)
 	if err != nil {
-		return nil, &FieldError{"body", "must be a JSON object in UTF-8"}
+		return nil, err
 	}
 	managed := all["autogpt_managed"]
 	if isNull(managed) {
@@ -384,10 +384,9 @@ func (f field) check(raw json.RawMessage) (json.RawMessage, error) {
 }
 
 func (f field) checkMap(raw json.RawMessage) (json.RawMessage, error) {
-	var members map[string]json.RawMessage
-	err := json.Unmarshal(raw, &members)
+	members, err := ReadObject(f.name, raw)
 	if err != nil || len(members) == 0 {
-		return nil, &FieldError{f.name, "must be an object of at least one name and its text value"}
+		return nil, &FieldError{f.name, "must be an object of at least one name, none of them twice, and its text value"}
 	}
 	values := make(map[string]string, len(members))
 	for name, member := range members {
@@ -449,23 +448,6 @@ func str(name string, raw json.RawMessage) (string, error) {
 		return "", &FieldError{name, "must be a text without broken characters"}
 	}
 	return s, nil
-}
-
-// object reads a JSON object's members. Unlike a struct's, their names are matched to the letter, so that "Autogpt_Managed" is not
-// taken for autogpt_managed.
-func object(data []byte) (map[string]json.RawMessage, error) {
-	if !utf8.Valid(data) {
-		return nil, errShape
-	}
-	var all map[string]json.RawMessage
-	err := json.Unmarshal(data, &all)
-	if err != nil {
-		return nil, errShape
-	}
-	if all == nil {
-		return nil, errShape
-	}
-	return all, nil
 }
 
 // encode is json.Marshal without its escapes for HTML, which would make a secret longer than it is.

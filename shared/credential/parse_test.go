@@ -212,7 +212,7 @@ func TestALabelMayHave256Characters(t *testing.T) {
 func TestABodyThatIsNoJSONObjectIsNamed(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
-		``, ` `, `null`, `true`, `1`, `"{}"`, `[]`, `[{}]`, `{}{}`, `{} x`, `{"title": "a",}`, `{title: "a"}`, `{'title': 'a'}`, "\ufeff{}",
+		``, ` `, `null`, `true`, `1`, `"{}"`, `[]`, `[{}]`, `{}{}`, `{} x`, `{"title": "a",}`, `{title: "a"}`, `{'title': 'a'}`, "\ufeff\ufeff{}",
 		"{\"title\": \"a\nb\"}", `{"title": "\x41"}`, `{"title": nul}`, `{"title": 01}`, `{"title": NaN}`, `{"title"}`, `{"a": }`,
 		"{\"title\": \"\xff\"}", "{\"\xff\": 1}", "{\"api_key\": \"a\xc3\x28\"}", "\xff\xfe{\x00}\x00",
 		strings.Repeat("[", 1<<16), strings.Repeat(`{"a":`, 20_000), `{"title": ` + strings.Repeat("[", 1<<15) + strings.Repeat("]", 1<<15) + `}`,
@@ -298,21 +298,33 @@ func TestNamesAreMatchedToTheLetter(t *testing.T) {
 	}
 }
 
-// Whatever reads a body sees the same one of two members.
-func TestTheLastOfDuplicateMembersCounts(t *testing.T) {
+// Of two members one reader of a body sees the first and another the last.
+func TestANameThatIsThereTwiceIsRefused(t *testing.T) {
 	t.Parallel()
+	for _, body := range []string{
+		`{"type": "api_key", "api_key": "a", "autogpt_managed": false, "autogpt_managed": true}`,
+		`{"type": "api_key", "api_key": "a", "autogpt_managed": true, "autogpt_managed": false}`,
+		`{"type": "oauth2", "type": "api_key", "api_key": "a"}`,
+		`{"type": "api_key", "api_key": "a", "api_key": null}`,
+		`{"type": "api_key", "api_key": "a", "api_ke\u0079": "b"}`,
+		`{"type": "api_key", "api_key": "a", "ignored": 1, "ignored": 1}`,
+	} {
+		wantField(t, []byte(body), "body")
+	}
+	wantField(t, []byte(`{"type": "host_scoped", "host": "a", "headers": {"k": "a", "k": "b"}}`), "headers")
+}
+
+func TestABodyMayBeginWithAByteOrderMark(t *testing.T) {
+	t.Parallel()
+	const mark = "\ufeff"
+	body := whole[credential.APIKey].body()
 	for name, parse := range parsers {
-		err := parse([]byte(`{"type": "api_key", "api_key": "a", "autogpt_managed": false, "autogpt_managed": true}`))
-		var forbidden *credential.ForbiddenError
-		if !errors.As(err, &forbidden) {
-			t.Errorf("%s returned %v", name, err)
+		err := parse(append([]byte(mark), body...))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	wanted, err := credential.ParseNew([]byte(`{"type": "oauth2", "type": "api_key", "api_key": "a", "api_key": "b"}`))
-	if err != nil || wanted.Material.Type() != credential.APIKey || revealed(wanted.Material)["api_key"] != `"b"` {
-		t.Errorf("got %s, %v", revealed(wanted.Material), err)
-	}
-	wantField(t, []byte(`{"type": "api_key", "api_key": "a", "api_key": null}`), "api_key")
+	wantField(t, append([]byte(mark+mark), body...), "body")
 }
 
 func TestASecretIsKeptAsItWasSent(t *testing.T) {
