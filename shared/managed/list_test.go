@@ -237,6 +237,12 @@ func TestAProviderWithoutOrgKeyIsUnavailable(t *testing.T) {
 	if stands(t, l) != managed.StandingFailed || strings.Count(w.Logs(), `"OrgKeyUnavailable":1`) != 2 {
 		t.Errorf("the list is %+v, the log:\n%s", l, w.Logs())
 	}
+	w.SetOrgKeys(`{"agent_mail": "a key\nin two lines"}`)
+	l = list(t, w.Engine(), alice)
+	if stands(t, l) != managed.StandingFailed || strings.Count(w.Logs(), `"OrgKeyUnavailable":1`) != 3 ||
+		!strings.Contains(w.Logs(), `the entry \"agent_mail\" of the secret`) {
+		t.Errorf("the list is %+v, the log:\n%s", l, w.Logs())
+	}
 }
 
 func TestAnItemThatCannotBeDecodedIsLeftOutAndCounted(t *testing.T) {

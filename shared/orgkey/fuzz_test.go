@@ -1,10 +1,13 @@
 package orgkey_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"managed-credentials/shared/orgkey"
 )
@@ -14,6 +17,7 @@ func FuzzSecret(f *testing.F) {
 	for _, secret := range []string{
 		``, `null`, `{}`, `[]`, secretOf(marker), `{"agent_mail":""}`, `{"agent_mail":null}`, `{"agent_mail":["Zj7q"]}`, `{"agent_mail":{"key":"Zj7q"}}`,
 		`{"Agent_Mail":"Zj7q"}`, `{"agent_mail":"Zj7q"`, `"Zj7q"`, `Zj7q`, `{"agent_mail":"Zj7q"}Zj7q`, `{"agent_mail":"Zj7q","agent_mail":"old"}`,
+		`{"agent_mail":" Zj7q\n"}`, `{"agent_mail":"Zj7q\nx"}`, "\ufeff" + secretOf(marker),
 	} {
 		f.Add(secret)
 	}
@@ -28,19 +32,31 @@ func FuzzSecret(f *testing.F) {
 		if err != nil && strings.Contains(err.Error(), marker) {
 			t.Errorf("the error shows a key: %v", err)
 		}
-		var texts map[string]string
-		wrong := json.Unmarshal([]byte(secret), &texts)
+		var all map[string]json.RawMessage
+		wrong := json.Unmarshal(bytes.TrimPrefix([]byte(secret), []byte("\ufeff")), &all)
+		var text string
+		value, ok := all[provider]
+		var textless error
+		if ok {
+			textless = json.Unmarshal(value, &text)
+		}
 		switch {
-		case wrong != nil || texts == nil:
-			if err == nil || errors.Is(err, orgkey.ErrNone) {
+		case wrong != nil || all == nil || !utf8.ValidString(secret):
+			if err == nil || errors.Is(err, orgkey.ErrNone) || errors.Is(err, orgkey.ErrUnusable) {
 				t.Errorf("what is no secret of keys was read: %v", err) // a deletion would take it that no key is configured
 			}
-		case texts[provider] == "":
+		case errors.Is(err, orgkey.ErrUnusable):
+			if !strings.Contains(err.Error(), provider) {
+				t.Errorf("the error does not name the entry: %v", err)
+			}
+		case textless != nil:
+			t.Errorf("what is no text was read: %v", err)
+		case strings.TrimSpace(text) == "":
 			if !errors.Is(err, orgkey.ErrNone) {
 				t.Errorf("no key there, and the error is %v", err)
 			}
-		case key.Reveal() != texts[provider]:
-			t.Errorf("the key is %q, want %q", key.Reveal(), texts[provider])
+		case key.Reveal() != strings.TrimSpace(text) || strings.ContainsFunc(key.Reveal(), unicode.IsControl):
+			t.Errorf("the key is %q, want %q", key.Reveal(), text)
 		}
 	})
 }

@@ -1,13 +1,18 @@
 // Package orgkey gives the platform's own keys for third parties, which stand in Secrets Manager as one JSON object
 // {provider name: key}. They are fetched on first need and kept in memory for a while; they are never in the environment of a deployed
 // function.
+//
+// People type that object. White space around a key is taken off, and an entry that cannot be used makes nobody but its own provider
+// go without.
 package orgkey
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +25,10 @@ import (
 
 // ErrNone: the secret holds no key for that provider.
 var ErrNone = errors.New("no key is configured")
+
+// ErrUnusable: the secret has an entry for that provider, and what is there can be no key. The error that wraps it names the entry and
+// what to do, and never quotes the value.
+var ErrUnusable = errors.New("cannot be used as a key")
 
 const (
 	// ttl is how long fetched keys are used before they are fetched again.
@@ -37,10 +46,18 @@ type Keys struct {
 	now      func() time.Time
 
 	mu        sync.Mutex
-	keys      map[string]credential.Secret
+	keys      map[string]entry
 	fetchedAt time.Time
 	fault     error
 	faultAt   time.Time
+}
+
+// entry is what the secret holds for one provider.
+type entry struct {
+	// key is the last one that could be used; empty if there was none.
+	key credential.Secret
+	// fault is why what the secret holds now cannot be used; nil if it can.
+	fault error
 }
 
 // New returns the keys of the secret with the given name or ARN. now is the clock; nil means clock.Now.
@@ -51,8 +68,9 @@ func New(api API, secretID string, now func() time.Time) *Keys {
 	return &Keys{api: api, secretID: secretID, now: now}
 }
 
-// Key returns the provider's key, or ErrNone if the secret holds none for it. Keys that cannot be fetched again are used
-// on: the third party says by itself when one is no longer good. Safe to repeat.
+// Key returns the provider's key, ErrNone if the secret holds none for it, or ErrUnusable if it can be no key. A key that cannot be
+// fetched again, or in whose place stands what can be none, is used on: the third party says by itself when it is no longer good. Safe
+// to repeat.
 func (k *Keys) Key(ctx context.Context, provider string) (credential.Secret, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -62,29 +80,29 @@ func (k *Keys) Key(ctx context.Context, provider string) (credential.Secret, err
 			return credential.Secret{}, err
 		}
 	}
-	return k.key(provider)
+	e := k.keys[provider]
+	if e.key.Empty() {
+		return credential.Secret{}, cmp.Or(e.fault, ErrNone)
+	}
+	return e.key, nil
 }
 
 // Refresh returns the key that took the place of a rejected one, fetched anew unless that has happened since; the same one if none
-// did. Safe to repeat.
+// did. It returns the errors of Key. Safe to repeat.
 func (k *Keys) Refresh(ctx context.Context, provider string, rejected credential.Secret) (credential.Secret, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.keys == nil || k.keys[provider] == rejected {
+	if k.keys == nil || k.keys[provider].key == rejected {
 		err := k.fetch(ctx)
 		if err != nil {
 			return credential.Secret{}, err
 		}
 	}
-	return k.key(provider)
-}
-
-func (k *Keys) key(provider string) (credential.Secret, error) {
-	key := k.keys[provider]
-	if key.Empty() {
-		return credential.Secret{}, ErrNone
+	e := k.keys[provider]
+	if e.key.Empty() || e.fault != nil && e.key == rejected {
+		return credential.Secret{}, cmp.Or(e.fault, ErrNone)
 	}
-	return key, nil
+	return e.key, nil
 }
 
 // fetch replaces the keys. A fault is remembered for a short while.
@@ -98,11 +116,16 @@ func (k *Keys) fetch(ctx context.Context) error {
 		k.faultAt = k.now()
 		return err
 	}
+	for provider, e := range keys {
+		if e.fault != nil {
+			keys[provider] = entry{k.keys[provider].key, e.fault}
+		}
+	}
 	k.keys, k.fetchedAt = keys, k.now()
 	return nil
 }
 
-func (k *Keys) get(ctx context.Context) (map[string]credential.Secret, error) {
+func (k *Keys) get(ctx context.Context) (map[string]entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
 	out, err := k.api.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{
@@ -112,19 +135,41 @@ func (k *Keys) get(ctx context.Context) (map[string]credential.Secret, error) {
 	if err != nil {
 		return nil, fmt.Errorf("getting the secret %s: %w", k.secretID, err)
 	}
-	var texts map[string]string
-	err = json.Unmarshal([]byte(aws.ToString(out.SecretString)), &texts)
-	if err != nil || texts == nil { // the error itself may quote a key
+	keys := map[string]entry{}
+	err = credential.Members([]byte(aws.ToString(out.SecretString)), func(provider string, value json.RawMessage) {
+		_, twice := keys[provider]
+		keys[provider] = k.read(provider, value, twice)
+	})
+	if err != nil { // the error itself may quote a key
 		return nil, fmt.Errorf("the secret %s: %w", k.secretID, errShape)
-	}
-	keys := make(map[string]credential.Secret, len(texts))
-	for provider, text := range texts {
-		keys[provider] = credential.NewSecret(text)
 	}
 	return keys, nil
 }
 
 var errShape = errors.New("is not a JSON object of provider names and keys")
+
+// read reads what the secret holds for a provider. twice is whether that is not the first entry of the name.
+func (k *Keys) read(provider string, value json.RawMessage, twice bool) entry {
+	var text string
+	err := json.Unmarshal(value, &text)
+	text = strings.TrimSpace(text)
+	problem := ""
+	switch {
+	case twice:
+		problem = "is there twice: leave the one that is meant"
+	case err != nil:
+		problem = "is no text: put the key there in double quotes"
+	case strings.ContainsFunc(text, isNoHeader):
+		problem = "has a character that no key has, such as a line break in its middle: copy the key again"
+	default:
+		return entry{key: credential.NewSecret(text)}
+	}
+	return entry{fault: fmt.Errorf("the entry %q of the secret %s %w: it %s", provider, k.secretID, ErrUnusable, problem)}
+}
+
+// isNoHeader reports whether a character cannot stand in a header's value, where keys are sent
+// (https://www.rfc-editor.org/rfc/rfc9110#section-5.5).
+func isNoHeader(r rune) bool { return r < ' ' || r > '~' }
 
 // API is what is needed of Secrets Manager.
 type API interface {

@@ -302,9 +302,9 @@ func TestAMalformedSecretIsAFaultWithoutItsText(t *testing.T) {
 	t.Parallel()
 	const want = "the secret org-keys: is not a JSON object of provider names and keys"
 	for _, secret := range []string{
-		``, `null`, `Zj7q`, `"Zj7q"`, `["Zj7q"]`, `5`, `{"agent_mail": "Zj7q"`, `{"agent_mail": "Zj7q",}`, `{"agent_mail": {"key": "Zj7q"}}`,
-		`{"agent_mail": ["Zj7q"]}`, `{"agent_mail": 5, "other": "Zj7q"}`, `{"agent_mail": Zj7q}`, `{"agent_mail": "Zj7q"} Zj7q`, `{'agent_mail': 'Zj7q'}`,
-		"{\"agent_mail\": \"Zj7q\n\"}",
+		``, `null`, `Zj7q`, `"Zj7q"`, `["Zj7q"]`, `5`, `{"agent_mail": "Zj7q"`, `{"agent_mail": "Zj7q",}`, `{"agent_mail": Zj7q}`,
+		`{"agent_mail": "Zj7q"} Zj7q`, `{'agent_mail': 'Zj7q'}`, "{\"agent_mail\": \"Zj7q\n\"}",
+		"\ufeff\ufeff" + `{"agent_mail": "Zj7q"}`,
 	} {
 		s := start(t, secret)
 		key, err := s.Key(t.Context(), provider)
@@ -314,6 +314,65 @@ func TestAMalformedSecretIsAFaultWithoutItsText(t *testing.T) {
 		}
 		key, err = s.Refresh(t.Context(), provider, credential.NewSecret(oldKey))
 		wantFault(t, key, err)
+	}
+}
+
+func TestWhiteSpaceAroundAKeyIsTakenOff(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`am_org_old\n`, `am_org_old\r\n`, ` am_org_old `, `\t\nam_org_old`, `\u00a0am_org_old\u2028\u0085`} {
+		s := start(t, `{"agent_mail": "`+text+`"}`)
+		s.wantKey(t, oldKey)
+	}
+	s := start(t, "\ufeff \r\n"+secretOf(oldKey)+"\r\n")
+	s.wantKey(t, oldKey)
+}
+
+// unusable are entries that can be no key.
+var unusable = []string{
+	`5`, `true`, `{"key": "Zj7q"}`, `["Zj7q"]`, `"Zj7q\nZj7q"`, `"Zj7q\u0000"`, `"Zj7q\u007f"`, `"Zj7q\u200b"`, `"\ufeffZj7q"`, `"Zj7qé"`, `"“Zj7q”"`,
+	`"Zj7q\ud800"`, `"Zj7q\tZj7q"`, `"Zj7q", "agent_mail": "Zj7q"`, `"", "agent_mail": "Zj7q"`, `"Zj7q", "agent_mail": null`,
+}
+
+func TestAnEntryThatCanBeNoKeyMakesItsOwnProviderGoWithout(t *testing.T) {
+	t.Parallel()
+	for _, value := range unusable {
+		s := start(t, `{"agent_mail": `+value+`, "other": "key"}`)
+		key, err := s.Key(t.Context(), provider)
+		wantUnusable(t, key, err)
+		key, err = s.Refresh(t.Context(), provider, credential.NewSecret(oldKey))
+		wantUnusable(t, key, err)
+		other, err := s.Key(t.Context(), "other")
+		if err != nil || other.Reveal() != "key" {
+			t.Errorf("beside %s the other key is %q, %v", value, other.Reveal(), err)
+		}
+	}
+}
+
+// wantUnusable checks that there is no key, for a reason that names the entry, and not what it holds.
+func wantUnusable(t *testing.T, key credential.Secret, err error) {
+	t.Helper()
+	wantFault(t, key, err)
+	if !errors.Is(err, orgkey.ErrUnusable) || !strings.Contains(err.Error(), `"agent_mail" of the secret org-keys`) || strings.Contains(err.Error(), "Zj7q") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// A mistake in typing is no reason to forget a key that works; but once the third party rejects that one, the mistake is told.
+func TestAnEntryThatWasBrokenIsNoReasonToForgetTheKey(t *testing.T) {
+	t.Parallel()
+	for _, value := range unusable {
+		s := start(t, secretOf(oldKey))
+		s.wantKey(t, oldKey)
+		s.secrets.Put(secretID, `{"agent_mail": `+value+`}`)
+		for range 2 {
+			s.advance(time.Hour)
+			s.wantKey(t, oldKey)
+		}
+		key, err := s.Refresh(t.Context(), provider, credential.NewSecret(oldKey))
+		wantUnusable(t, key, err)
+		s.wantRefreshed(t, newKey, oldKey)
+		s.put(newKey)
+		s.wantRefreshed(t, oldKey, newKey)
 	}
 }
 

@@ -680,4 +680,25 @@ var mutations = []mutation{
 		new:  "deleted, absent := \"attribute_exists(#pk) OR attribute_not_exists(#pk)\"",
 		test: storeDir, run: "Reopened",
 	},
+	{
+		rule: "a name stands once in an object of outside data",
+		file: "shared/credential/object.go",
+		old:  "case twice != \"\":",
+		new:  "case twice != \"\" && false:",
+		test: "shared/credential", run: "Twice",
+	},
+	{
+		rule: "what can be no key is not sent as one",
+		file: "shared/orgkey/orgkey.go",
+		old:  "return r < ' ' || r > '~'",
+		new:  "return r < 0",
+		test: "shared/orgkey", run: "CanBeNoKey",
+	},
+	{
+		rule: "a key that is there and cannot be used is not called absent",
+		file: "shared/orgkey/orgkey.go",
+		old:  "k.secretID, ErrUnusable, problem",
+		new:  "k.secretID, ErrNone, problem",
+		test: "shared/orgkey", run: "CanBeNoKey",
+	},
 }
