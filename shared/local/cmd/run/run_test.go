@@ -28,18 +28,33 @@ func read(t *testing.T, text string, environment map[string]string) (settings, e
 
 func TestEnvironmentWinsOverTheFileAndBothOverTheDefault(t *testing.T) {
 	t.Parallel()
-	s, err := read(t, "# settings\n\nPORT=8090\r\n  LEASE = 30s \nEMPTY=\nURL=https://x?a=b#c\nQUOTED=\"q\"\nIN_BOTH=file\nOFF=on", map[string]string{
+	s, err := read(t, "\ufeffFIRST=1\n# settings\n\nPORT=8090\r\n  LEASE = 30s \nEMPTY=\nURL=https://x?a=b#c\nQUOTED=\"q\"\nIN_BOTH=file\nOFF=on", map[string]string{
 		"IN_BOTH": "environment", "OFF": "",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"PORT": "8090", "LEASE": "30s", "URL": "https://x?a=b#c", "QUOTED": `"q"`, "IN_BOTH": "environment",
+		"FIRST": "1", "PORT": "8090", "LEASE": "30s", "URL": "https://x?a=b#c", "QUOTED": "q", "IN_BOTH": "environment",
 		"EMPTY": "default", "ABSENT": "default", "OFF": "default",
 	} {
 		if got := s.get(name, "default"); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestQuotesAroundAValueAreTakenOff(t *testing.T) {
+	t.Parallel()
+	s, err := read(t, `D="am_us_0"`+"\n"+`S = 'a b' `+"\n"+`ONE="`+"\n"+`OPEN="a`+"\n"+`MIXED="a'`+"\n"+`IN=a"b"`+"\n"+`TWICE=""a""`+"\n"+`J='{"a":"b"}'`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"D": "am_us_0", "S": "a b", "ONE": `"`, "OPEN": `"a`, "MIXED": `"a'`, "IN": `a"b"`, "TWICE": `"a"`, "J": `{"a":"b"}`,
+	} {
+		if got := s.get(name, ""); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
 		}
 	}
 }

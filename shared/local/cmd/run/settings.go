@@ -15,7 +15,8 @@ type settings struct {
 	lookup func(string) (string, bool)
 }
 
-// readSettings reads a file of NAME=value lines, each taken as it stands, without quotes or expansion. There may be none.
+// readSettings reads a file of NAME=value lines, each without expansion and without the quotes that may stand around its value. The
+// file may begin with a byte-order mark. There may be none.
 func readSettings(file string, lookup func(string) (string, bool)) (settings, error) {
 	s := settings{file: map[string]string{}, lookup: lookup}
 	text, err := os.ReadFile(file)
@@ -26,7 +27,7 @@ func readSettings(file string, lookup func(string) (string, bool)) (settings, er
 		return settings{}, fmt.Errorf("reading settings: %w", err)
 	}
 	number := 0
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(strings.TrimPrefix(string(text), "\ufeff")) {
 		number++
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -36,9 +37,21 @@ func readSettings(file string, lookup func(string) (string, bool)) (settings, er
 		if !ok {
 			return settings{}, fmt.Errorf("reading settings: line %d of %s is not NAME=value", number, file) // It may be a key: not shown.
 		}
-		s.file[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		s.file[strings.TrimSpace(name)] = unquoted(strings.TrimSpace(value))
 	}
 	return s, nil
+}
+
+// unquoted is a value without the quotes around it, if there is the same one at both ends.
+func unquoted(value string) string {
+	for _, quote := range []string{`"`, `'`} {
+		inner, ok := strings.CutPrefix(value, quote)
+		inner, closed := strings.CutSuffix(inner, quote)
+		if ok && closed {
+			return inner
+		}
+	}
+	return value
 }
 
 // get returns a setting, or the fallback if it is empty.
