@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,6 +211,28 @@ func TestTwoHalves_AFrozenProcessDeletesNothingThatSomebodyElseHasClaimed(t *tes
 	}
 	w.Converge()
 	w.CheckExactlyOne(alice)
+}
+
+func TestTwoHalves_AFrozenRevocationDeletesNothingThatSomebodyElseHasClaimed(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	var frozen atomic.Bool
+	w.AgentMail.SetHook(func(c *fault.Call) fault.Fault {
+		switch {
+		case c.Method == http.MethodDelete && frozen.Load():
+			t.Errorf("I4: %s was sent after the lease", c.Op)
+		case c.Method == http.MethodGet: // frozen between looking and deleting
+			return then(func() { w.Clock.Advance(71 * time.Second); frozen.Store(true) })
+		}
+		return nil
+	})
+	remove(t, w.Engine(), alice)
+	if !frozen.Load() {
+		t.Error("it never looked")
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
 }
 
 func TestTheLeaseCountsFromBeforeTheClaimWasSent(t *testing.T) {

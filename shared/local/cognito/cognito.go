@@ -3,7 +3,9 @@
 package cognito
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +64,17 @@ func (s *Server) AddUser(u User) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users[u.Username] = record{User: u, created: time.Now()}
+}
+
+// Users are those who are in the pool, ordered by user name.
+func (s *Server) Users() []User {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []User
+	for _, name := range slices.Sorted(maps.Keys(s.users)) {
+		all = append(all, s.users[name].User)
+	}
+	return all
 }
 
 type userInput struct {

@@ -71,7 +71,7 @@ func TestAUserIsFoundByNameAndBySub(t *testing.T) {
 func TestADeletedUserIsGoneAndReportedOnce(t *testing.T) {
 	t.Parallel()
 	var deleted [][2]string
-	_, client := start(t, cognito.Config{
+	server, client := start(t, cognito.Config{
 		Users:    []cognito.User{{Username: "ada", Sub: "sub-ada"}, {Username: "eve", Sub: "sub-eve"}},
 		OnDelete: func(sub, username string) { deleted = append(deleted, [2]string{sub, username}) },
 	})
@@ -85,6 +85,9 @@ func TestADeletedUserIsGoneAndReportedOnce(t *testing.T) {
 	_, err = get(t, client, "eve")
 	if err != nil {
 		t.Errorf("another user: %v", err)
+	}
+	if left := server.Users(); len(left) != 1 || left[0].Username != "eve" {
+		t.Errorf("in the pool are %+v", left)
 	}
 	if len(deleted) != 1 || deleted[0] != [2]string{"sub-ada", "ada"} {
 		t.Errorf("reported %v", deleted)

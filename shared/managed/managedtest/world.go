@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
@@ -28,6 +29,7 @@ import (
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/cognito"
 	localdynamodb "managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/kms"
@@ -40,6 +42,7 @@ import (
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
+	"managed-credentials/shared/userpool"
 )
 
 // Provider is the name of the provider in a world's engines.
@@ -49,6 +52,7 @@ const (
 	region   = "us-east-1"
 	kmsKeyID = "4b8f2a36-6f0e-4c8e-9f43-0d7d9a1c2e55"
 	secretID = "org-keys"
+	poolID   = region + "_pool"
 	orgKeys  = `{"` + Provider + `":"` + fake.OrgKey + `"}`
 )
 
@@ -182,6 +186,8 @@ type Options struct {
 	Providers func(agentMailURL string) []managed.Provider
 	// Users is the user pool of the engines; nil for none.
 	Users managed.Users
+	// UserPool has the engines remove users from the world's Cognito, in place of Users.
+	UserPool bool
 }
 
 func (o Options) withDefaults() Options {
@@ -204,8 +210,10 @@ type World struct {
 	// Secrets is Secrets Manager itself, and Keys KMS itself.
 	Secrets *secretsmanager.Server
 	Keys    *kms.Server
+	// Pool is Cognito itself, with nobody in it.
+	Pool *cognito.Server
 	// The proxies before each.
-	DynamoDB, KMS, SecretsManager, AgentMail *fault.Proxy
+	DynamoDB, KMS, SecretsManager, Cognito, AgentMail *fault.Proxy
 	// Store goes past the proxy.
 	Store *store.Store
 
@@ -225,6 +233,7 @@ func New(t testing.TB, o Options) *World {
 		Clock:   &Clock{now: time.Now().Truncate(time.Millisecond)},
 		Secrets: secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{secretID: orgKeys}}),
 		Keys:    kms.New(kms.Config{Keys: []kms.Key{{ID: kmsKeyID}}}),
+		Pool:    cognito.New(cognito.Config{UserPoolID: poolID}),
 		urls:    map[*fault.Proxy]string{},
 		targets: map[*fault.Proxy]string{},
 	}
@@ -234,6 +243,7 @@ func New(t testing.TB, o Options) *World {
 	w.DynamoDB = w.proxy(database.URL())
 	w.KMS = w.proxy(serve(t, httptest.NewServer(w.Keys)))
 	w.SecretsManager = w.proxy(serve(t, httptest.NewServer(w.Secrets)))
+	w.Cognito = w.proxy(serve(t, httptest.NewServer(w.Pool)))
 	mail := httptest.NewServer(w.Mail)
 	t.Cleanup(func() { w.Mail.Close(); mail.Close() })
 	w.AgentMail = w.proxy(mail.URL)
@@ -287,12 +297,18 @@ func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *man
 	keys := orgkey.New(awssecrets.NewFromConfig(cfg, func(o *awssecrets.Options) {
 		o.BaseEndpoint = aws.String(url(w.SecretsManager))
 	}), secretID, now)
+	users := w.options.Users
+	if w.options.UserPool {
+		users = userpool.New(cognitoidentityprovider.NewFromConfig(cfg, func(o *cognitoidentityprovider.Options) {
+			o.BaseEndpoint = aws.String(url(w.Cognito))
+		}), poolID)
+	}
 	e, err := managed.New(managed.Config{
 		Store:     store.New(db, w.table, now),
 		Providers: w.providers(url(w.AgentMail)),
 		OrgKeys:   keys,
 		Seal:      w.sealer(url(w.KMS)),
-		Users:     w.options.Users,
+		Users:     users,
 		Lease:     w.options.Lease,
 		Budget:    w.options.Budget,
 		GoneFloor: config.DefaultGoneFloor,

@@ -14,10 +14,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed/managedtest"
 )
@@ -34,8 +34,22 @@ func TestMain(m *testing.M) {
 	_ = flag.Set("rapid.checks", "30")
 	_ = flag.Set("rapid.nofailfile", "true")
 	flag.Parse()
-	scenarios = slices.DeleteFunc(scenarios, func(s *scenario) bool { return !strings.Contains(s.name, *only) })
+	chosen := slices.DeleteFunc(slices.Clone(scenarios), func(s *scenario) bool { return !strings.Contains(s.name, *only) })
+	if len(chosen) == 0 {
+		fmt.Fprintf(os.Stderr, "no scenario has %q in its name; there are\n%s", *only, names())
+		os.Exit(2)
+	}
+	scenarios = chosen
 	os.Exit(managedtest.Main(m))
+}
+
+// names are those of the scenarios, a line each.
+func names() string {
+	var all strings.Builder
+	for _, s := range scenarios {
+		fmt.Fprintf(&all, "  %s\n", s.name)
+	}
+	return all.String()
 }
 
 // workers is how many runs there are at a time: most of a run is waiting.
@@ -70,15 +84,19 @@ func (s state) explore(t *testing.T, w *managedtest.World) *run {
 
 // newRun lends the world to a run of the scenario.
 func newRun(t *testing.T, w *managedtest.World, s *scenario) *run {
-	r := &run{pool: &pool{}, counts: map[string]int{}, tokens: map[string]bool{}, sent: map[*fault.Call]time.Time{}}
-	r.w = w.Lend(t, s.inWorld(t, r.pool))
+	r := &run{counts: map[string]int{}, tokens: map[string]bool{}, sent: map[*fault.Call]time.Time{}}
+	r.w = w.Lend(t, s.inWorld(t))
+	for _, user := range []string{alice, bob, carol} {
+		r.w.Pool.AddUser(cognito.User{Username: username(user), Sub: user})
+	}
 	return r
 }
 
 // all runs a channel of states with several workers. Each is a subtest, unless then wants to know what its run was like: that is needed
 // to find further states, whatever -run says.
-func all(t *testing.T, states <-chan state, then func(state, *run)) count {
-	var met, planned atomic.Int64
+func all(t *testing.T, states <-chan state, then func(state, *run)) counts {
+	n := counts{}
+	var mu sync.Mutex
 	var group sync.WaitGroup
 	for range workers {
 		w := managedtest.New(t, managedtest.Options{})
@@ -93,29 +111,51 @@ func all(t *testing.T, states <-chan state, then func(state, *run)) count {
 				if r == nil {
 					continue // not asked for
 				}
-				planned.Add(1)
-				if len(r.struck) < len(s.plan) {
-					continue // the run took another course: several things were under way at once
-				}
-				met.Add(1)
-				if then != nil {
+				met := len(r.struck) == len(s.plan) // or the run took another course: several things were under way at once
+				mu.Lock()
+				n.add(s.scenario, met)
+				mu.Unlock()
+				if met && then != nil {
 					then(s, r)
 				}
 			}
 		})
 	}
 	group.Wait()
-	return count{met.Load(), planned.Load()}
+	return n
 }
 
 // count is in how many states all planned faults were met, and of how many.
-type count struct{ met, planned int64 }
+type count struct{ met, planned int }
 
-// tell prints what a search has explored, and fails if it missed much of what it had planned.
-func (n count) tell(t *testing.T, search, more string) {
-	fmt.Printf("%s: %d of %d states met%s\n", search, n.met, n.planned, more)
-	if n.met*10 < n.planned*9 {
-		t.Errorf("the faults of %d states were not met", n.planned-n.met)
+// counts are those of each scenario.
+type counts map[*scenario]count
+
+func (n counts) add(s *scenario, met bool) {
+	c := n[s]
+	c.planned++
+	if met {
+		c.met++
+	}
+	n[s] = c
+}
+
+// tell prints what a search has explored, and fails if it missed much of what it had planned, as a whole or in one scenario.
+func (n counts) tell(t *testing.T, search, more string) {
+	all := count{}
+	for s, c := range n {
+		all.met += c.met
+		all.planned += c.planned
+		if c.met*2 < c.planned {
+			t.Errorf("%s: of the scenario %q only %d of %d states were met", search, s.name, c.met, c.planned)
+		}
+	}
+	fmt.Printf("%s: %d of %d states met%s\n", search, all.met, all.planned, more)
+	if all.planned == 0 {
+		t.Errorf("%s: nothing was searched. A subtest is named after its scenario; there are\n%s", search, names())
+	}
+	if all.met*10 < all.planned*9 {
+		t.Errorf("%s: the faults of %d states were not met", search, all.planned-all.met)
 	}
 }
 
@@ -133,6 +173,9 @@ func faultFree(t *testing.T) map[*scenario]*run {
 		mu.Lock()
 		defer mu.Unlock()
 		runs[s.scenario] = r
+		if r.acted == 0 {
+			t.Errorf("the scenario %q makes no call", s.scenario.name)
+		}
 	})
 	if t.Failed() {
 		t.FailNow()
@@ -186,6 +229,9 @@ func short(c *fault.Call) string {
 // With clocks 10 s apart, the one who takes over is fast and comes at the first moment that it may.
 func TestClocksApartNoSingleFaultDoes(t *testing.T) {
 	t.Parallel()
+	if !slices.ContainsFunc(scenarios, func(s *scenario) bool { return s.apart }) {
+		t.Skip("-only leaves no scenario that is searched with clocks apart")
+	}
 	runs := faultFree(t)
 	states := make(chan state)
 	go func() {

@@ -65,7 +65,8 @@ var modes = []*mode{
 	{name: "answer-lost-thrice", on: effect, times: repeats, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, fault.Drop()) }},
 	{name: "error-after", on: effect, alone: true, do: func(_ *run, _ *process, forward fault.Fault) fault.Fault { return then(forward, broken) }},
 	{name: "request-lost", on: effect, alone: true, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
-	{name: "request-lost-thrice", on: every, alone: true, times: repeats, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
+	{name: "request-lost-thrice", on: effect, times: repeats, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
+	{name: "read-lost-thrice", on: read, alone: true, times: repeats, do: func(*run, *process, fault.Fault) fault.Fault { return fault.Drop() }},
 	{name: "conflict", on: tableWrite, alone: true, do: func(*run, *process, fault.Fault) fault.Fault { return fault.TransactionConflict() }},
 }
 
@@ -113,8 +114,11 @@ func tableWrite(c *fault.Call) bool {
 
 // effect: the call changes something.
 func effect(c *fault.Call) bool {
-	return create(c) || tableWrite(c) || c.Method == "DELETE"
+	return create(c) || tableWrite(c) || c.Method == "DELETE" || c.Op == "AdminDeleteUser"
 }
+
+// read: the call changes nothing.
+func read(c *fault.Call) bool { return !effect(c) }
 
 // lateAllowed: what changes something may take effect at any time, but a create not after A1.
 func lateAllowed(c *fault.Call) bool { return effect(c) && !create(c) }

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
@@ -24,20 +26,6 @@ const (
 	agent  = managedtest.Provider
 )
 
-// pool is a user pool that raises an event when its user is removed, the first time.
-type pool struct {
-	raised  atomic.Bool
-	removed func()
-}
-
-// Remove implements managed.Users.
-func (p *pool) Remove(context.Context, string, string) error {
-	if p.removed != nil && p.raised.CompareAndSwap(false, true) {
-		go p.removed()
-	}
-	return nil
-}
-
 // run is one schedule: what a scenario does, under a plan of faults, watched from its first call to the end of all recovery.
 type run struct {
 	w *managedtest.World
@@ -45,8 +33,9 @@ type run struct {
 	plan []strike
 	// skew is how far the clocks of the scenario's processes are behind, and those of recovery's before.
 	skew time.Duration
-	// pool is the user pool.
-	pool *pool
+	// removed is done when Cognito has removed a user, the first time; nil for nothing. raised tells that it was.
+	removed func()
+	raised  atomic.Bool
 	// down is an operation that no server carries out at present.
 	down atomic.Value
 
@@ -244,10 +233,18 @@ func (r *run) checkListing(user string, l managed.Listing) {
 	}
 }
 
-// remove deletes the account.
-func (p *process) remove(user string) []managed.Pending {
-	left, _ := p.DeleteAccount(p.Context, user, "") // an error is for the caller to repeat it
-	return left
+// remove deletes the account. An error is for the caller to repeat it.
+func (p *process) remove(user string) { _, _ = p.DeleteAccount(p.Context, user, "") }
+
+// leave deletes the account as its user does it, who is then removed from the user pool, too.
+func (p *process) leave(user string) { _, _ = p.DeleteAccount(p.Context, user, username(user)) }
+
+// username is the user's name in the user pool.
+func username(user string) string { return user + " in the pool" }
+
+// inPool reports whether Cognito has the user.
+func (r *run) inPool(user string) bool {
+	return slices.ContainsFunc(r.w.Pool.Users(), func(u cognito.User) bool { return u.Sub == user })
 }
 
 // reconcile does one round.
@@ -342,12 +339,22 @@ func (r *run) finish(s *scenario) {
 	for _, user := range s.deleted {
 		_, gone, err := r.w.Slot(user, agent)
 		if err == nil && !gone { // the request did not get as far as the tombstone: whoever made it repeats it
-			r.process().remove(user)
+			if s.leave {
+				r.process().leave(user)
+			} else {
+				r.process().remove(user)
+			}
 			r.recover()
 		}
 		r.check(r.w.NothingLeft(user))
+		if s.leave && r.inPool(user) {
+			r.violated("I2: %s is still in the user pool", user)
+		}
 	}
 	for _, user := range s.users {
+		if !r.inPool(user) {
+			r.violated("%s lives, and is not in the user pool any more", user)
+		}
 		var l managed.Listing
 		for range 5 { // a busy machine may let one run out of its budget
 			l = r.process().list(user)
@@ -447,8 +454,10 @@ func (p *process) watched(c *fault.Call) fault.Fault {
 	switch {
 	case c.Op == "TransactWriteItems":
 		return p.watchTransaction(c)
+	case c.Op == "AdminDeleteUser":
+		return p.r.removes
 	case c.Op == "UpdateItem":
-		p.noteOwner(c.Body)
+		p.noteOwner(ownerIn(c.Body))
 	case c.Op == "POST /v0/pods":
 		if !p.mayCreate(clientIDOf(c)) {
 			return fault.Drop()
@@ -484,6 +493,15 @@ func (p *process) inTime(do fault.Fault) fault.Fault {
 	}
 }
 
+// removes has Cognito remove a user, which raises an event.
+func (r *run) removes(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
+	a, err := forward(ctx, c)
+	if err == nil && a.Status == 200 && r.removed != nil && r.raised.CompareAndSwap(false, true) {
+		go r.removed()
+	}
+	return a, err
+}
+
 func clientIDOf(c *fault.Call) string {
 	var in struct {
 		ClientID string `json:"client_id"`
@@ -503,13 +521,17 @@ func (r *run) pod(c *fault.Call) (fake.Pod, bool) {
 	return fake.Pod{}, false
 }
 
-// noteOwner remembers a claim that the process sends.
-func (p *process) noteOwner(body []byte) {
+// ownerIn is the claim that an update writes; "" if it writes none.
+func ownerIn(body []byte) string {
 	var in struct {
 		ExpressionAttributeValues map[string]struct{ S string }
 	}
 	_ = json.Unmarshal(body, &in)
-	owner := in.ExpressionAttributeValues[":owner"].S
+	return in.ExpressionAttributeValues[":owner"].S
+}
+
+// noteOwner remembers a claim that the process sends.
+func (p *process) noteOwner(owner string) {
 	if owner == "" {
 		return
 	}
@@ -518,41 +540,52 @@ func (p *process) noteOwner(body []byte) {
 	p.owners[owner] = true
 }
 
-// watchTransaction is I5: no claim succeeds once the tombstone stands. The SDK's repeat of one that has succeeded is none, nor is a
-// transaction that demands the tombstone.
+// watchTransaction is I5: once the tombstone stands, no transaction succeeds that makes something of its user's. Whose it is, and what is
+// made, is told by what it writes, whatever conditions it has: what is revoking from its beginning is the work of the deletion. The SDK's
+// repeat of a transaction that has succeeded is none.
 func (p *process) watchTransaction(c *fault.Call) fault.Fault {
+	type text struct{ S string }
 	var in struct {
 		ClientRequestToken string
 		TransactItems      []struct {
-			ConditionCheck struct {
-				Key                 map[string]struct{ S string }
-				ConditionExpression string
+			Update struct {
+				Key                       map[string]text
+				ExpressionAttributeValues map[string]text
 			}
-			Update json.RawMessage
+			Put struct{ Item map[string]text }
 		}
 	}
 	_ = json.Unmarshal(c.Body, &in)
+	var makes []string
 	for _, item := range in.TransactItems {
-		p.noteOwner(item.Update)
+		p.noteOwner(item.Update.ExpressionAttributeValues[":owner"].S)
+		pk := item.Update.Key["pk"].S + item.Put.Item["pk"].S // it is one or the other
+		if pk == "" || item.Put.Item["state"].S == string(store.Revoking) {
+			continue
+		}
+		makes = append(makes, strings.TrimPrefix(pk, "USER#"))
 	}
-	if strings.HasPrefix(in.TransactItems[0].ConditionCheck.ConditionExpression, "attribute_exists") {
-		return forward
-	}
-	user := strings.TrimPrefix(in.TransactItems[0].ConditionCheck.Key["pk"].S, "USER#")
 	r := p.r
 	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 		ctx = context.WithoutCancel(ctx)
-		_, deleted, err := r.w.Slot(user, agent)
-		if err != nil {
-			return nil, err
+		var late []string
+		for _, user := range makes {
+			_, deleted, err := r.w.Slot(user, agent)
+			if err != nil {
+				return nil, err
+			}
+			if deleted {
+				late = append(late, user)
+			}
 		}
 		a, err := c.Forward(ctx)
+		done := err == nil && a.Status == 200
 		r.mu.Lock()
 		repeat := r.tokens[in.ClientRequestToken]
-		r.tokens[in.ClientRequestToken] = err == nil && a.Status == 200 || repeat
+		r.tokens[in.ClientRequestToken] = done || repeat
 		r.mu.Unlock()
-		if err == nil && a.Status == 200 && deleted && !repeat {
-			r.violated("I5: a transaction of %s succeeded after the tombstone", user)
+		if done && !repeat && len(late) > 0 {
+			r.violated("I5: a transaction of %s succeeded after the tombstone", strings.Join(late, ", "))
 		}
 		return a, err
 	}

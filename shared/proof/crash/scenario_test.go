@@ -13,7 +13,7 @@ import (
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
-const alice, bob = "alice", "bob"
+const alice, bob, carol = "alice", "bob", "carol"
 
 // scenario is something that users and the service do, a few calls long.
 type scenario struct {
@@ -25,6 +25,8 @@ type scenario struct {
 	after func(r *run)
 	// users live at the end, deleted are those whose deletion was asked for.
 	users, deleted []string
+	// leave: who is deleted does it themselves, and is removed from the user pool, too.
+	leave bool
 	// providers are where they have their credentials; nil means AgentMail.
 	providers []string
 	// budget is how long a list may take; 0 means the usual.
@@ -64,13 +66,12 @@ var scenarios = []*scenario{
 		r.w.Mail.SetSwitches(fake.Switches{InboxDeletion: 50 * time.Second})
 		r.w.Mail.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})
 	}, do: func(r *run) { r.process().remove(alice) }},
-	{name: "two deletions at once", deleted: []string{alice}, before: listed,
+	{name: "two deletions at once", leave: true, deleted: []string{alice}, before: listed,
 		do: func(r *run) {
-			p := r.process()
 			event := make(chan struct{})
-			r.pool.removed = func() { r.process().remove(alice); close(event) } // the event that the removal raises
-			_, _ = p.DeleteAccount(p.Context, alice, "Alice the First")
-			if r.pool.raised.Load() {
+			r.removed = func() { r.process().remove(alice); close(event) } // the event that the removal raises
+			r.process().leave(alice)
+			if r.raised.Load() {
 				<-event
 			}
 		}},
@@ -197,8 +198,8 @@ func threeKeys(r *run) {
 }
 
 // inWorld are the options of the world in which the scenario happens.
-func (s *scenario) inWorld(t testing.TB, users managed.Users) managedtest.Options {
-	o := managedtest.Options{Lease: lease, Budget: budget, Users: users}
+func (s *scenario) inWorld(t testing.TB) managedtest.Options {
+	o := managedtest.Options{Lease: lease, Budget: budget, UserPool: s.leave}
 	if s.budget > 0 {
 		o.Budget = s.budget
 	}

@@ -19,7 +19,7 @@ import (
 func TestNoRandomScheduleDoes(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	users := []string{alice, bob, "carol"}
+	users := []string{alice, bob, carol}
 	plain := &scenario{budget: time.Second}
 	schedules, steps := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {

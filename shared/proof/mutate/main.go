@@ -2,9 +2,10 @@
 // touched; the compiler is given the changed file in place of the real one.
 //
 //	go run ./shared/proof/mutate            all of them
-//	go run ./shared/proof/mutate -only sticky   those whose name has that word
+//	go run ./shared/proof/mutate -only sticky   those whose rule has that in it, a regular expression
 //
-// It ends non-zero if a mutation survives, does not compile, or no longer finds its place in the code.
+// First the same tests run on the code as it is, and have to pass. A mutation is caught if one of them then fails, and fails again when
+// it is run by itself. The program ends non-zero if a mutation survives, does not compile, or no longer finds its place in the code.
 package main
 
 import (
@@ -39,7 +40,7 @@ type mutation struct {
 }
 
 func main() {
-	only := flag.String("only", "", "run only the mutations whose rule contains this")
+	only := flag.String("only", "", "run only the mutations whose rule has this in it, a regular expression")
 	flag.Parse()
 	err := run(context.Background(), *only)
 	if err != nil {
@@ -49,6 +50,14 @@ func main() {
 }
 
 func run(ctx context.Context, only string) error {
+	pattern, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
+	chosen := slices.DeleteFunc(slices.Clone(mutations), func(m mutation) bool { return !pattern.MatchString(m.rule) })
+	if len(chosen) == 0 {
+		return fmt.Errorf("no mutation has %q in its rule", only)
+	}
 	root, err := template.Root(".")
 	if err != nil {
 		return err
@@ -67,11 +76,12 @@ func run(ctx context.Context, only string) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-
-	chosen := slices.DeleteFunc(slices.Clone(mutations), func(m mutation) bool { return !strings.Contains(m.rule, only) })
-	if len(chosen) == 0 {
-		return fmt.Errorf("no mutation has %q in its rule", only)
+	l := &laboratory{root: root, scratch: scratch}
+	passed, err := l.baseline(ctx, chosen)
+	if err != nil {
+		return err
 	}
+
 	fmt.Println("| rule taken out | caught by |\n|---|---|")
 	var mu sync.Mutex
 	var failures []error
@@ -79,7 +89,7 @@ func run(ctx context.Context, only string) error {
 	all.SetLimit(runtime.NumCPU())
 	for i, m := range chosen {
 		all.Go(func() error {
-			caught, err := m.try(ctx, root, filepath.Join(scratch, fmt.Sprint(i)))
+			caught, err := l.try(ctx, m, fmt.Sprint(i), passed[m.test])
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -95,11 +105,121 @@ func run(ctx context.Context, only string) error {
 	return errors.Join(failures...)
 }
 
-var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
+// laboratory is where mutations are tried.
+type laboratory struct {
+	root    string // of the repository
+	scratch string // a directory for what is built
+}
 
-// try runs the tests with the guard taken out, and returns the name of the first that fails. scratch is a directory to make.
-func (m mutation) try(ctx context.Context, root, scratch string) (string, error) {
-	file := filepath.Join(root, m.file)
+// baseline runs, on the code as it is, every test that a mutation is to be noticed by, and returns the names of those that pass, by
+// package. It is an error if one fails, or if a mutation has none.
+func (l *laboratory) baseline(ctx context.Context, chosen []mutation) (map[string][]string, error) {
+	patterns := map[string][]string{}
+	for _, m := range chosen {
+		patterns[m.test] = append(patterns[m.test], m.run)
+	}
+	passed := map[string][]string{}
+	var mu sync.Mutex
+	var all errgroup.Group
+	all.SetLimit(runtime.NumCPU())
+	for test, runs := range patterns {
+		all.Go(func() error {
+			binary := filepath.Join(l.scratch, strings.ReplaceAll(test, "/", "-")+".test")
+			err := l.build(ctx, test, binary)
+			if err != nil {
+				return err
+			}
+			var names []string
+			for _, run := range together(runs) {
+				out, err := l.test(ctx, binary, test, run)
+				if err != nil {
+					return fmt.Errorf("%s: the tests fail with no guard taken out: %w\n%s", test, err, out)
+				}
+				names = append(names, those(passes, out)...)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			passed[test] = names
+			return nil
+		})
+	}
+	err := all.Wait()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range chosen {
+		top, _, _ := strings.Cut(m.run, "/")
+		pattern, err := regexp.Compile(top)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.rule, err)
+		}
+		if !slices.ContainsFunc(passed[m.test], pattern.MatchString) {
+			return nil, fmt.Errorf("%s: no test of %s has %q in its name", m.rule, m.test, m.run)
+		}
+	}
+	return passed, nil
+}
+
+// together are as few patterns as are for the same tests. One of subtests stands by itself: an alternative may not have a slash in it.
+func together(patterns []string) []string {
+	slices.Sort(patterns)
+	patterns = slices.Compact(patterns)
+	if patterns[0] == "" { // all tests
+		return patterns[:1]
+	}
+	var plain, all []string
+	for _, pattern := range patterns {
+		if strings.Contains(pattern, "/") {
+			all = append(all, pattern)
+		} else {
+			plain = append(plain, pattern)
+		}
+	}
+	if len(plain) > 0 {
+		all = append(all, strings.Join(plain, "|"))
+	}
+	return all
+}
+
+// build makes the package's test binary.
+func (l *laboratory) build(ctx context.Context, test, binary string, more ...string) error {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"test", "-c", "-o", binary}, more, []string{"./" + test})...)
+	cmd.Dir = l.root
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("it does not compile: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// test runs those tests of a binary and returns what they print.
+func (l *laboratory) test(ctx context.Context, binary, test, run string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, binary, "-test.v", "-test.failfast", "-test.timeout=5m", "-test.run="+run)
+	cmd.Dir = filepath.Join(l.root, test)
+	return cmd.CombinedOutput()
+}
+
+var (
+	passes   = regexp.MustCompile(`(?m)^--- PASS: (Test\S+)`)
+	failures = regexp.MustCompile(`(?m)^--- FAIL: (Test\S+)`)
+)
+
+// those are the names of the tests that have this outcome.
+func those(outcome *regexp.Regexp, out []byte) []string {
+	var all []string
+	for _, match := range outcome.FindAllSubmatch(out, -1) {
+		all = append(all, string(match[1]))
+	}
+	return all
+}
+
+// again is how often a test that failed once is run by itself, to see it fail once more. One that noticed needs the schedule that it looks
+// for, and may miss it; one that fails now and then for reasons of its own will hardly do so again.
+const again = 3
+
+// try runs the tests with the guard taken out, and returns the name of the first that fails and had passed before.
+func (l *laboratory) try(ctx context.Context, m mutation, name string, passed []string) (string, error) {
+	file := filepath.Join(l.root, m.file)
 	code, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
@@ -107,12 +227,9 @@ func (m mutation) try(ctx context.Context, root, scratch string) (string, error)
 	if n := strings.Count(string(code), m.old); n != 1 {
 		return "", fmt.Errorf("%s has the guard %d times, not once: bring the mutation up to date", m.file, n)
 	}
-	err = os.Mkdir(scratch, 0o700)
-	if err != nil {
-		return "", err
-	}
-	mutant := filepath.Join(scratch, "mutant.go")
-	overlay := filepath.Join(scratch, "overlay.json")
+	mutant := filepath.Join(l.scratch, name+".go")
+	overlay := filepath.Join(l.scratch, name+".json")
+	binary := filepath.Join(l.scratch, name+".test")
 	replacement, err := json.Marshal(map[string]map[string]string{"Replace": {file: mutant}})
 	if err != nil {
 		return "", err
@@ -124,19 +241,27 @@ func (m mutation) try(ctx context.Context, root, scratch string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	args := []string{"test", "-count=1", "-failfast", "-timeout=5m", "-overlay", overlay}
-	if m.run != "" {
-		args = append(args, "-run", m.run)
+	err = l.build(ctx, m.test, binary, "-overlay", overlay)
+	if err != nil {
+		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./"+m.test)...)
-	cmd.Dir = root
-	out, err := cmd.CombinedOutput()
+	defer os.Remove(binary)
+	out, err := l.test(ctx, binary, m.test, m.run)
 	if err == nil {
 		return "", errors.New("survived: no test failed")
 	}
-	found := failed.FindSubmatch(out)
-	if found == nil {
-		return "", fmt.Errorf("no test ran to its failure:\n%s", out)
+	for _, caught := range those(failures, out) {
+		if !slices.Contains(passed, caught) {
+			continue
+		}
+		_, subtests, _ := strings.Cut(m.run, "/")
+		for range again {
+			_, err = l.test(ctx, binary, m.test, "^"+caught+"$/"+subtests)
+			if err != nil {
+				return "`" + caught + "`", nil
+			}
+		}
+		return "", fmt.Errorf("%s failed, and passed %d times when it was run again:\n%s", caught, again, out)
 	}
-	return "`" + string(found[1]) + "`", nil
+	return "", fmt.Errorf("no test ran to its failure:\n%s", out)
 }

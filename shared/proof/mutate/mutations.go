@@ -4,6 +4,7 @@ const (
 	storeDir     = "shared/store"
 	managedDir   = "shared/managed"
 	agentMailDir = "shared/provider/agentmail"
+	crashDir     = "shared/proof/crash"
 )
 
 // mutations are the guards: first the protocol's rules, then what stands around them.
@@ -105,6 +106,13 @@ var mutations = []mutation{
 		old:  "\t\tif done+repaired >= a.request.Repair {",
 		new:  "\t\tif false {",
 		test: managedDir, run: "NoMoreThan",
+	},
+	{
+		rule: "a claim looks for the tombstone at all",
+		file: storeDir + "/slot.go",
+		old:  "\titems := []types.TransactWriteItem{s.notDeleted(user)}\n",
+		new:  "\titems := []types.TransactWriteItem{}\n",
+		test: crashDir, run: "TestNoSingle.*/deletion_before_the_claim/",
 	},
 	{
 		rule: "a slot is claimed only as it was read",
@@ -244,6 +252,13 @@ var mutations = []mutation{
 		file: managedDir + "/provider.go",
 		old:  "func (a *Attempt) over() bool { return !a.now().Before(a.cutoff) }",
 		new:  "func (a *Attempt) over() bool { return false }",
+		test: managedDir, run: "TwoHalves",
+	},
+	{
+		rule: "so do those of a revocation",
+		file: managedDir + "/revoke.go",
+		old:  "work, cancel := e.outside(ctx, a)",
+		new:  "work, cancel := context.WithTimeout(ctx, e.workTime())",
 		test: managedDir, run: "TwoHalves",
 	},
 	{

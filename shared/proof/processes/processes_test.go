@@ -28,6 +28,7 @@ import (
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/stack"
 	"managed-credentials/shared/local/template"
@@ -137,11 +138,16 @@ func (s *service) token(user string) string {
 
 // items are the table's.
 func (s *service) items() []map[string]types.AttributeValue {
-	out, err := s.DynamoDB.Scan(context.Background(), &awsdynamodb.ScanInput{TableName: &s.Table, ConsistentRead: aws.Bool(true)})
-	if err != nil {
-		s.t.Fatal(err)
+	var all []map[string]types.AttributeValue
+	pages := awsdynamodb.NewScanPaginator(s.DynamoDB, &awsdynamodb.ScanInput{TableName: &s.Table, ConsistentRead: aws.Bool(true)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.Background())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all = append(all, page.Items...)
 	}
-	return out.Items
+	return all
 }
 
 func text(item map[string]types.AttributeValue, name string) string {
@@ -284,6 +290,9 @@ func (s *service) hasten(item map[string]types.AttributeValue) {
 }
 
 func (s *service) checkOne(user, token string) {
+	if !s.inPool(user) {
+		s.t.Errorf("%s lives, and is not in the user pool any more", user)
+	}
 	status, header, _ := s.call("GET", "/credentials", token, "")
 	if status != http.StatusOK || header.Get("Managed-Credentials") != "agent_mail=ready" {
 		s.t.Errorf("%s: %d, %v", user, status, header)
@@ -313,7 +322,15 @@ func (s *service) checkOne(user, token string) {
 	}
 }
 
+// inPool reports whether Cognito has the user.
+func (s *service) inPool(user string) bool {
+	return slices.ContainsFunc(s.Cognito.Users(), func(u cognito.User) bool { return u.Sub == user })
+}
+
 func (s *service) checkNone(user, token string) {
+	if s.inPool(user) {
+		s.t.Errorf("I2: %s is still in the user pool", user)
+	}
 	status, _, _ := s.call("GET", "/credentials", token, "")
 	if status != http.StatusUnauthorized {
 		s.t.Errorf("I5: %s, who is deleted, lists with %d", user, status)
