@@ -90,6 +90,11 @@ $(VENV)/lint/bin/checkov:
 	python3 -m venv $(VENV)/lint
 	$(VENV)/lint/bin/pip install --quiet cfn-lint==1.58.0 checkov==3.3.30
 
+# parliament holds the policies to AWS's lists of actions, resources and condition keys.
+$(VENV)/parliament/bin/parliament:
+	python3 -m venv $(VENV)/parliament
+	$(VENV)/parliament/bin/pip install --quiet parliament==1.6.4 setuptools==80.9.0
+
 # moto's server with the two services that are compared, and none of the other hundred's packages.
 $(VENV)/moto/bin/moto_server:
 	python3 -m venv $(VENV)/moto
@@ -116,11 +121,12 @@ lint-page: $(PAGE)/web/node_modules/.package-lock.json
 	cd $(PAGE)/web && npm run --silent check
 
 # checkov passes over what a condition does not make, and so is shown the template with a trail. It is to fetch nothing.
-lint-template: $(VENV)/lint/bin/checkov
+lint-template: $(VENV)/lint/bin/checkov $(VENV)/parliament/bin/parliament
 	$(VENV)/lint/bin/cfn-lint template.yaml
 	@mkdir -p dist
 	sed "s/Default: 'false'/Default: 'true'/" template.yaml > dist/template-with-trail.yaml
 	$(VENV)/lint/bin/checkov --framework cloudformation --compact --quiet --skip-download --file dist/template-with-trail.yaml
+	go test -count=1 ./shared/proof/sam -run OutsideLinter -parliament $(abspath $(VENV)/parliament/bin/parliament)
 
 .PHONY: vuln
 vuln: ## look the dependencies up in Go's vulnerability database

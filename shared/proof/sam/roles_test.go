@@ -23,7 +23,8 @@ import (
 // role is the role that template.yaml gives one function, as far as it is about the function's own calls. SAM knows no IAM, and neither do
 // the stand-ins: they are put behind the role, so that what would be refused on AWS is refused here.
 //
-// IAM is played only as far as this template goes: statements that allow, and the few operators and keys that it uses.
+// IAM is played only as far as this template goes: the few operators and keys that it uses. Where AWS's pages leave open what a condition
+// key stands for, a call is allowed only if it is by each reading.
 type role struct {
 	statements []statement
 
@@ -89,10 +90,29 @@ func loadRoles(t *testing.T, functions []template.Function) map[string]*role {
 	t.Helper()
 	var document struct {
 		Resources map[string]struct {
+			Type       string    `yaml:"Type"`
 			Properties yaml.Node `yaml:"Properties"`
 		} `yaml:"Resources"`
 	}
 	decode(t, &document)
+	// parts are the statements that stand outside of the roles, by the role.
+	parts := map[string][]statement{}
+	for id, resource := range document.Resources {
+		if resource.Type != "AWS::IAM::RolePolicy" {
+			continue
+		}
+		var p struct {
+			RoleName       string `yaml:"RoleName"`
+			PolicyDocument struct {
+				Statement []statement `yaml:"Statement"`
+			} `yaml:"PolicyDocument"`
+		}
+		err := resource.Properties.Decode(&p)
+		if err != nil {
+			t.Fatalf("reading %s: %v", id, err)
+		}
+		parts[p.RoleName] = append(parts[p.RoleName], p.PolicyDocument.Statement...)
+	}
 	roles := map[string]*role{}
 	for _, f := range functions {
 		var properties struct {
@@ -111,6 +131,7 @@ func loadRoles(t *testing.T, functions []template.Function) map[string]*role {
 		for _, policy := range properties.Policies {
 			r.statements = append(r.statements, policy.PolicyDocument.Statement...)
 		}
+		r.statements = append(r.statements, parts[f.LogicalID+"Role"]...)
 		if len(r.statements) == 0 {
 			t.Fatalf("%s has no role", f.Name)
 		}
@@ -145,33 +166,39 @@ type call struct {
 	keys map[string][]string
 }
 
-// allow reports whether some statement allows the call, and notes that it was made.
+// allow reports whether some statement allows the call and none denies it, and notes that it was made.
 func (r *role) allow(c call) (bool, error) {
+	allowing := -1
 	for i, s := range r.statements {
-		if s.Effect != "Allow" {
-			return false, fmt.Errorf("a statement with the effect %q", s.Effect)
-		}
 		if !slices.Contains(s.Action, c.action) || !slices.Contains(s.Resource, c.resource) {
 			continue
 		}
 		met, err := s.met(c)
-		if err != nil {
+		switch {
+		case err != nil:
 			return false, err
-		}
-		if met {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.used[use{i, "action", c.action}] = true
-			r.used[use{i, "resource", c.resource}] = true
-			for key, values := range c.keys {
-				for _, value := range values {
-					r.used[use{i, key, value}] = true
-				}
-			}
-			return true, nil
+		case !met:
+		case s.Effect == "Deny":
+			return false, nil
+		case s.Effect != "Allow":
+			return false, fmt.Errorf("a statement with the effect %q", s.Effect)
+		case allowing < 0:
+			allowing = i
 		}
 	}
-	return false, nil
+	if allowing < 0 {
+		return false, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used[use{allowing, "action", c.action}] = true
+	r.used[use{allowing, "resource", c.resource}] = true
+	for key, values := range c.keys {
+		for _, value := range values {
+			r.used[use{allowing, key, value}] = true
+		}
+	}
+	return true, nil
 }
 
 // met reports whether all of a statement's conditions hold
@@ -181,16 +208,16 @@ func (s statement) met(c call) (bool, error) {
 		for key, want := range conditions {
 			got, present := c.keys[key]
 			wanted := func(value string) bool { return slices.Contains(want, value) }
+			unwanted := func(value string) bool { return !wanted(value) }
 			var holds bool
 			switch operator {
+			// A key of one value has several here where its meaning is open.
 			case "StringEquals":
-				holds = slices.ContainsFunc(got, wanted)
-			case "StringEqualsIfExists":
-				holds = !present || slices.ContainsFunc(got, wanted)
+				holds = present && !slices.ContainsFunc(got, unwanted)
+			case "StringEqualsIfExists", "ForAllValues:StringEquals":
+				holds = !slices.ContainsFunc(got, unwanted)
 			case "ForAnyValue:StringEquals":
 				holds = slices.ContainsFunc(got, wanted)
-			case "ForAllValues:StringEquals":
-				holds = !slices.ContainsFunc(got, func(value string) bool { return !wanted(value) })
 			case "Null":
 				holds = present == (want[0] == "false")
 			default:
@@ -209,7 +236,7 @@ func (s statement) met(c call) (bool, error) {
 func (r *role) unused() []string {
 	var lines []string
 	for i, s := range r.statements {
-		if s.ofLambda() {
+		if s.ofLambda() || s.Effect == "Deny" {
 			continue
 		}
 		allowed := map[string][]string{"action": s.Action, "resource": s.Resource}
@@ -317,6 +344,7 @@ func callsOf(r *http.Request, body []byte) ([]call, error) {
 // dynamoDBRequest is what several operations have in common. The store names every attribute through ExpressionAttributeNames.
 type dynamoDBRequest struct {
 	IndexName, Select, ProjectionExpression, ReturnValues string
+	ReturnValuesOnConditionCheckFailure                   string
 	Key, Item                                             map[string]any
 	ExpressionAttributeNames                              map[string]string
 	RequestItems                                          map[string]dynamoDBRequest
@@ -346,7 +374,9 @@ func dynamoDBCalls(operation string, body []byte) ([]call, error) {
 			for kind, part := range item {
 				action := map[string]string{"ConditionCheck": "ConditionCheckItem", "Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem"}[kind]
 				c := part.call(action)
-				c.keys["dynamodb:EnclosingOperation"] = []string{operation}
+				if kind != "ConditionCheck" { // of which AWS's list of condition keys does not have it
+					c.keys["dynamodb:EnclosingOperation"] = []string{operation}
+				}
 				calls = append(calls, c)
 			}
 		}
@@ -393,9 +423,13 @@ func (r dynamoDBRequest) call(action string) call {
 		keys["dynamodb:Attributes"] = slices.AppendSeq(keys["dynamodb:Attributes"], maps.Keys(attributes))
 	}
 	keys["dynamodb:Attributes"] = slices.AppendSeq(keys["dynamodb:Attributes"], maps.Values(r.ExpressionAttributeNames))
-	for key, value := range map[string]string{"dynamodb:Select": r.Select, "dynamodb:ReturnValues": r.ReturnValues} {
+	if r.Select != "" {
+		keys["dynamodb:Select"] = []string{r.Select}
+	}
+	// Whether the key stands for the second parameter, too, AWS's pages leave open.
+	for _, value := range []string{r.ReturnValues, r.ReturnValuesOnConditionCheckFailure} {
 		if value != "" {
-			keys[key] = []string{value}
+			keys["dynamodb:ReturnValues"] = append(keys["dynamodb:ReturnValues"], value)
 		}
 	}
 	return call{"dynamodb:" + action, "Table.Arn", keys}
