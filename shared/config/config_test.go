@@ -41,7 +41,8 @@ func set(t *testing.T, others map[string]string) {
 	t.Helper()
 	all := map[string]string{
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
-		"LOG_LEVEL": "DEBUG", "AUDIT_GONE_FLOOR": "3", "AUDIT_GONE_SHARE": "0.5", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
+		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
+		"AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1",
 	}
 	maps.Copy(all, others)
 	for name, value := range all {
