@@ -84,7 +84,8 @@ func (s state) explore(t *testing.T, w *managedtest.World) *run {
 
 // newRun lends the world to a run of the scenario.
 func newRun(t *testing.T, w *managedtest.World, s *scenario) *run {
-	r := &run{counts: map[string]int{}, tokens: map[string]bool{}, sent: map[*fault.Call]time.Time{}}
+	r := &run{counts: map[string]int{}, tokens: map[string]bool{}, sent: map[*fault.Call]time.Time{},
+		stored: map[string]string{}, replaced: map[string]bool{}}
 	r.w = w.Lend(t, s.inWorld(t))
 	for _, user := range []string{alice, bob, carol} {
 		r.w.Pool.AddUser(cognito.User{Username: username(user), Sub: user})

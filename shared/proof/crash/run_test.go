@@ -52,6 +52,8 @@ type run struct {
 	processes []*process
 	tokens    map[string]bool // of transactions that have succeeded
 	sent      map[*fault.Call]time.Time
+	stored    map[string]string // the key that was stored last, by the slot's primary key
+	replaced  map[string]bool   // the slots in which a key was stored over another one
 
 	acted      int // how many calls the scenario made
 	recovered  int // how many calls were made until the first recovery was over
@@ -366,6 +368,10 @@ func (r *run) finish(s *scenario) {
 		for _, provider := range s.at() {
 			r.check(r.w.ExactlyOne(user, provider))
 			r.check(inUse(l, provider))
+			key := store.SlotKey(user, provider)
+			if s.keeps && r.replaced[key.PK+" "+key.SK] {
+				r.violated("the key of %s was replaced, and it had worked all the time", user)
+			}
 		}
 	}
 	r.noOrphans()
@@ -457,7 +463,7 @@ func (p *process) watched(c *fault.Call) fault.Fault {
 	case c.Op == "AdminDeleteUser":
 		return p.r.removes
 	case c.Op == "UpdateItem":
-		p.noteOwner(ownerIn(c.Body))
+		return p.watchUpdate(c)
 	case c.Op == "POST /v0/pods":
 		if !p.mayCreate(clientIDOf(c)) {
 			return fault.Drop()
@@ -521,13 +527,29 @@ func (r *run) pod(c *fault.Call) (fake.Pod, bool) {
 	return fake.Pod{}, false
 }
 
-// ownerIn is the claim that an update writes; "" if it writes none.
-func ownerIn(body []byte) string {
+// watchUpdate remembers a claim that the process sends, and the key that is stored.
+func (p *process) watchUpdate(c *fault.Call) fault.Fault {
 	var in struct {
-		ExpressionAttributeValues map[string]struct{ S string }
+		Key                       map[string]struct{ S string }
+		ExpressionAttributeValues map[string]struct{ S, B string }
 	}
-	_ = json.Unmarshal(body, &in)
-	return in.ExpressionAttributeValues[":owner"].S
+	_ = json.Unmarshal(c.Body, &in)
+	values := in.ExpressionAttributeValues
+	p.noteOwner(values[":owner"].S)
+	if values[":secret"].B == "" {
+		return forward
+	}
+	r, slot := p.r, in.Key["pk"].S+" "+in.Key["sk"].S
+	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
+		a, err := forward(ctx, c)
+		if err == nil && a.Status == 200 {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.replaced[slot] = r.replaced[slot] || r.stored[slot] != ""
+			r.stored[slot] = values[":key"].S
+		}
+		return a, err
+	}
 }
 
 // noteOwner remembers a claim that the process sends.
@@ -634,8 +656,15 @@ func (p *process) watchKey(ctx context.Context, c *fault.Call) (*fault.Answer, e
 	return a, nil
 }
 
-// mayDelete is I4: a worker destroys only under its own running claim, or what it made itself; and never a key that a living user's slot
-// stores.
+// lastStored is the key that was stored last in the slot, whatever the slot says of it now.
+func (r *run) lastStored(slot store.Slot) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stored[slot.Key().PK+" "+slot.Key().SK]
+}
+
+// mayDelete is I4: a worker destroys only under its own running claim, or what it made itself; and never the key that was stored last
+// for a living user: its replacement is stored first.
 func (p *process) mayDelete(c *fault.Call) {
 	pod, ok := p.r.pod(c)
 	if !ok {
@@ -658,7 +687,7 @@ func (p *process) mayDelete(c *fault.Call) {
 	if !overtaken && !p.owners[slot.Owner] && !p.keys[key] {
 		p.r.violated("I4: %s without a claim; the slot is %+v", c.Op, slot)
 	}
-	if !deleted && (key == "" || key == slot.Resource.KeyID) {
+	if !deleted && (key == "" || key == slot.Resource.KeyID || key == p.r.lastStored(slot)) {
 		p.r.violated("I4: %s of a living user; the slot is %+v", c.Op, slot)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/store"
 )
 
 const alice, bob, carol = "alice", "bob", "carol"
@@ -29,6 +30,8 @@ type scenario struct {
 	leave bool
 	// providers are where they have their credentials; nil means AgentMail.
 	providers []string
+	// keeps: the users' keys work all the time, and none of them is replaced.
+	keeps bool
 	// budget is how long a list may take; 0 means the usual.
 	budget time.Duration
 	// sampled: it is of several users or providers, and so long that only a sample of the pairs of faults is searched.
@@ -129,6 +132,27 @@ var scenarios = []*scenario{
 		r.before(p, "/api-keys", func() { r.process().remove(alice) })
 		p.reconcile()
 	}},
+	{name: "a deletion while a replica lags", apart: true, deleted: []string{alice}, before: listed, do: func(r *run) {
+		r.lags(10 * time.Second)
+		r.process().remove(alice)
+		r.round(managed.LastLook)
+	}},
+	{name: "a list of keys that is empty during a check", apart: true, keeps: true, users: []string{alice}, before: reported(nil), do: func(r *run) {
+		r.lose(10*time.Second, fake.ListKeys, noKeys)
+		r.round(0)
+		r.round(managed.LastLook)
+	}},
+	{name: "a list of keys that is not found during a check", keeps: true, users: []string{alice}, before: reported(nil), do: func(r *run) {
+		r.lose(10*time.Second, fake.ListKeys, notFound)
+		r.round(0)
+		r.round(managed.LastLook)
+	}},
+	{name: "a key that is hidden for longer than one look", users: []string{alice}, before: reported(nil), do: func(r *run) {
+		r.lose(managed.LastLook+10*time.Second, fake.ListKeys, noKeys)
+		r.round(0)
+		r.round(managed.LastLook)
+		r.round(lease + store.SkewMargin)
+	}},
 	{name: "an audit that repairs", sampled: true, users: []string{alice}, deleted: []string{bob}, before: func(r *run) {
 		listed(r)
 		r.w.RemoveKey(alice)
@@ -165,11 +189,45 @@ func unsettled(r *run) {
 	listed(r)
 }
 
-// reported leaves a slot behind of which something was removed by hand, and which is due for a check.
+var (
+	noKeys   = fake.Answer{Status: 200, Body: `{"count":0,"api_keys":[]}`}
+	noPods   = fake.Answer{Status: 200, Body: `{"count":0,"pods":[]}`}
+	notFound = fake.Answer{Status: 404}
+)
+
+// lose has AgentMail answer a call about alice's pod like that for a while.
+func (r *run) lose(d time.Duration, op fake.Operation, answer fake.Answer) {
+	f := fake.Fault{Operation: op, ClientID: alice, Instead: &answer}
+	if op == fake.ListPods {
+		f.ClientID = "" // it is about all pods
+	}
+	id := r.w.Mail.Inject(f)
+	r.w.Clock.At(r.w.Clock.Now().Add(d), func() { r.w.Mail.RemoveFault(id) })
+}
+
+// lags has AgentMail know nothing of alice's pod for a while.
+func (r *run) lags(d time.Duration) {
+	for _, op := range []fake.Operation{
+		fake.GetPod, fake.DeletePod, fake.ListKeys, fake.DeleteKey, fake.ListInboxes, fake.ListDomains, fake.ListWebhooks,
+	} {
+		r.lose(d, op, notFound)
+	}
+	r.lose(d, fake.ListPods, noPods)
+}
+
+// round does one round of reconcile, so much later.
+func (r *run) round(after time.Duration) {
+	r.advance(after + time.Millisecond)
+	r.process().reconcile()
+}
+
+// reported leaves a slot behind that is due for a check, and of which something was removed by hand, unless that is nil.
 func reported(byHand func(*managedtest.World, string)) func(*run) {
 	return func(r *run) {
 		listed(r)
-		byHand(r.w, alice)
+		if byHand != nil {
+			byHand(r.w, alice)
+		}
 		r.w.Report(alice)
 		r.advance(time.Millisecond)
 	}

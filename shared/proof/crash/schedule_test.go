@@ -35,7 +35,7 @@ func TestNoRandomScheduleDoes(t *testing.T) {
 				gone[user] = true
 				return func() { r.process().remove(user) }
 			case "lose":
-				return func() { r.lose(user) }
+				return func() { r.revoked(user) }
 			default:
 				return func() { r.process().reconcile() }
 			}
@@ -72,8 +72,8 @@ func TestNoRandomScheduleDoes(t *testing.T) {
 	fmt.Printf("random schedules: %d, of %d steps\n", schedules, steps)
 }
 
-// lose has the user's stored key revoked by hand, and reported.
-func (r *run) lose(user string) {
+// revoked has the user's stored key revoked by hand, and reported.
+func (r *run) revoked(user string) {
 	slot, gone, err := r.w.Slot(user, agent)
 	if err != nil || gone || slot.State != store.Ready || slot.Owner != "" {
 		return
