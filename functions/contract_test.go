@@ -16,8 +16,8 @@ import (
 
 // beyondOneMachine are the documented answers that nobody can get here, by what they look like, with the reason.
 var beyondOneMachine = map[*regexp.Regexp]string{
-	regexp.MustCompile(` 429$`):                                      "API Gateway throttles; the local gateway does not",
-	regexp.MustCompile(`^GET /(config|assets/\{file\})? (500|503)$`): "the page's function calls nothing that could fail or keep it waiting",
+	regexp.MustCompile(` 429$`): "API Gateway throttles; the local gateway does not",
+	regexp.MustCompile(`^GET /(config|page-files/\{file\})? (500|503)$`): "the page's function calls nothing that could fail or keep it waiting",
 }
 
 // wholeRun is whether all tests ran.
@@ -114,7 +114,7 @@ func TestThePageLoadsWithAllThatItNamesAndIsAskedForOnce(t *testing.T) {
 		}
 		return answer{res.StatusCode, res.Header, string(body)}
 	}
-	named := regexp.MustCompile(`/assets/[^"]+`).FindAllString(get("/", "").body, -1)
+	named := regexp.MustCompile(`/page-files/[^"]+`).FindAllString(get("/", "").body, -1)
 	if len(named) < 3 {
 		t.Fatalf("the page names %v", named)
 	}
@@ -123,7 +123,7 @@ func TestThePageLoadsWithAllThatItNamesAndIsAskedForOnce(t *testing.T) {
 		first.want(t, http.StatusOK, "")
 		get(path, first.header.Get("ETag")).want(t, http.StatusNotModified, "")
 	}
-	get("/assets/no-such-file", "").want(t, http.StatusNotFound, `{"message":"Not Found"}`)
+	get("/page-files/no-such-file", "").want(t, http.StatusNotFound, `{"message":"Not Found"}`)
 	if s.call("GET", "/config", s.token(alice), "").status != http.StatusOK {
 		t.Error("a token is in the page's way")
 	}

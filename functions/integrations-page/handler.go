@@ -45,7 +45,7 @@ var contentTypes = map[string]string{
 // handler answers with the page's files and its configuration: a function of the path and of what the client can read or has.
 type handler func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
 
-// newHandler reads the page's files once. index.html is served at /, the others under /assets/, the settings at /config.
+// newHandler reads the page's files once. index.html is served at /, the others under /page-files/, the settings at /config.
 func newHandler(source fs.FS, s settings) (handler, error) {
 	headers, err := headersFor(s)
 	if err != nil {
@@ -104,7 +104,7 @@ func readFiles(source fs.FS) (map[string]file, error) {
 		if err != nil {
 			return nil, err
 		}
-		at := "/assets/" + path.Base(name)
+		at := "/page-files/" + path.Base(name)
 		if name == "page/index.html" {
 			at = "/"
 		}

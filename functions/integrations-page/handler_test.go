@@ -39,13 +39,13 @@ func TestFilesAreServedAndNothingElse(t *testing.T) {
 		status            int
 		contentType, body string
 	}{
-		"/":                    {200, "text/html; charset=utf-8", "<!doctype html>"},
-		"/assets/app.js":       {200, "text/javascript; charset=utf-8", "run()"},
-		"/assets/index.html":   {404, "application/json", `{"message":"Not Found"}`},
-		"/assets/app.js.gz":    {404, "application/json", `{"message":"Not Found"}`},
-		"/assets/.gitignore":   {404, "application/json", `{"message":"Not Found"}`},
-		"/assets/../main.go":   {404, "application/json", `{"message":"Not Found"}`},
-		"/assets/no-such-file": {404, "application/json", `{"message":"Not Found"}`},
+		"/":                        {200, "text/html; charset=utf-8", "<!doctype html>"},
+		"/page-files/app.js":       {200, "text/javascript; charset=utf-8", "run()"},
+		"/page-files/index.html":   {404, "application/json", `{"message":"Not Found"}`},
+		"/page-files/app.js.gz":    {404, "application/json", `{"message":"Not Found"}`},
+		"/page-files/.gitignore":   {404, "application/json", `{"message":"Not Found"}`},
+		"/page-files/../main.go":   {404, "application/json", `{"message":"Not Found"}`},
+		"/page-files/no-such-file": {404, "application/json", `{"message":"Not Found"}`},
 	} {
 		got := get(t, built, settings{}, path, nil)
 		if got.StatusCode != want.status || got.Headers["content-type"] != want.contentType || got.Body != want.body {
@@ -56,7 +56,7 @@ func TestFilesAreServedAndNothingElse(t *testing.T) {
 
 func TestClientThatReadsGzipGetsIt(t *testing.T) {
 	t.Parallel()
-	got := get(t, built, settings{}, "/assets/app.js", map[string]string{"accept-encoding": "gzip, deflate, br"})
+	got := get(t, built, settings{}, "/page-files/app.js", map[string]string{"accept-encoding": "gzip, deflate, br"})
 	body, err := base64.StdEncoding.DecodeString(got.Body)
 	if err != nil || !got.IsBase64Encoded || string(body) != "zipped script" || got.Headers["content-encoding"] != "gzip" {
 		t.Fatalf("%v: %+v", err, got)
@@ -65,8 +65,8 @@ func TestClientThatReadsGzipGetsIt(t *testing.T) {
 
 func TestClientThatHasTheFileIsToldSo(t *testing.T) {
 	t.Parallel()
-	etag := get(t, built, settings{}, "/assets/app.js", nil).Headers["etag"]
-	got := get(t, built, settings{}, "/assets/app.js", map[string]string{"if-none-match": etag})
+	etag := get(t, built, settings{}, "/page-files/app.js", nil).Headers["etag"]
+	got := get(t, built, settings{}, "/page-files/app.js", map[string]string{"if-none-match": etag})
 	if etag == "" || got.StatusCode != http.StatusNotModified || got.Body != "" || got.Headers["content-security-policy"] == "" {
 		t.Fatalf("with %s: %+v", etag, got)
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,6 +22,16 @@ import (
 )
 
 const batchWrite = "BatchWriteItem"
+
+// remains is the first page of what is left of a user.
+func remains(t *testing.T, w *managedtest.World, user string) store.Remains {
+	t.Helper()
+	page, err := w.Store.Remains(context.Background(), user, nil)
+	if err != nil {
+		t.Error(err)
+	}
+	return page
+}
 
 // largest watches the answers to queries.
 type largest struct{ items, bytes atomic.Int64 }
@@ -115,9 +127,9 @@ func TestAnAccountIsPostponedAndCountedBeforeItIsWorkedOn(t *testing.T) {
 	}
 	w.Clock.Advance(25 * time.Hour)
 	inject(t, w.DynamoDB, batchWrite, 0, fault.Before(func(context.Context) {
-		remains, err := w.Store.Remains(context.Background(), alice, nil)
-		if err != nil || !remains.Tombstone.DueAt.After(w.Clock.Now()) || remains.Tombstone.Tries != 1 {
-			t.Errorf("the tombstone is %+v, %v", remains.Tombstone, err)
+		tombstone := remains(t, w, alice).Tombstone
+		if !tombstone.DueAt.After(w.Clock.Now()) || tombstone.Tries != 1 {
+			t.Errorf("the tombstone is %+v", tombstone)
 		}
 		if !strings.Contains(w.Logs(), `"DeletionsOverdue":1`) {
 			t.Error("it was not counted")
@@ -172,14 +184,8 @@ func TestARepeatedDeletionKeepsToTheBackoff(t *testing.T) {
 	asked := func() int { return 1000 - int(users.failures.Load()) }
 	w := managedtest.New(t, managedtest.Options{Users: users})
 	list(t, w.Engine(), alice)
-	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, Instead: &fake.Answer{Code: "internal_error"}})
-	tombstone := func() store.Tombstone {
-		remains, err := w.Store.Remains(t.Context(), alice, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return remains.Tombstone
-	}
+	w.Mail.Inject(fake.Fault{Operation: fake.GetPod, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	tombstone := func() store.Tombstone { return remains(t, w, alice).Tombstone }
 	again := func() {
 		left, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
 		if err != nil || len(left) != 2 {
@@ -272,6 +278,60 @@ func TestASlotOfADeletedAccountThatCannotBeDecodedStaysPendingAndIsCounted(t *te
 	w.SetItem(store.SlotKey(alice, managedtest.Provider), ofVersion(1))
 	w.Converge()
 	w.CheckNothingLeft(alice)
+}
+
+// What only a later version can read must neither stand before what can be done, nor fill the log.
+func TestWhatCannotBeDecodedIsSetAsideAndSaidOnce(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	const users = 30
+	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	for i := range users {
+		user := fmt.Sprint("user-", i)
+		list(t, w.Engine(), user)
+		w.SetItem(store.SlotKey(user, managedtest.Provider), ofVersion(2))
+	}
+	_, err := w.Store.Bury(t.Context(), alice, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tries := map[string]types.AttributeValue{"tries": &types.AttributeValueMemberS{Value: "many"}}
+	w.SetItem(store.Key{PK: "USER#" + alice, SK: "ACCOUNT"}, tries)
+	w.Heal()
+	w.Clock.Advance(time.Minute)
+	before := len(w.Logs())
+	r := reconcile(t, w.Engine())
+	if r.Done != users+1 || r.Failed != 0 {
+		t.Errorf("the report is %+v", r)
+	}
+	said := w.Logs()[before:]
+	if strings.Count(said, "cannot be decoded") != 1 || !strings.Contains(said, `"count":31`) || !strings.Contains(said, `"ItemsUndecodable":30`) {
+		t.Errorf("it was logged:\n%s", said)
+	}
+	if again := reconcile(t, w.Engine()); again.Done != 0 {
+		t.Errorf("they stand at the head still: %+v", again)
+	}
+	for i := range users {
+		w.SetItem(store.SlotKey(fmt.Sprint("user-", i), managedtest.Provider), ofVersion(1))
+	}
+	tries["tries"] = nil
+	w.SetItem(store.Key{PK: "USER#" + alice, SK: "ACCOUNT"}, tries)
+	w.Converge()
+	w.CheckExactlyOne("user-7")
+	w.CheckNothingLeft(alice)
+}
+
+func TestAUsersOwnProviderIsNoMetricsDimension(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.SeedOwn(alice, "of_alices_own", 3, "repo")
+	for _, key := range remains(t, w, alice).Own {
+		w.SetItem(key, ofVersion(2))
+	}
+	list(t, w.Engine(), alice)
+	if !strings.Contains(w.Logs(), `"ItemsUndecodable":3`) || strings.Contains(w.Logs(), `"provider":"of_alices_own"`) {
+		t.Errorf("it was logged:\n%s", w.Logs())
+	}
 }
 
 // ofVersion is what makes an item one of another version of the code.

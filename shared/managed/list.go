@@ -79,13 +79,6 @@ func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 	return l.result(account.Own, only), nil
 }
 
-func (e *Engine) noteUnreadable(ctx context.Context, keys []store.Key) {
-	for _, key := range keys {
-		e.Metrics.Count(telemetry.ItemsUndecodable, key.Provider(), 1)
-		e.Log.ErrorContext(ctx, "an item cannot be decoded and is left out", "pk", key.PK, "sk", key.SK)
-	}
-}
-
 // listing is one list under way.
 type listing struct {
 	*Engine

@@ -47,6 +47,7 @@ func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
 		})
 	}
 	lanes.Wait()
+	e.noteUnreadable(ctx, r.undecodable)
 	e.Log.InfoContext(ctx, "reconciled", "done", r.report.Done, "failed", r.report.Failed, "more", r.report.More)
 	return r.report, err
 }
@@ -67,6 +68,8 @@ type round struct {
 
 	mu     sync.Mutex
 	report Report
+	// undecodable are the items that were due and that this code cannot read.
+	undecodable []store.Key
 }
 
 // tableLane is the lane of tombstones, and of slots of providers that are not registered.
@@ -85,13 +88,16 @@ func (r *round) lane(key store.Key) string {
 	return p.Name()
 }
 
-// read puts what is due into its lane, page by page, each shard in turn. Each minute another one is the first, so that none stands
-// before another for longer.
+// turn is the number of the shard that is read first. Each minute it is another one, so that none stands before another for longer: the
+// minutes are counted from the epoch, because those of an hour are no multiple of the shards.
+func turn(now time.Time, shards int) int { return int(now.Unix() / 60 % int64(shards)) }
+
+// read puts what is due into its lane, page by page, each shard in turn.
 func (r *round) read(ctx context.Context) error {
 	var errs []error
 	cursors := map[string]store.Cursor{}
 	shards := store.Shards()
-	begin := r.now.Minute() % len(shards)
+	begin := turn(r.now, len(shards))
 	shards = slices.Concat(shards[begin:], shards[:begin])
 	for page := 0; page < pagesOfAShard && len(shards) > 0 && !r.late(ctx); page++ {
 		var unfinished []string
@@ -142,7 +148,11 @@ func (r *round) note(change func(*Report)) {
 // item does what is due for one item.
 func (r *round) item(ctx context.Context, key store.Key) error {
 	if key.IsTombstone() {
-		return r.bury(ctx, key.User())
+		err := r.bury(ctx, key.User())
+		if errors.Is(err, store.ErrUndecodable) {
+			return r.setAside(ctx, key)
+		}
+		return err
 	}
 	slots, err := r.Store.Slots(ctx, key.User(), key.Provider())
 	deleted := errors.Is(err, credential.ErrAccountDeleted)
@@ -152,8 +162,7 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 	slot, ok := slots[key.Provider()]
 	switch {
 	case !ok:
-		r.noteUnreadable(ctx, []store.Key{key})
-		return nil
+		return r.setAside(ctx, key)
 	case slot.DueAt.IsZero() || slot.DueAt.After(r.Now()):
 		return nil // the index was behind
 	case slot.Dead():

@@ -39,3 +39,30 @@ func (s *Store) Due(ctx context.Context, shard string, now time.Time, limit int3
 	}
 	return keys, out.LastEvaluatedKey, nil
 }
+
+// PostponeUndecodable moves the due time of an item that cannot be decoded, of which only v and due_at are taken for what they are: if it
+// still has both as they were read, and is due. Refused, which is no error, where another version of the code has been at it. Safe to
+// repeat.
+func (s *Store) PostponeUndecodable(ctx context.Context, key Key, dueAt time.Time) error {
+	items, err := s.read(ctx, "#pk, #sk, #v, #due_at", key)
+	if err != nil {
+		return fmt.Errorf("reading the item that cannot be decoded: %w", err)
+	}
+	was := items[key]
+	if was["due_at"] == nil {
+		return nil
+	}
+	values := args{":was_due": was["due_at"]}
+	condition := "#due_at = :was_due AND #due_at <= " + values.time("now", s.now()) + " AND "
+	if was["v"] == nil {
+		condition += "attribute_not_exists(#v)"
+	} else {
+		values[":was_v"] = was["v"]
+		condition += "#v = :was_v"
+	}
+	err = s.update(ctx, key, "SET #due_at = "+values.time("due", dueAt), condition, values)
+	if err != nil && !isRefused(err) {
+		return fmt.Errorf("postponing the item that cannot be decoded: %w", err)
+	}
+	return nil
+}

@@ -199,8 +199,8 @@ func TestWhatTheContractDoesNotSayIsReported(t *testing.T) {
 		"a route that is not there":  {"PATCH", unknown, "", json(200, valid), "not documented"},
 		"the local gateway's own":    {"POST", "/local/token", "", json(200, `{"access_token":"x"}`), ""},
 		"a provider called local":    {"GET", "/local/credentials", "", json(418, ""), "status"},
-		"a file that is known":       {"GET", "/assets/app.js", "", reply{304, asset, ""}, ""},
-		"a 304 with a weak policy":   {"GET", "/assets/app.js", "", reply{304, weak, ""}, "Content-Security-Policy"},
+		"a file that is known":       {"GET", "/page-files/app.js", "", reply{304, asset, ""}, ""},
+		"a 304 with a weak policy":   {"GET", "/page-files/app.js", "", reply{304, weak, ""}, "Content-Security-Policy"},
 	} {
 		var reported []error
 		served := api.Around(func(err error) { reported = append(reported, err) })(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

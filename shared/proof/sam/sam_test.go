@@ -165,7 +165,7 @@ func (s *sam) checkAPI(ctx context.Context, t *testing.T, functions []template.F
 		}
 	}
 	t.Run("page", func(t *testing.T) {
-		for path, file := range map[string]string{"/": "index.html", "/assets/app.js": "app.js", "/assets/style.css": "style.css"} {
+		for path, file := range map[string]string{"/": "index.html", "/page-files/app.js": "app.js", "/page-files/style.css": "style.css"} {
 			want, err := os.ReadFile(filepath.Join(s.root, "functions", "integrations-page", "page", file))
 			if err != nil {
 				t.Fatal(err)
