@@ -127,7 +127,7 @@ func (i *instance) serve(inv *invocation) (settled bool) {
 		i.used = true
 	}
 	timeout := i.function.Timeout
-	e := &event{id: inv.id, payload: inv.payload, deadline: time.Now().Add(timeout), outcome: make(chan outcome, 1)}
+	e := &event{id: inv.id, payload: inv.payload, deadline: i.function.now().Add(timeout), outcome: make(chan outcome, 1)}
 	i.setCurrent(e)
 	select {
 	case i.events <- e:

@@ -27,6 +27,8 @@ type Config struct {
 	MaxInstances int
 	// Region and Account make up the functions' ARNs. Empty means us-east-1 and 000000000000.
 	Region, Account string
+	// Now is the functions' wall clock, by which they are told their deadlines. Nil means time.Now.
+	Now func() time.Time
 	// Log gets what the functions write to stdout and stderr, line by line, with the function's name before each line, and a line for
 	// each instance that came to an unusual end. Nil means that it is thrown away.
 	Log io.Writer
@@ -94,6 +96,9 @@ func New(cfg Config) *Host {
 	if cfg.Account == "" {
 		cfg.Account = "000000000000"
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	if cfg.Log == nil {
 		cfg.Log = io.Discard
 	}
@@ -110,6 +115,7 @@ func New(cfg Config) *Host {
 			Function: f,
 			region:   cfg.Region,
 			arn:      fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s", cfg.Region, cfg.Account, f.Name),
+			now:      cfg.Now,
 			log:      log,
 			closed:   h.closed,
 			slots:    make(chan struct{}, cfg.MaxInstances),
@@ -213,6 +219,7 @@ type invocation struct {
 type function struct {
 	Function
 	region, arn string
+	now         func() time.Time
 	log         *output
 	closed      <-chan struct{}
 	slots       chan struct{} // one is taken for each event that is worked on

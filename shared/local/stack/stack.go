@@ -69,6 +69,8 @@ type Config struct {
 	ReconcileEvery time.Duration
 	// Around is put around the API and the page. Tests hold the service to its contract by it. Nil means nothing.
 	Around func(http.Handler) http.Handler
+	// Now is the functions' wall clock, by which they are told their deadlines. Nil means time.Now.
+	Now func() time.Time
 	// Log gets the progress of the start and, line by line, what the functions write. Nil means that it is thrown away.
 	Log io.Writer
 }
@@ -179,7 +181,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	s.Host = lambda.New(lambda.Config{Functions: functions, Region: region, Log: s.log})
+	s.Host = lambda.New(lambda.Config{Functions: functions, Region: region, Now: cfg.Now, Log: s.log})
 	s.onClose(s.Host.Close)
 	s.onClose(s.drain)
 	if cfg.ReconcileEvery > 0 {

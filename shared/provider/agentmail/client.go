@@ -25,6 +25,9 @@ import (
 const (
 	// callTimeout bounds one HTTP exchange; the context mostly ends earlier.
 	callTimeout = 10 * time.Second
+	// mostIdle is how long a connection may be idle and still be used again. A process that is frozen meanwhile does not learn of its end,
+	// and a create that is sent on a dead one has an unknown outcome. net/http goes by the wall clock here, for this very reason.
+	mostIdle = 5 * time.Second
 	// maxTries is how often a call that may be repeated is sent.
 	maxTries = 3
 	// firstPause is the pause before the first repeat, where AgentMail asks for none; it doubles.
@@ -46,11 +49,14 @@ func newClient(base string) (*client, error) {
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || base != u.Scheme+"://"+u.Host {
 		return nil, fmt.Errorf("AGENTMAIL_BASE_URL has to be an origin such as https://api.agentmail.to, not %q", base)
 	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.IdleConnTimeout = mostIdle
 	return &client{
 		base:  base,
 		pause: firstPause,
 		http: &http.Client{
-			Timeout: callTimeout,
+			Transport: transport,
+			Timeout:   callTimeout,
 			// A redirect would take the org key to wherever it points.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},

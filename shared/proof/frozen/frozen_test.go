@@ -1,0 +1,407 @@
+// Package frozen_test runs the built functions on a machine that is suspended now and then, as a Lambda environment may be: the wall
+// clock goes on, and the monotonic clock stands still.
+//
+// The functions are built with a package time whose wall clock is ahead of the real one by as much as the test says. To them that is
+// the same as a suspension of that length, and the test waits for nothing: no more time passes by the monotonic clock than in truth.
+package frozen_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/dynamodb"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/provider/agentmail/fake"
+)
+
+var (
+	dist     string
+	database *dynamodb.Server
+)
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// run builds the functions and starts one DynamoDB Local.
+func run(m *testing.M) (code int, err error) {
+	dist, err = os.MkdirTemp("", "frozen-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = os.RemoveAll(dist) }()
+	err = build()
+	if err != nil {
+		return 0, err
+	}
+	database, err = dynamodb.Start(context.Background(), dynamodb.Config{Log: os.Stderr})
+	if err != nil {
+		return 0, err
+	}
+	defer database.Stop()
+	return m.Run(), nil
+}
+
+// build builds the functions with the changed package time. The compiler's cache keeps what that is made from, after the first time.
+func build() error {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("asking go for its GOROOT: %w", err)
+	}
+	folder := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
+	source, err := os.ReadFile(filepath.Join(folder, "time.go"))
+	if err != nil {
+		return err
+	}
+	const reads = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
+	if bytes.Count(source, []byte(reads)) != 1 {
+		return fmt.Errorf("time.Now of this version of Go does not begin with %q: bring the tests of frozen processes up to date", reads)
+	}
+	changed := filepath.Join(dist, "time.go")
+	err = os.WriteFile(changed, bytes.Replace(source, []byte(reads), []byte(reads+"\tsec += suspended()\n"), 1), 0o600)
+	if err != nil {
+		return err
+	}
+	added, err := filepath.Abs("testdata/suspended.go")
+	if err != nil {
+		return err
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
+		filepath.Join(folder, "time.go"): changed, filepath.Join(folder, "suspended.go"): added,
+	}})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dist, "overlay.json")
+	err = os.WriteFile(file, overlay, 0o600)
+	if err != nil {
+		return err
+	}
+	command := exec.Command("go", "build", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-overlay", file, "-o", dist+"/", "./functions/...")
+	command.Dir = "../../.."
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := command.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("building the functions: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// world is a service on a machine that can be suspended.
+type world struct {
+	*stack.Stack
+	t     *testing.T
+	slept atomic.Int64 // in seconds
+	file  *os.File
+}
+
+func start(t *testing.T, cfg stack.Config) *world {
+	t.Helper()
+	w := &world{t: t}
+	cfg.Dist = t.TempDir()
+	deployed, err := template.Load(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range deployed.Functions {
+		err := os.Mkdir(filepath.Join(cfg.Dist, f.Name), 0o700)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = os.Symlink(filepath.Join(dist, f.Name), filepath.Join(cfg.Dist, f.Name, "bootstrap"))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.file, err = os.Create(filepath.Join(cfg.Dist, "suspended"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.file.Close() })
+	w.suspend(0)
+	log := &buffer{}
+	cfg.DynamoDB, cfg.Log, cfg.Now = database, log, w.now
+	w.Stack, err = stack.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		w.Close()
+		if t.Failed() {
+			t.Logf("log:\n%s", log)
+		}
+	})
+	return w
+}
+
+// suspend lets the machine be suspended for so long.
+func (w *world) suspend(d time.Duration) {
+	slept := w.slept.Add(int64(d / time.Second))
+	_, err := w.file.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(slept)), 0)
+	if err != nil {
+		w.t.Error(err)
+	}
+}
+
+// now is the machine's wall clock.
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.slept.Load()) * time.Second) }
+
+// call sends a request with a token of the user's, and returns the answer's status and the managed credential's standing.
+func (w *world) call(method, path, user string) (status int, standing string) {
+	w.t.Helper()
+	token, err := w.Issuer.AccessToken(user, user)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.URL+path, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	_, _ = io.Copy(io.Discard, res.Body)
+	return res.StatusCode, res.Header.Get("Managed-Credentials")
+}
+
+// list lists the user's credentials and returns the managed one's standing.
+func (w *world) list(user string) string {
+	w.t.Helper()
+	status, standing := w.call("GET", "/credentials", user)
+	if status != http.StatusOK {
+		w.t.Fatalf("the list is answered with %d", status)
+	}
+	return standing
+}
+
+func (w *world) reconcile() {
+	w.t.Helper()
+	_, err := w.Host.Invoke(w.t.Context(), "reconcile", []byte("{}"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+const ready = "agent_mail=ready"
+
+// A list claims, and the machine is suspended before DynamoDB's answer arrives, until 21 s after the lease's half. Whoever takes over
+// looks for what was left behind when the lease has run out: a create that is sent now might take effect after that.
+func TestAListThatWasSuspendedAfterItsClaimSendsNoCreate(t *testing.T) {
+	t.Parallel()
+	w := start(t, stack.Config{Faults: true})
+	w.Faults.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
+		if c.Op != "TransactWriteItems" {
+			return nil
+		}
+		return fault.After(func(context.Context) { w.suspend(51 * time.Second) }, nil)
+	})
+	standing := w.list("alice")
+	if standing == ready || w.Faults.DynamoDB.Count("TransactWriteItems") == 0 {
+		t.Errorf("the list says %s, after %d claims", standing, w.Faults.DynamoDB.Count("TransactWriteItems"))
+	}
+	for _, c := range w.Faults.AgentMail.Calls() {
+		if c.Method == http.MethodPost {
+			t.Errorf("%s was sent in the lease's second half", c.Op)
+		}
+	}
+	w.Faults.DynamoDB.SetHook(nil)
+	w.suspend(5 * time.Minute)
+	w.reconcile()
+	standing = w.list("alice")
+	pod, _ := w.AgentMail.Pod("alice")
+	if standing != ready || len(pod.Keys) != 1 {
+		t.Errorf("later the list says %s, and the pod is %+v", standing, pod)
+	}
+}
+
+func TestAWarmReconcileRevokesAgainAfterAFailure(t *testing.T) {
+	t.Parallel()
+	w := start(t, stack.Config{})
+	w.list("alice")
+	w.AgentMail.Inject(fake.Fault{Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	status, _ := w.call("DELETE", "/account", "alice")
+	if status != http.StatusAccepted {
+		t.Fatalf("the deletion is answered with %d", status)
+	}
+	w.suspend(20 * time.Minute) // longer than any pause after a failure
+	w.reconcile()
+	if len(w.AgentMail.Pods()) != 1 {
+		t.Fatal("AgentMail failed, and the pod is gone")
+	}
+	w.AgentMail.ClearFaults()
+	for range 3 { // a look that finds nothing is believed at the second time
+		w.suspend(20 * time.Minute)
+		w.reconcile()
+	}
+	if left := w.AgentMail.Pods(); len(left) != 0 {
+		t.Errorf("three rounds later AgentMail still has %+v", left)
+	}
+}
+
+func TestNewUsersAreNotRefusedForEverAfterAFailure(t *testing.T) {
+	t.Parallel()
+	w := start(t, stack.Config{})
+	w.AgentMail.Inject(fake.Fault{Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	for i := range 4 {
+		standing := w.list("early-" + strconv.Itoa(i))
+		if standing == ready {
+			t.Fatal("AgentMail failed, and there is a credential")
+		}
+	}
+	w.AgentMail.ClearFaults()
+	w.suspend(20 * time.Minute)
+	standing := w.list("late")
+	if standing != ready {
+		t.Errorf("AgentMail has been well for 20 minutes, and a new user's list says %s", standing)
+	}
+}
+
+func TestATimeToTryAgainIsNotInThePast(t *testing.T) {
+	t.Parallel()
+	w := start(t, stack.Config{})
+	w.AgentMail.Inject(fake.Fault{Instead: &fake.Answer{Status: http.StatusTooManyRequests, RetryAfter: "30"}})
+	for _, user := range []string{"alice", "bob", "carol"} {
+		standing := w.list(user)
+		text, ok := strings.CutPrefix(standing, "agent_mail=failed;retry_at=")
+		at, err := strconv.ParseInt(text, 10, 64)
+		if !ok || err != nil || at < w.now().Unix() {
+			t.Errorf("at %d the list of %s says %s", w.now().Unix(), user, standing)
+		}
+		w.suspend(40 * time.Second)
+	}
+}
+
+func TestAWarmProcessHandsOutTheNewSystemKeyAfterARotation(t *testing.T) {
+	t.Parallel()
+	w := start(t, stack.Config{Env: map[string]string{"SYSTEM_KEYS_SECRET_ID": "system"}})
+	resolve := func() string {
+		t.Helper()
+		out, err := w.Host.Invoke(t.Context(), "resolve-credential",
+			[]byte(`{"user_id":"alice","provider":"openai","credential_id":"`+credential.SystemID("openai")+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			APIKey string `json:"api_key"`
+		}
+		err = json.Unmarshal(out, &answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.APIKey
+	}
+	before := resolve()
+	w.Secrets.Put("system", `{"openai":"the next key"}`)
+	w.suspend(6 * time.Minute)
+	after := resolve()
+	if before != w.SystemKeys["openai"] || after != "the next key" {
+		t.Errorf("resolve gave out %q, and after the rotation %q", before, after)
+	}
+}
+
+// While the machine is suspended AgentMail's side gives its connections up, and nothing tells the process.
+func TestAConnectionThatDiedInASuspensionCostsNobodyTheirKey(t *testing.T) {
+	t.Parallel()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := &mortal{Listener: inner}
+	w := start(t, stack.Config{AgentMailListener: listener})
+	if standing := w.list("alice"); standing != ready {
+		t.Fatalf("the first list says %s", standing)
+	}
+	listener.end()
+	w.suspend(30 * time.Second)
+	standing := w.list("bob")
+	if standing != ready {
+		t.Errorf("after the suspension a list says %s", standing)
+	}
+}
+
+// mortal is a listener whose connections can be left without an answer for ever.
+type mortal struct {
+	net.Listener
+	mu   sync.Mutex
+	open []*connection
+}
+
+// connection is one that hears nothing any more once it is dead.
+type connection struct {
+	net.Conn
+	dead atomic.Bool
+}
+
+func (m *mortal) Accept() (net.Conn, error) {
+	conn, err := m.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &connection{Conn: conn}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open = append(m.open, c)
+	return c, nil
+}
+
+// end lets all connections die.
+func (m *mortal) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.open {
+		c.dead.Store(true)
+	}
+}
+
+func (c *connection) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.dead.Load() {
+			return n, err
+		}
+	}
+}
+
+// buffer is a log that several write.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
