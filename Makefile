@@ -5,9 +5,12 @@
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 folder     = $(shell printf %s '$(1)' | sed -E 's/([a-z])([A-Z])/\1-\2/g' | tr '[:upper:]' '[:lower:]')
 
-# The processor to build for: this machine's for what runs here, and the template's default for what SAM builds, since SAM does not
-# tell make which one it is. GOARCH overrides both.
-SAM_GOARCH := $(or $(GOARCH),amd64)
+# The processor to build for: this machine's for what runs here, unless GOARCH says another; and for what SAM builds the template's, since
+# SAM does not tell make which one it is. A GOARCH that says otherwise would be deployed as what cannot start.
+TEMPLATE   ?= template.yaml
+PROCESSOR  := $(shell sed -n 's/^    Default: &Processor \([a-z0-9_]*\).*/\1/p' $(TEMPLATE))
+SAM_GOARCH := $(if $(filter arm64,$(PROCESSOR)),arm64,$(if $(filter x86_64,$(PROCESSOR)),amd64))
+GIVEN      := $(GOARCH)
 GOARCH     ?= $(shell go env GOARCH)
 
 # lambda.norpc leaves out what only the retired go1.x runtime needs; the rest makes a binary small, static, and the same wherever a commit
@@ -45,6 +48,9 @@ $(PAGE_MADE): $(PAGE)/web/node_modules/.package-lock.json $(PAGE)/web/build.js $
 # What `sam build` calls, one target a function: build-<LogicalId>.
 build-IntegrationsPage: $(PAGE_MADE)
 build-%:
+	@test -n "$(SAM_GOARCH)" || { echo "$(TEMPLATE) names no processor, x86_64 or arm64, as the default of Architecture" >&2; exit 1; }
+	@test "$(or $(GIVEN),$(SAM_GOARCH))" = "$(SAM_GOARCH)" || { echo "GOARCH is $(GIVEN), and $(TEMPLATE) deploys for $(PROCESSOR): \
+	change the default of Architecture there, or leave GOARCH out" >&2; exit 1; }
 	GOOS=linux GOARCH=$(SAM_GOARCH) $(COMPILE) -o "$${ARTIFACTS_DIR:?is set by sam build}/bootstrap" ./functions/$(call folder,$*)
 
 # What runs here is built for this machine's own system, which only on Linux is what is deployed.

@@ -4,11 +4,17 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/aws/aws-lambda-go/events"
+	"go.yaml.in/yaml/v3"
+	"pgregory.net/rapid"
+
+	"managed-credentials/shared/local/template"
 )
 
 var built = fstest.MapFS{
@@ -102,6 +108,38 @@ func TestPolicyAllowsTheLoginAndNoOtherOrigin(t *testing.T) {
 			t.Errorf("%q is taken for an origin", malformed)
 		}
 	}
+}
+
+// A parameter that the template takes and the function refuses would be a page that never loads.
+func TestTheTemplateTakesNoLoginOriginThatThePageRefuses(t *testing.T) {
+	t.Parallel()
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "template.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document struct {
+		Parameters struct {
+			ManagedLoginURL struct {
+				AllowedPattern string `yaml:"AllowedPattern"`
+			} `yaml:"ManagedLoginUrl"`
+		} `yaml:"Parameters"`
+	}
+	err = yaml.Unmarshal(text, &document)
+	pattern := document.Parameters.ManagedLoginURL.AllowedPattern
+	if err != nil || pattern == "" {
+		t.Fatalf("the pattern is %q, %v", pattern, err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		origin := rapid.StringMatching(pattern).Draw(t, "origin")
+		_, err := newHandler(built, settings{ManagedLoginURL: origin})
+		if err != nil {
+			t.Errorf("%q: %v", origin, err)
+		}
+	})
 }
 
 func TestFunctionWithoutABuiltPageSaysSo(t *testing.T) {
