@@ -186,6 +186,10 @@ func (s *Server) take(c *call) answer {
 	if !permitted {
 		return answerTo(refuse("missing_permission", ""))
 	}
+	odd, is := s.odd(c)
+	if is {
+		return odd
+	}
 	if c.pod != "" {
 		target, err := s.podOf(c)
 		if err != nil {
@@ -197,7 +201,7 @@ func (s *Server) take(c *call) answer {
 	if err != nil {
 		return answerTo(err)
 	}
-	return answer{status: c.route.status, body: body}
+	return answer{status: c.route.status, body: s.oddBody(c, body)}
 }
 
 // answer is what goes back to the caller. Its zero value closes the connection without a word.

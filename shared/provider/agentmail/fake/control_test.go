@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -165,7 +166,7 @@ func TestEverythingCanBeControlledOverHTTP(t *testing.T) {
 	equal(t, control.want(200, "GET", "/_fake/switches", "").body, switches.body)
 	if want := (fake.Switches{
 		InboxDeletion: 90 * time.Second, EmptyPages: true, KeyOutlives: 5 * time.Minute, PodLingers: time.Second, CodedKeyErrors: true,
-	}); s.Switches() != want {
+	}); !reflect.DeepEqual(s.Switches(), want) {
 		t.Errorf("switches %+v, want %+v", s.Switches(), want)
 	}
 

@@ -62,6 +62,8 @@ type Config struct {
 
 // Switches choose between behaviours that AgentMail is known, or has to be assumed, to have. All may be changed while serving.
 type Switches struct {
+	Oddities
+
 	// PageSize is how many items a page has when the caller names no limit, and at most. Zero: 20.
 	PageSize int `json:"page_size"`
 	// EmptyPages puts an empty page that still carries a token before every page.

@@ -226,3 +226,18 @@ func (s *Server) seedKey(p *pod, k Key) {
 	}
 	s.addKey(p, &apiKey{name: k.Name})
 }
+
+// Webhooks are the ids of a pod's webhooks, oldest first.
+func (s *Server) Webhooks(podID string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	p := s.podByID[podID]
+	if p == nil {
+		return nil
+	}
+	for _, w := range p.webhooks {
+		ids = append(ids, w.id)
+	}
+	return ids
+}

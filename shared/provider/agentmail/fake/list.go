@@ -82,7 +82,7 @@ func list[T resource](s *Server, c *call, name string, all []T, kind listing) (a
 	if limit > 0 && kind&limitEchoed != 0 {
 		body["limit"] = limit
 	}
-	return body, nil
+	return s.oddList(name, body), nil
 }
 
 func (c cursor) token() string {
