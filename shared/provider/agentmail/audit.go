@@ -13,24 +13,47 @@ import (
 // Enumerate implements managed.Provider with the organisation's list of pods. Pods without our prefix are somebody else's, and so is the
 // organisation's default pod.
 func (p *Provider) Enumerate(ctx context.Context, org credential.Secret, cursor string) ([]managed.Holding, string, error) {
-	pods, next, err := page[pod](ctx, p.client, org, "/v0/pods", "pods", cursor)
+	holdings, next, err := p.enumerate(ctx, org, cursor)
 	if err != nil {
 		return nil, "", classify(fmt.Errorf("listing the pods: %w", err))
 	}
+	return holdings, next, nil
+}
+
+func (p *Provider) enumerate(ctx context.Context, org credential.Secret, cursor string) ([]managed.Holding, string, error) {
+	at, err := parsePlace(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	pods, next, err := page[pod](ctx, p.client, org, "/v0/pods", "pods", at.Token)
+	if err != nil {
+		return nil, "", err
+	}
+	at, err = at.advance(next, len(pods))
+	if err != nil {
+		return nil, "", err
+	}
 	var holdings []managed.Holding
 	for _, pod := range pods {
-		if pod.ClientID == "" || !strings.HasPrefix(pod.ClientID, p.prefix) || pod.PodID == pod.OrganizationID {
+		if pod.ClientID == "" || !strings.HasPrefix(pod.ClientID, p.prefix) {
 			continue
 		}
-		if pod.PodID == "" || pod.OrganizationID == "" {
-			return nil, "", classify(fmt.Errorf("listing the pods: %w", errAnswer))
+		if pod.PodID == "" {
+			return nil, "", errAnswer
+		}
+		err = p.complete(ctx, org, &pod)
+		if err != nil {
+			return nil, "", err
+		}
+		if pod.PodID == pod.OrganizationID {
+			continue
 		}
 		holdings = append(holdings, managed.Holding{
 			User:     p.userOf(pod),
 			Resource: credential.Resource{ID: pod.PodID, OrgID: pod.OrganizationID},
 		})
 	}
-	return holdings, next, nil
+	return holdings, at.String(), nil
 }
 
 // userOf is the user whose pod it is: the one of whom we would make the pod's client_id. A hash cannot be turned back, but the name that

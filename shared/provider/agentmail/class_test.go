@@ -91,12 +91,19 @@ func TestALostConnectionIsTransient(t *testing.T) {
 	}
 }
 
-// A key with a line break at its end, say, is not sent, and not quoted.
-func TestAnOrgKeyThatIsNoHeaderIsNotQuoted(t *testing.T) {
+// A key with a line break at its end, say, is not sent, and not quoted: whoever put it there is told, and nothing is left open.
+func TestAnOrgKeyThatIsNoHeaderIsRejectedBeforeItIsSent(t *testing.T) {
 	t.Parallel()
-	m := start(t)
-	_, err := m.provider.Provision(t.Context(), credential.NewSecret(orgKey.Reveal()+"\n"), attempt(1, credential.Resource{}, false))
-	if err == nil || secretForm.MatchString(err.Error()) || len(m.proxy.Calls()) > 0 {
-		t.Errorf("%d calls, error: %v", len(m.proxy.Calls()), err)
+	for _, key := range []string{orgKey.Reveal() + "\n", "\r" + orgKey.Reveal(), orgKey.Reveal() + "\x00", orgKey.Reveal() + "\x7f"} {
+		m := start(t)
+		a := attempt(1, credential.Resource{}, false)
+		_, err := m.provider.Provision(t.Context(), credential.NewSecret(key), a)
+		wantClass(t, err, managed.Rejected)
+		if !strings.Contains(err.Error(), "line break") || secretForm.MatchString(err.Error()) || len(m.proxy.Calls()) > 0 {
+			t.Errorf("%d calls, error: %v", len(m.proxy.Calls()), err)
+		}
+		if !a.Settled() {
+			t.Error("what was not sent counts as unknown")
+		}
 	}
 }

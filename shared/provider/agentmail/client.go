@@ -82,6 +82,15 @@ var errNotSent = errors.New("not sent")
 // errAnswer: a success whose body is not what the API promises.
 var errAnswer = errors.New("the answer cannot be understood")
 
+// errUnsendable: what the org keys secret holds cannot be sent to anybody.
+var errUnsendable = errors.New("the org key has a line break or another control character in it: " +
+	"put it into the org keys secret again, without what is no part of it")
+
+// canBeHeader reports whether text can be sent in a header.
+func canBeHeader(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
 // isPlain reports whether a path is the same to a server that cleans paths. With an id that is empty or ".." it would be another, such
 // as the organisation's own list in place of the pod's.
 func isPlain(target string) bool {
@@ -111,6 +120,9 @@ func (c *client) send(ctx context.Context, org credential.Secret, method, path s
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errNotSent, err)
+	}
+	if !canBeHeader(org.Reveal()) { // the HTTP client would refuse it in an error that looks like a lost connection
+		return 0, fmt.Errorf("%w: %w", errNotSent, &managed.Error{Class: managed.Rejected, Err: errUnsendable})
 	}
 	err = ctx.Err() // by the clock, as the engine's contexts have it
 	if err != nil {
@@ -158,11 +170,29 @@ func newAPIError(method, path string, res *http.Response, answer []byte) *apiErr
 		body.Code = "malformed_code" // it is logged, and could be anything
 	}
 	e := &apiError{method: method, path: path, status: res.StatusCode, code: body.Code, requestID: res.Header.Get("apigw-requestid")}
-	seconds, err := strconv.Atoi(res.Header.Get("Retry-After"))
-	if err == nil && seconds > 0 {
-		e.retryAfter = time.Duration(seconds) * time.Second
-	}
+	e.retryAfter = retryAfter(res.Header)
 	return e
+}
+
+// maxRetryAfter is the longest wait that is taken from an answer: more is not meant, and would overflow.
+const maxRetryAfter = 24 * time.Hour
+
+// retryAfter is how long an answer asks to wait: a number of seconds, or a date, which counts from the answer's own. 0 if it does not ask.
+func retryAfter(header http.Header) time.Duration {
+	value := header.Get("Retry-After")
+	seconds, err := strconv.ParseUint(value, 10, 32)
+	if err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	until, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	from, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		from = clock.Now()
+	}
+	return min(max(until.Sub(from), 0), maxRetryAfter)
 }
 
 // outcome says what is known of a create that ended with err. An answer that is not what the API promises says nothing.

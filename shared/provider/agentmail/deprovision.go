@@ -32,9 +32,9 @@ type removal struct {
 	removed, left int
 	// deleted and absent say that it deleted a pod, and that one was not there to delete.
 	deleted, absent bool
-	// stop: there is no use in going on.
-	stop bool
-	errs []*managed.Error
+	// limited: AgentMail wants no more calls for now. accepted: it took the org key for the pod's own deletion, whatever it said before.
+	limited, accepted bool
+	errs              []*managed.Error
 }
 
 // look looks at the pod that the slot names, and reports whether it is there. One that is somebody else's by its own mark, or the
@@ -145,8 +145,8 @@ func (r *removal) child(ctx context.Context, list, id string, done []int) {
 	}
 }
 
-// over reports whether nothing more is to be sent: the time is over, or the org key is not accepted, or AgentMail wants no more for now.
-func (r *removal) over(ctx context.Context) bool { return r.stop || ctx.Err() != nil }
+// over reports whether no child is to be deleted any more in this pass.
+func (r *removal) over(ctx context.Context) bool { return r.limited || ctx.Err() != nil }
 
 // deletePod deletes an emptied pod, and reports whether it is gone.
 func (r *removal) deletePod(ctx context.Context, pod credential.Resource) bool {
@@ -169,6 +169,7 @@ func (r *removal) deletePod(ctx context.Context, pod credential.Resource) bool {
 		}
 	}
 	r.note(fmt.Errorf("deleting the pod: %w", err))
+	r.accepted = r.errs[len(r.errs)-1].Class == managed.NotYet
 	return false
 }
 
@@ -179,7 +180,7 @@ func (r *removal) note(err error) {
 		return
 	}
 	r.errs = append(r.errs, &managed.Error{Class: classed.Class, RetryAfter: classed.RetryAfter, Err: err})
-	r.stop = r.stop || classed.Class == managed.Rejected || isLimited(err)
+	r.limited = r.limited || isLimited(err)
 }
 
 // urgency is in which order errors of several classes decide about a pass: first what an operator has to see, then what a repeat can mend.
@@ -197,6 +198,11 @@ func (r *removal) verdict(ctx context.Context) error {
 			return &managed.Error{Class: managed.Gone, Err: errors.New("there is no such pod")}
 		}
 		return nil
+	}
+	for _, err := range r.errs {
+		if err.Class == managed.Rejected && r.accepted { // it is that child which cannot be deleted
+			err.Class = managed.Permanent
+		}
 	}
 	worst := slices.MinFunc(r.errs, func(a, b *managed.Error) int {
 		return slices.Index(urgency, a.Class) - slices.Index(urgency, b.Class)

@@ -2,12 +2,14 @@ package agentmail
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/managed"
 )
 
 // errRound: a list that does not come to an end.
@@ -60,6 +62,62 @@ func (w *walk[T]) pages(ctx context.Context, n int) ([]T, error) {
 		}
 	}
 	return all, nil
+}
+
+// place is how far a list was read of which each page is asked for by somebody else. It goes round if it comes back to Mark, which stays
+// behind for Reach pages, twice as many each time: that finds every round, whatever its length, without a note of each page.
+type place struct {
+	Token string `json:"token"`
+	Mark  string `json:"mark,omitempty"`
+	Reach int    `json:"reach"`
+	Steps int    `json:"steps"` // since the mark
+	Empty int    `json:"empty,omitempty"`
+}
+
+// advance is the place of the page that next stands for, after one of so many items.
+func (p place) advance(next string, items int) (place, error) {
+	if next == "" {
+		return place{}, nil
+	}
+	p.Steps, p.Empty = p.Steps+1, p.Empty+1
+	if items > 0 {
+		p.Empty = 0
+	}
+	if next == p.Token || next == p.Mark || p.Empty > maxEmptyPages {
+		return place{}, errRound
+	}
+	if p.Steps > p.Reach {
+		p.Mark, p.Steps, p.Reach = next, 0, 2*p.Reach+1
+	}
+	p.Token = next
+	return p, nil
+}
+
+// String is the place as a cursor; "" is the start, and the end.
+func (p place) String() string {
+	if p.Token == "" {
+		return ""
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // cannot be: plain members
+	}
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+func parsePlace(cursor string) (place, error) {
+	var p place
+	if cursor == "" {
+		return p, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil {
+		err = json.Unmarshal(text, &p)
+	}
+	if err != nil {
+		return p, &managed.Error{Class: managed.Permanent, Err: errors.New("the cursor is not one that this provider gave")}
+	}
+	return p, nil
 }
 
 // list reads a list to its last page.

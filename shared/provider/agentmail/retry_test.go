@@ -157,9 +157,9 @@ func TestRetryAfterBeyondTheDeadlineIsReported(t *testing.T) {
 	}
 }
 
-func TestARetryAfterThatIsNoNumberOfSecondsIsIgnored(t *testing.T) {
+func TestARetryAfterThatAsksForNothingIsIgnored(t *testing.T) {
 	t.Parallel()
-	for _, value := range []string{"", "0", "-1", "soon", "1.5", "Wed, 21 Oct 2037 07:28:00 GMT", "9223372036854775808"} {
+	for _, value := range []string{"", "0", "-1", "soon", "1.5", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2037", "9223372036854775808"} {
 		m := start(t)
 		g := m.ready()
 		m.strike(createKey, -1, limited(value))
@@ -167,6 +167,27 @@ func TestARetryAfterThatIsNoNumberOfSecondsIsIgnored(t *testing.T) {
 		classed := wantClass(t, err, managed.Transient)
 		if classed.RetryAfter != 0 {
 			t.Errorf("%q: RetryAfter %v", value, classed.RetryAfter)
+		}
+	}
+}
+
+// A date counts from the answer's own: the two are by one clock.
+func TestARetryAfterMayBeADate(t *testing.T) {
+	t.Parallel()
+	for date, want := range map[string]time.Duration{
+		"Wed, 21 Oct 2037 07:27:00 GMT": time.Minute,
+		"Thu, 22 Oct 2037 08:00:00 GMT": 0, // before the wait is over
+		"Wed, 21 Oct 2037 07:28:00 GMT": 0,
+	} {
+		m := start(t)
+		g := m.ready()
+		m.strike(createKey, -1, fault.Respond(http.StatusServiceUnavailable, http.Header{
+			"Retry-After": {"Wed, 21 Oct 2037 07:28:00 GMT"}, "Date": {date},
+		}, nil))
+		_, err := m.provider.Provision(t.Context(), orgKey, attempt(2, g.Resource, false))
+		classed := wantClass(t, err, managed.Transient)
+		if classed.RetryAfter != want {
+			t.Errorf("from %s on: RetryAfter %v, want %v", date, classed.RetryAfter, want)
 		}
 	}
 }
