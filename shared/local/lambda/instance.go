@@ -73,6 +73,9 @@ func startInstance(f *function) (*instance, error) {
 	}
 	server := &http.Server{Handler: i.runtimeAPI(), ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(listener) }()
+	if f.limited {
+		go i.watchMemory()
+	}
 	go func() {
 		<-i.process.Done()
 		_ = server.Close()

@@ -13,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,6 +31,8 @@ type Config struct {
 	Region, Account string
 	// Now is the functions' wall clock, by which they are told their deadlines. Nil means time.Now.
 	Now func() time.Time
+	// LimitMemory ends an instance that holds more than its MemoryMB, as Lambda does. It works on Linux alone.
+	LimitMemory bool
 	// Log gets what the functions write to stdout and stderr, line by line, with the function's name before each line, and a line for
 	// each instance that came to an unusual end. Nil means that it is thrown away.
 	Log io.Writer
@@ -41,7 +45,7 @@ type Function struct {
 	Bootstrap string
 	// Timeout is how long an invocation may take. 0 means 3 s, as on AWS.
 	Timeout time.Duration
-	// MemoryMB is what the function is told that it has. Nothing limits it. 0 means 128.
+	// MemoryMB is what the function is told that it has. Only Config.LimitMemory limits it. 0 means 128.
 	MemoryMB int
 	// Env is its environment beside what Lambda sets, over which it wins.
 	Env map[string]string
@@ -120,6 +124,7 @@ func New(cfg Config) *Host {
 			closed:   h.closed,
 			slots:    make(chan struct{}, cfg.MaxInstances),
 			all:      map[*instance]struct{}{},
+			limited:  cfg.LimitMemory,
 		}
 	}
 	return h
@@ -190,6 +195,51 @@ func (h *Host) Kill(name string) int {
 	return f.kill()
 }
 
+// Signal sends a signal to all instances of a function, whatever they are doing, and returns how many there are. SIGSTOP and SIGCONT
+// freeze them and let them go on.
+func (h *Host) Signal(name string, signal os.Signal) int {
+	f, ok := h.functions[name]
+	if !ok {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.all {
+		i.process.Signal(signal)
+	}
+	return len(f.all)
+}
+
+// OutOfMemory is how many instances of a function were ended because they held more than they may.
+func (h *Host) OutOfMemory(name string) int {
+	f, ok := h.functions[name]
+	if !ok {
+		return 0
+	}
+	return int(f.outOfMemory.Load())
+}
+
+// KillLargest ends the instance that holds the most memory, as Linux does when there is none left, and reports whether there was one.
+func (h *Host) KillLargest() bool {
+	var largest *instance
+	var most int64
+	for _, f := range h.functions {
+		f.mu.Lock()
+		for i := range f.all {
+			held := resident(i.process.PID())
+			if i.alive() && held > most {
+				largest, most = i, held
+			}
+		}
+		f.mu.Unlock()
+	}
+	if largest == nil {
+		return false
+	}
+	largest.kill()
+	return true
+}
+
 // Close ends everything; what is under way fails with ErrClosed. It returns once no process is left, and is safe to repeat.
 func (h *Host) Close() {
 	h.mu.Lock()
@@ -223,6 +273,8 @@ type function struct {
 	log         *output
 	closed      <-chan struct{}
 	slots       chan struct{} // one is taken for each event that is worked on
+	limited     bool          // an instance is ended that holds more than MemoryMB
+	outOfMemory atomic.Int64  // how many were
 
 	mu   sync.Mutex
 	all  map[*instance]struct{}

@@ -11,9 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -373,6 +375,73 @@ func TestKilledInstancesFailWithExitErrorAndAreReplaced(t *testing.T) {
 }
 
 // An instance that dies by itself while it is idle is noticed at the latest when an event is to be handed to it.
+func TestInstanceThatHoldsMoreThanItMayIsEnded(t *testing.T) {
+	t.Parallel()
+	h, log := host(t, func(cfg *Config) { cfg.LimitMemory = true })
+	_, err := invoke(t, h, map[string]string{"do": "hold"})
+	wantFunctionError(t, err, ExitError, "killed")
+	if h.OutOfMemory("f") != 1 || !strings.Contains(log.String(), "may hold 134217728: it is ended") {
+		t.Errorf("%d are said to have been ended; log:\n%s", h.OutOfMemory("f"), log)
+	}
+	_, err = invoke(t, h, nil)
+	if err != nil || h.OutOfMemory("f") != 1 {
+		t.Errorf("the next event: %v", err)
+	}
+}
+
+func TestInstanceThatHoldsTheMostIsEnded(t *testing.T) {
+	t.Parallel()
+	h, _ := host(t, nil)
+	if h.KillLargest() {
+		t.Error("an instance was ended, and there was none")
+	}
+	before, err := invoke(t, h, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !h.KillLargest() {
+		t.Skip("only Linux tells what a process holds")
+	}
+	after, err := invoke(t, h, nil)
+	if err != nil || after.PID == before.PID {
+		t.Errorf("it was process %d and is %d, %v", before.PID, after.PID, err)
+	}
+}
+
+func TestInstanceIsFrozenAndGoesOn(t *testing.T) {
+	t.Parallel()
+	h, _ := host(t, nil)
+	before, err := invoke(t, h, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := h.Signal("f", syscall.SIGSTOP); n != 1 {
+		t.Errorf("%d instances were signalled", n)
+	}
+	for !stopped(t, before.PID) {
+		runtime.Gosched()
+	}
+	h.Signal("f", syscall.SIGCONT)
+	after, err := invoke(t, h, nil)
+	if err != nil || after.PID != before.PID {
+		t.Errorf("it was process %d and is %d, %v", before.PID, after.PID, err)
+	}
+	if h.Signal("unknown", syscall.SIGSTOP) != 0 {
+		t.Error("an unknown function has instances")
+	}
+}
+
+// stopped reports whether a process is stopped by a signal.
+func stopped(t *testing.T, pid int) bool {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Skip("only Linux tells how a process stands")
+	}
+	_, after, _ := strings.Cut(string(stat), ") ") // what comes before is the name
+	return strings.HasPrefix(after, "T")
+}
+
 func TestInstanceThatDiesWhileIdleCostsNoEvent(t *testing.T) {
 	t.Parallel()
 	h, _ := host(t, nil)

@@ -63,6 +63,8 @@ type Config struct {
 	DynamoDB *dynamodb.Server
 	// Faults puts a proxy that injects faults in front of each service that the functions call: see Stack.Faults.
 	Faults bool
+	// LimitMemory ends an instance that holds more memory than the template gives its function.
+	LimitMemory bool
 	// ManagedLogin has the page sign its users in through a stand-in for Cognito's managed login, in place of asking for a name.
 	ManagedLogin bool
 	// ReconcileEvery is how often the schedule invokes reconcile. 0 means never, so that a test does it itself.
@@ -181,7 +183,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	s.Host = lambda.New(lambda.Config{Functions: functions, Region: region, Now: cfg.Now, Log: s.log})
+	s.Host = lambda.New(lambda.Config{Functions: functions, Region: region, Now: cfg.Now, LimitMemory: cfg.LimitMemory, Log: s.log})
 	s.onClose(s.Host.Close)
 	s.onClose(s.drain)
 	if cfg.ReconcileEvery > 0 {

@@ -73,6 +73,13 @@ func handle(ctx context.Context, e event) (any, error) {
 		os.Exit(0)
 	case "print":
 		fmt.Print(e.Text)
+	case "hold": // until it is ended
+		held := make([]byte, 256<<20)
+		for i := 0; i < len(held); i += os.Getpagesize() {
+			held[i] = 1
+		}
+		<-ctx.Done()
+		fmt.Print(len(held)) // so that it is held
 	case "much":
 		return strings.Repeat("x", 7<<20), nil
 	case "":
