@@ -1,22 +1,15 @@
-// Package frozen_test runs the built functions on a machine that is suspended now and then, as a Lambda environment may be: the wall
-// clock goes on, and the monotonic clock stands still.
-//
-// The functions are built with a package time whose wall clock is ahead of the real one by as much as the test says. To them that is
-// the same as a suspension of that length, and the test waits for nothing: no more time passes by the monotonic clock than in truth.
+// Package frozen_test runs the built functions on a machine that is suspended now and then: see package suspended.
 package frozen_test
 
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +21,7 @@ import (
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/stack"
-	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/proof/suspended"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
@@ -53,7 +46,7 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer func() { _ = os.RemoveAll(dist) }()
-	err = build()
+	err = suspended.Build(dist)
 	if err != nil {
 		return 0, err
 	}
@@ -65,85 +58,23 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// build builds the functions with the changed package time. The compiler's cache keeps what that is made from, after the first time.
-func build() error {
-	root, err := exec.Command("go", "env", "GOROOT").Output()
-	if err != nil {
-		return fmt.Errorf("asking go for its GOROOT: %w", err)
-	}
-	folder := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
-	source, err := os.ReadFile(filepath.Join(folder, "time.go"))
-	if err != nil {
-		return err
-	}
-	const reads = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
-	if bytes.Count(source, []byte(reads)) != 1 {
-		return fmt.Errorf("time.Now of this version of Go does not begin with %q: bring the tests of frozen processes up to date", reads)
-	}
-	changed := filepath.Join(dist, "time.go")
-	err = os.WriteFile(changed, bytes.Replace(source, []byte(reads), []byte(reads+"\tsec += suspended()\n"), 1), 0o600)
-	if err != nil {
-		return err
-	}
-	added, err := filepath.Abs("testdata/suspended.go")
-	if err != nil {
-		return err
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
-		filepath.Join(folder, "time.go"): changed, filepath.Join(folder, "suspended.go"): added,
-	}})
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(dist, "overlay.json")
-	err = os.WriteFile(file, overlay, 0o600)
-	if err != nil {
-		return err
-	}
-	command := exec.Command("go", "build", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-overlay", file, "-o", dist+"/", "./functions/...")
-	command.Dir = "../../.."
-	command.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := command.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("building the functions: %w\n%s", err, out)
-	}
-	return nil
-}
-
 // world is a service on a machine that can be suspended.
 type world struct {
 	*stack.Stack
-	t     *testing.T
-	slept atomic.Int64 // in seconds
-	file  *os.File
+	t       *testing.T
+	machine *suspended.Machine
 }
 
 func start(t *testing.T, cfg stack.Config) *world {
 	t.Helper()
-	w := &world{t: t}
-	cfg.Dist = t.TempDir()
-	deployed, err := template.Load(".")
+	machine, err := suspended.New(dist, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range deployed.Functions {
-		err := os.Mkdir(filepath.Join(cfg.Dist, f.Name), 0o700)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = os.Symlink(filepath.Join(dist, f.Name), filepath.Join(cfg.Dist, f.Name, "bootstrap"))
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.file, err = os.Create(filepath.Join(cfg.Dist, "suspended"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.file.Close() })
-	w.suspend(0)
+	t.Cleanup(machine.Close)
+	w := &world{t: t, machine: machine}
 	log := &buffer{}
-	cfg.DynamoDB, cfg.Log, cfg.Now = database, log, w.now
+	cfg.Dist, cfg.DynamoDB, cfg.Log, cfg.Now = machine.Dist, database, log, machine.Now
 	w.Stack, err = stack.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -159,15 +90,11 @@ func start(t *testing.T, cfg stack.Config) *world {
 
 // suspend lets the machine be suspended for so long.
 func (w *world) suspend(d time.Duration) {
-	slept := w.slept.Add(int64(d / time.Second))
-	_, err := w.file.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(slept)), 0)
+	err := w.machine.Suspend(d)
 	if err != nil {
 		w.t.Error(err)
 	}
 }
-
-// now is the machine's wall clock.
-func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.slept.Load()) * time.Second) }
 
 // call sends a request with a token of the user's, and returns the answer's status and the managed credential's standing.
 func (w *world) call(method, path, user string) (status int, standing string) {
@@ -290,8 +217,8 @@ func TestATimeToTryAgainIsNotInThePast(t *testing.T) {
 		standing := w.list(user)
 		text, ok := strings.CutPrefix(standing, "agent_mail=failed;retry_at=")
 		at, err := strconv.ParseInt(text, 10, 64)
-		if !ok || err != nil || at < w.now().Unix() {
-			t.Errorf("at %d the list of %s says %s", w.now().Unix(), user, standing)
+		if !ok || err != nil || at < w.machine.Now().Unix() {
+			t.Errorf("at %d the list of %s says %s", w.machine.Now().Unix(), user, standing)
 		}
 		w.suspend(40 * time.Second)
 	}
