@@ -12,6 +12,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/stack"
 )
 
 // beyondOneMachine are the documented answers that nobody can get here, by what they look like, with the reason.
@@ -114,11 +115,16 @@ func TestThePageLoadsWithAllThatItNamesAndIsAskedForOnce(t *testing.T) {
 		}
 		return answer{res.StatusCode, res.Header, string(body)}
 	}
-	named := regexp.MustCompile(`/page-files/[^"]+`).FindAllString(get("/", "").body, -1)
+	named := regexp.MustCompile(`"page-files/[^"]+`).FindAllString(get("/", "").body, -1)
 	if len(named) < 3 {
 		t.Fatalf("the page names %v", named)
 	}
-	for _, path := range append(named, "/", "/config") {
+	paths := []string{"/", "/config"}
+	for _, name := range named {
+		paths = append(paths, "/"+strings.Trim(name, `"`))
+	}
+	for _, path := range paths {
+		s.call("HEAD", path, "", "").want(t, http.StatusOK, "")
 		first := get(path, "")
 		first.want(t, http.StatusOK, "")
 		get(path, first.header.Get("ETag")).want(t, http.StatusNotModified, "")
@@ -126,6 +132,36 @@ func TestThePageLoadsWithAllThatItNamesAndIsAskedForOnce(t *testing.T) {
 	get("/page-files/no-such-file", "").want(t, http.StatusNotFound, `{"message":"Not Found"}`)
 	if s.call("GET", "/config", s.token(alice), "").status != http.StatusOK {
 		t.Error("a token is in the page's way")
+	}
+}
+
+func TestTheServiceWorksBehindAStageOrAMappedPath(t *testing.T) {
+	t.Parallel()
+	running, err := stack.Start(t.Context(), stack.Config{DynamoDB: database, Prefix: "/team/credentials"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(running.Close)
+	s := &service{Stack: running, t: t}
+	token := s.token(alice)
+	page := s.call("GET", "/team/credentials", "", "") // the client goes where it is sent
+	page.want(t, http.StatusOK, "")
+	if !strings.Contains(page.body, `src="page-files/app.js"`) {
+		t.Errorf("the page is %s", page.body)
+	}
+	for _, path := range []string{"/", "/config", "/page-files/app.js", "/page-files/style.css", "/page-files/icon.svg"} {
+		s.call("GET", "/team/credentials"+path, "", "").want(t, http.StatusOK, "")
+		s.call("HEAD", "/team/credentials"+path, "", "").want(t, http.StatusOK, "")
+	}
+	created := s.call("POST", "/team/credentials/github/credentials", token, `{"type":"api_key","api_key":"x"}`)
+	created.want(t, http.StatusCreated, "")
+	list := s.call("GET", "/team/credentials/credentials", token, "")
+	list.want(t, http.StatusOK, "")
+	if !strings.Contains(list.body, `"provider":"github"`) {
+		t.Errorf("the list is %s", list.body)
+	}
+	for _, path := range []string{"/", "/credentials", "/team/credentialsx/config"} {
+		s.call("GET", path, token, "").want(t, http.StatusNotFound, "")
 	}
 }
 

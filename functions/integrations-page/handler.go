@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -42,7 +43,8 @@ var contentTypes = map[string]string{
 	".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
 }
 
-// handler answers with the page's files and its configuration: a function of the path and of what the client can read or has.
+// handler answers with the page's files and its configuration: a function of the route and of what the client can read or has. It goes by
+// the route, not by the path: before the path may stand a stage's name, or what a custom domain maps to the API.
 type handler func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
 
 // newHandler reads the page's files once. index.html is served at /, the others under /page-files/, the settings at /config.
@@ -60,9 +62,15 @@ func newHandler(source fs.FS, s settings) (handler, error) {
 
 	return func(_ context.Context, e events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
 		response := events.APIGatewayV2HTTPResponse{Headers: maps.Clone(headers)}
-		f, ok := files[e.RawPath]
+		method, route, _ := strings.Cut(e.RouteKey, " ")
+		f, ok := files[strings.Replace(route, "{file}", e.PathParameters["file"], 1)]
 		switch {
-		case !ok && e.RawPath == "/":
+		case route == "/" && !strings.HasSuffix(e.RawPath, "/"):
+			// What the page names is relative to it: without the slash it would be looked for beside the stage.
+			response.StatusCode = http.StatusTemporaryRedirect
+			response.Headers["location"] = (&url.URL{Path: path.Base(e.RawPath) + "/", RawQuery: e.RawQueryString}).String()
+			return response, nil
+		case !ok && route == "/":
 			response.StatusCode, f = http.StatusServiceUnavailable, file{contentType: "text/plain", body: "The page has not been built: run make build.\n"}
 		case !ok:
 			response.StatusCode, f = http.StatusNotFound, file{contentType: "application/json", body: `{"message":"Not Found"}`}
@@ -76,12 +84,31 @@ func newHandler(source fs.FS, s settings) (handler, error) {
 		}
 		response.Headers["content-type"] = f.contentType
 		response.Body = f.body
-		if f.gzipped != "" && strings.Contains(e.Headers["accept-encoding"], "gzip") {
+		if f.gzipped != "" && acceptsGzip(e.Headers["accept-encoding"]) {
 			response.Body, response.IsBase64Encoded = f.gzipped, true
 			response.Headers["content-encoding"] = "gzip"
 		}
+		if method == http.MethodHead {
+			response.Body, response.IsBase64Encoded = "", false
+		}
 		return response, nil
 	}, nil
+}
+
+// acceptsGzip reads an Accept-Encoding header (RFC 9110, section 12.5.3). A weight of 0 means that the client does not read it.
+func acceptsGzip(header string) bool {
+	accepted := map[string]bool{}
+	for coding := range strings.SplitSeq(header, ",") {
+		name, weight, weighted := strings.Cut(coding, ";")
+		_, q, _ := strings.Cut(weight, "=")
+		value, err := strconv.ParseFloat(strings.TrimSpace(q), 64)
+		accepted[strings.ToLower(strings.TrimSpace(name))] = !weighted || err == nil && value > 0
+	}
+	named, ok := accepted["gzip"]
+	if !ok {
+		return accepted["*"]
+	}
+	return named
 }
 
 // readFiles returns the files by the paths that they are served at. A name that ends in .gz is another form of a file, not a file.

@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,11 +34,76 @@ func get(t *testing.T, files fstest.MapFS, s settings, path string, headers map[
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := h(t.Context(), events.APIGatewayV2HTTPRequest{RawPath: path, Headers: headers})
+	response, err := h(t.Context(), eventOf(http.MethodGet, path, headers))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return response
+}
+
+// eventOf is API Gateway's event for a path.
+func eventOf(method, path string, headers map[string]string) events.APIGatewayV2HTTPRequest {
+	e := events.APIGatewayV2HTTPRequest{RouteKey: method + " " + path, RawPath: path, Headers: headers}
+	file, ok := strings.CutPrefix(path, "/page-files/")
+	if ok {
+		e.RouteKey, e.PathParameters = method+" /page-files/{file}", map[string]string{"file": file}
+	}
+	return e
+}
+
+func TestWhoDoesNotReadGzipGetsNone(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]bool{
+		"gzip": true, "gzip, deflate, br": true, "br;q=1.0, gzip;q=0.8, *;q=0.1": true, "GZIP": true, "*": true, "gzip ; q=0.001": true,
+		"": false, "br": false, "gzip;q=0": false, "gzip; q=0.000": false, "*;q=0": false, "gzip;q=0, *": false, "br, gzip;q=0": false,
+		"x-gzipped": false, "gzip;q=": false, "gzip;q=many": false, "identity;q=1, *;q=0": false,
+	} {
+		got := get(t, built, settings{}, "/page-files/app.js", map[string]string{"accept-encoding": header})
+		if got.IsBase64Encoded != want || (got.Headers["content-encoding"] == "gzip") != want || got.StatusCode != http.StatusOK {
+			t.Errorf("%q: %+v", header, got)
+		}
+	}
+}
+
+func TestHeadIsAnsweredLikeGetWithoutTheBody(t *testing.T) {
+	t.Parallel()
+	h, err := newHandler(built, settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/", "/config", "/page-files/app.js", "/page-files/no-such-file"} {
+		headers := map[string]string{"accept-encoding": "gzip"}
+		got, err := h(t.Context(), eventOf(http.MethodHead, path, headers))
+		want := get(t, built, settings{}, path, headers)
+		if err != nil || got.StatusCode != want.StatusCode || got.Body != "" || got.IsBase64Encoded || !maps.Equal(got.Headers, want.Headers) {
+			t.Errorf("%s: %v: %+v, want %+v", path, err, got, want)
+		}
+	}
+}
+
+func TestThePageIsServedBehindAStageAndAMappedPath(t *testing.T) {
+	t.Parallel()
+	h, err := newHandler(built, settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, prefix := range []string{"/prod", "/team/credentials"} {
+		for _, path := range []string{"/", "/config", "/page-files/app.js"} {
+			e := eventOf(http.MethodGet, path, nil)
+			e.RawPath, e.RequestContext.Stage = prefix+path, "prod"
+			got, err := h(t.Context(), e)
+			want := get(t, built, settings{}, path, nil)
+			if err != nil || got.StatusCode != http.StatusOK || got.Body != want.Body {
+				t.Errorf("%s%s: %v: %+v", prefix, path, err, got)
+			}
+		}
+		e := eventOf(http.MethodGet, "/", nil)
+		e.RawPath, e.RawQueryString = prefix, "code=1"
+		got, err := h(t.Context(), e)
+		if err != nil || got.StatusCode != http.StatusTemporaryRedirect || got.Headers["location"] != path.Base(prefix)+"/?code=1" {
+			t.Errorf("%s: %v: %+v", prefix, err, got)
+		}
+	}
 }
 
 func TestFilesAreServedAndNothingElse(t *testing.T) {

@@ -10,6 +10,8 @@ const pictures = new URL("screenshots/", import.meta.url).pathname;
 
 export const local = required("LOCAL_URL");
 export const managed = required("MANAGED_URL");
+/** Where the page stands behind a mapped path. */
+export const mapped = required("MAPPED_URL");
 export const login = required("LOGIN_URL");
 export const agentMail = required("LOCAL_AGENTMAIL_URL");
 
@@ -53,7 +55,7 @@ export function check(name, { statuses = [], offline = false } = {}, body) {
       page.on("request", (request) => {
         const url = request.url();
         const page = request.isNavigationRequest();
-        const allowed = [local, managed].some((o) => url.startsWith(o + "/")) || url === `${login}/oauth2/token` || (page && url.startsWith(login + "/"))
+        const allowed = [local, managed, new URL(mapped).origin].some((o) => url.startsWith(o + "/")) || url === `${login}/oauth2/token` || (page && url.startsWith(login + "/"))
           || request.frame().url().startsWith(login); // The login page's own affair.
         if (!allowed) wrong.push(`a request to ${url}`);
       });

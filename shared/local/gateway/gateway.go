@@ -3,7 +3,7 @@
 // /local/*, by which a person or a test does what other AWS services would.
 //
 // What it does is taken from https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api.html and the pages below it, and where
-// these say nothing from what others measured. It knows neither throttling nor CORS, stages nor authorization scopes.
+// these say nothing from what others measured. It knows neither throttling nor CORS, nor authorization scopes.
 package gateway
 
 import (
@@ -32,6 +32,9 @@ type Config struct {
 	Verify func(token string) (map[string]any, error)
 	// Local is what is behind /local/*.
 	Local Local
+	// Prefix stands before the path of each request, such as "/prod": a stage's name, or what a custom domain maps to the API. Events have
+	// it in their paths, and routes do not. "" means none.
+	Prefix string
 	// Timeout is how long the API waits for a function. 0 means 30 s, as on AWS.
 	Timeout time.Duration
 	// Log gets a line for each request that was answered with 5xx on account of a function. Nil means none.
@@ -88,7 +91,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) serveAPI(w http.ResponseWriter, r *http.Request) {
 	requestID := uuid.NewString()
 	w.Header().Set("Apigw-Requestid", requestID)
-	m, ok := match(g.routes, r)
+	m, ok := match(g.routes, g.cfg.Prefix, r)
 	if !ok {
 		refuse(w, http.StatusNotFound, "Not Found")
 		return

@@ -55,9 +55,14 @@ type matched struct {
 }
 
 // match finds the route of a request: of several the one with text, from the left, where the others have a variable.
-func match(routes []route, r *http.Request) (best matched, ok bool) {
+func match(routes []route, prefix string, r *http.Request) (best matched, ok bool) {
+	path, ok := strings.CutPrefix(r.URL.EscapedPath(), prefix)
+	if !ok || path != "" && path[0] != '/' {
+		return matched{}, false
+	}
+	ok = false
 	// A slash that is escaped separates nothing.
-	segments := split(r.URL.EscapedPath())
+	segments := split(path)
 	for i, s := range segments {
 		unescaped, err := url.PathUnescape(s)
 		if err != nil {

@@ -57,6 +57,8 @@ type Config struct {
 	// Env are values of the functions' variables. They win over those that fit this stack, AGENTMAIL_BASE_URL without AgentMailKey
 	// excepted. A test that shares a DynamoDB Local leaves TABLE_NAME out: each stack then has a table of its own.
 	Env map[string]string
+	// Prefix stands before each path of the API, as a stage's name or a mapped path does: gateway.Config.
+	Prefix string
 	// AgentMailKey is an org key of the real AgentMail, which is then used in place of the fake.
 	AgentMailKey string
 	// DynamoDB is a running DynamoDB Local to use. Nil means that the stack starts one.
@@ -329,6 +331,7 @@ func (s *Stack) startGateway(cfg Config, functions []template.Function) error {
 		Invoke:    s.Host.Invoke,
 		Verify:    s.Issuer.Verify,
 		Log:       s.log,
+		Prefix:    cfg.Prefix,
 		Local: gateway.Local{
 			UserPoolID: s.UserPoolID,
 			Token:      s.Issuer.AccessToken,

@@ -43,6 +43,9 @@ func TestTheContractHasTheRoutesOfTheTemplateAndNoOthers(t *testing.T) {
 	for path, item := range c.doc.Paths.Map() {
 		for method, operation := range item.Operations() {
 			got = append(got, describe(method, path, operation.Security != nil && len(*operation.Security) == 0))
+			if slices.Contains(operation.Tags, "page") { // the contract's introduction says so of each
+				got = append(got, describe("HEAD", path, true))
+			}
 		}
 	}
 	slices.Sort(want)

@@ -146,8 +146,11 @@ var expectations = map[string]map[string]expectation{
 	},
 
 	"integrations-page": {
-		"page":  {answer: "200 <!doctype html>*"},
-		"asset": {answer: "200 *fetch(*"},
+		"page":               {answer: "200 <!doctype html>*"},
+		"page-head":          {answer: "200"},
+		"page-behind-stage":  {answer: "200 <!doctype html>*"},
+		"page-without-slash": {answer: "307"},
+		"asset":              {answer: "200 *fetch(*"},
 		"config": {
 			answer: `200 {"managed_login_url":"https://example.auth.us-east-1.amazoncognito.com","client_id":"exampleclient","sign_in_as":""}`,
 		},

@@ -34,22 +34,22 @@ export const traffic = { changed: (_: number): void => {} };
 let underWay = 0;
 
 export async function list(): Promise<Listing> {
-  const response = await call("GET", "/credentials");
+  const response = await call("GET", "credentials");
   return { credentials: await response.json(), standings: parseStandings(response.headers.get("managed-credentials")) };
 }
 
 export async function create(provider: string, fields: object): Promise<Credential> {
-  return (await call("POST", `/${encodeURIComponent(provider)}/credentials`, fields)).json();
+  return (await call("POST", `${encodeURIComponent(provider)}/credentials`, fields)).json();
 }
 
 export async function update(c: Credential, fields: object): Promise<Credential> {
-  return (await call("PUT", `/${c.provider}/credentials/${c.id}`, fields)).json();
+  return (await call("PUT", `${c.provider}/credentials/${c.id}`, fields)).json();
 }
 
 /** remove deletes a credential. One that is gone already is no problem. */
 export async function remove(c: Credential): Promise<void> {
   try {
-    await call("DELETE", `/${c.provider}/credentials/${c.id}`);
+    await call("DELETE", `${c.provider}/credentials/${c.id}`);
   } catch (error) {
     if (!(error instanceof Problem) || error.status !== 404) throw error;
   }
@@ -60,12 +60,13 @@ export async function remove(c: Credential): Promise<void> {
  * nobody left who could sign in again, so that the user is not asked to.
  */
 export async function deleteAccount(begun: boolean): Promise<Pending[]> {
-  const response = await call("DELETE", "/account", undefined, begun ? renewSilently : renew);
+  const response = await call("DELETE", "account", undefined, begun ? renewSilently : renew);
   return response.status === 204 ? [] : ((await response.json()) as { pending: Pending[] }).pending;
 }
 
 /**
- * call sends a request, once more with a new token if the API wants one. It throws Problem for every answer but 2xx. again gets the token;
+ * call sends a request, once more with a new token if the API wants one. The path is relative to the page, before which a stage's name or
+ * a mapped path may stand. It throws Problem for every answer but 2xx. again gets the token;
  * false from it means that there is none to be had.
  */
 async function call(method: string, path: string, fields?: object, again: () => Promise<boolean | void> = renew): Promise<Response> {

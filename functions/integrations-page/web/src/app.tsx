@@ -22,7 +22,7 @@ export function App() {
   async function begin() {
     setFailure("");
     try {
-      const response = await fetch("/config", { signal: AbortSignal.timeout(30_000) });
+      const response = await fetch("config", { signal: AbortSignal.timeout(30_000) });
       if (!response.ok) throw new Error();
       const loaded = (await response.json()) as Config;
       await start(loaded).catch((error) => {

@@ -247,7 +247,8 @@ async function preparePassage(prefix: string): Promise<Passage> {
   return { url: `${config.managed_login_url}/oauth2/authorize?${query}`, state, verifier };
 }
 
-const callback = (): string => location.origin + "/";
+// The page itself, wherever it stands. It is always at a path that ends in a slash.
+const callback = (): string => location.origin + location.pathname;
 
 const random = (): string => base64url(crypto.getRandomValues(new Uint8Array(32)));
 
