@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/http"
 
+	"golang.org/x/sync/errgroup"
+
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/seal"
@@ -17,10 +19,11 @@ type function struct {
 	sealer *seal.Sealer
 	// sealOpen: the secret vouches for the fields that are stored beside it in the clear.
 	sealOpen bool
+	// most is how many credentials of their own a user may have.
+	most int
 }
 
-func newHandler(log *slog.Logger, table *store.Store, sealer *seal.Sealer, sealOpen bool) *gateway.Handler {
-	f := function{table: table, sealer: sealer, sealOpen: sealOpen}
+func newHandler(log *slog.Logger, f function) *gateway.Handler {
 	return gateway.NewHandler(log, map[string]gateway.Route{"POST /{provider}/credentials": f.create})
 }
 
@@ -46,7 +49,15 @@ func (f function) create(ctx context.Context, r gateway.Request) (gateway.Respon
 	if f.sealOpen {
 		material = material.WithOpen(wanted.Open)
 	}
-	sealed, err := f.sealer.Seal(ctx, r.User, m.Provider, m.ID, material)
+	var sealed []byte
+	work, wctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return f.table.CheckRoom(wctx, r.User, f.most) })
+	work.Go(func() error {
+		var err error
+		sealed, err = f.sealer.Seal(wctx, r.User, m.Provider, m.ID, material)
+		return err
+	})
+	err = work.Wait()
 	if err != nil {
 		return gateway.Response{}, err
 	}

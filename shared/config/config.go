@@ -98,6 +98,22 @@ func (e *Env) GoneShare() float64 {
 	return share
 }
 
+// DefaultMaxCredentials is how many credentials of their own a user may have.
+const DefaultMaxCredentials = 200
+
+// MaxCredentials is how many credentials of their own a user may have.
+func (e *Env) MaxCredentials() int {
+	value := e.lookup("MAX_CREDENTIALS")
+	if value == "" {
+		return DefaultMaxCredentials
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 {
+		e.errs = append(e.errs, fmt.Errorf("MAX_CREDENTIALS has to be a whole number from 1 on such as 200, not %q", value))
+	}
+	return n
+}
+
 // Budget is how long a list may spend on provisioning.
 func (e *Env) Budget() time.Duration { return e.Duration("PROVISION_BUDGET", DefaultBudget) }
 

@@ -33,6 +33,7 @@ func read() error {
 	e.LogLevel()
 	e.SystemCredentials()
 	e.SealOpenFields()
+	e.MaxCredentials()
 	return e.Err()
 }
 
@@ -42,7 +43,7 @@ func set(t *testing.T, others map[string]string) {
 	all := map[string]string{
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
 		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
-		"AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1",
+		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1",
 	}
 	maps.Copy(all, others)
 	for name, value := range all {
@@ -62,6 +63,9 @@ func TestVariablesAreRead(t *testing.T) {
 	if !e.SealOpenFields() {
 		t.Error("a switch was not read")
 	}
+	if e.MaxCredentials() != 7 {
+		t.Errorf("a user may have %d credentials", e.MaxCredentials())
+	}
 	if e.LogLevel() != slog.LevelDebug {
 		t.Errorf("the level is %v", e.LogLevel())
 	}
@@ -75,8 +79,11 @@ func TestVariablesAreRead(t *testing.T) {
 
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
-		"SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": ""})
+		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": ""})
 	e := config.Environ()
+	if e.MaxCredentials() != 200 {
+		t.Errorf("a user may have %d credentials", e.MaxCredentials())
+	}
 	if e.GoneFloor() != 10 || e.GoneShare() != 0.02 {
 		t.Errorf("an audit goes by %d and %v", e.GoneFloor(), e.GoneShare())
 	}
@@ -97,6 +104,7 @@ func TestEachWrongVariableIsNamed(t *testing.T) {
 		"KMS_KEY_ID":         {""},
 		"PROVISION_BUDGET":   {"5", "five", "0", "0s", "-5s", "5 s", " "},
 		"LEASE":              {"60", "-1m", "0h", "1d"},
+		"MAX_CREDENTIALS":    {"many", "0", "-1", "1.5", " 1"},
 		"AUDIT_GONE_FLOOR":   {"many", "-1", "1.5", " 1"},
 		"AUDIT_GONE_SHARE":   {"5%", "-0.1", "1.1", "NaN", " 0"},
 		"SEAL_OPEN_FIELDS":   {"yes", "1", "TRUE", " true"},

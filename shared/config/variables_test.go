@@ -238,6 +238,7 @@ func TestTheDocumentedVariablesAndDefaultsAreTheCodes(t *testing.T) {
 		"PROVISION_BUDGET":   seconds(config.DefaultBudget),
 		"LEASE":              seconds(config.DefaultLease),
 		"AGENTMAIL_BASE_URL": agentmail.DefaultBaseURL,
+		"MAX_CREDENTIALS":    strconv.Itoa(config.DefaultMaxCredentials),
 		"AUDIT_GONE_FLOOR":   strconv.Itoa(config.DefaultGoneFloor),
 		"AUDIT_GONE_SHARE":   strconv.FormatFloat(config.DefaultGoneShare, 'g', -1, 64),
 	} {

@@ -17,7 +17,16 @@ var (
 	ErrNotUsable = errors.New("the credential cannot be used now")
 	// ErrTooLarge: the secret fields together exceed what can be sealed.
 	ErrTooLarge = fmt.Errorf("the secret fields together exceed %d bytes", MaxMaterial)
+	// ErrOpenTooLarge: what is stored in the clear of one credential would exceed 4 KB, with the longest title that it may have.
+	ErrOpenTooLarge = fmt.Errorf("the username and the scopes together exceed %d bytes", maxOpen)
 )
+
+// LimitError says that the user has as many credentials of their own as one may have.
+type LimitError struct{ Most int }
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("There are %d credentials of your own already, as many as an account may have: delete one first.", e.Most)
+}
 
 // FieldError says which field of a request is wrong, and how.
 type FieldError struct {

@@ -21,6 +21,10 @@ const MaxMaterial = 4096
 // maxLabel bounds, in characters, the texts that are shown in lists.
 const maxLabel = 256
 
+// maxOpen bounds, in bytes, the open fields of one credential together: with the longest title, all that is stored of it in the clear has
+// at most 4 KB.
+const maxOpen = 4096 - utf8.UTFMax*maxLabel
+
 // field is one member of a credential of some type.
 type field struct {
 	name     string
@@ -199,7 +203,7 @@ type Change struct {
 }
 
 // ParseNew reads the body of a create request. What the service itself decides (id, provider, metadata) is ignored; a claim to be
-// managed is a *ForbiddenError, and anything else that is wrong a *FieldError.
+// managed is a *ForbiddenError, too much cleartext is ErrOpenTooLarge, and anything else that is wrong a *FieldError.
 func ParseNew(body []byte) (New, error) {
 	all, err := parse(body)
 	if err != nil {
@@ -337,7 +341,21 @@ func pick(t Type, all map[string]json.RawMessage, wanted func(field) bool) (Mate
 		}
 		m.fields[f.name] = NewSecret(string(value))
 	}
+	if open.size() > maxOpen {
+		return Material{}, Open{}, ErrOpenTooLarge
+	}
 	return m, open, nil
+}
+
+// size is how many bytes the open fields take in the table.
+func (o *Open) size() int {
+	n := len(strings.Join(o.Scopes, " "))
+	for _, s := range []*string{o.Username, o.Host} {
+		if s != nil {
+			n += len(*s)
+		}
+	}
+	return n
 }
 
 func (o *Open) take(f field, all map[string]json.RawMessage) error {

@@ -150,6 +150,26 @@ func TestOptionalFieldsMayBeLeftOutOrNull(t *testing.T) {
 	}
 }
 
+// What is stored in the clear has to stay small whichever of its parts an update changes: a title that has to fit later is reckoned with.
+func TestTheCleartextOfACredentialHasAtMost4KB(t *testing.T) {
+	t.Parallel()
+	body := func(scopes int) []byte {
+		return whole[credential.OAuth2].with("username", `"`+strings.Repeat("é", 256)+`"`).
+			with("scopes", `["`+strings.Repeat("s", scopes-3)+`", "é"]`).body() // a space is between them
+	}
+	_, err := credential.ParseNew(body(3072 - 512))
+	if err != nil {
+		t.Errorf("3,072 bytes: %v", err)
+	}
+	_, created := credential.ParseNew(body(3073 - 512))
+	_, updated := credential.ParseChange(body(3073 - 512))
+	for name, err := range map[string]error{"create": created, "update": updated} {
+		if !errors.Is(err, credential.ErrOpenTooLarge) {
+			t.Errorf("%s of 3,073 bytes: %v", name, err)
+		}
+	}
+}
+
 func TestEachMissingFieldIsNamed(t *testing.T) {
 	t.Parallel()
 	for typ, fields := range required {

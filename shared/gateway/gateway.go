@@ -123,11 +123,14 @@ type message struct {
 // retryAfter is what a client is told to wait after a fault, in seconds.
 const retryAfter = "5"
 
+const openTooLarge = "The username and scopes together exceed 3,072 bytes: all of a credential that is not secret, its title included, may have 4 KB."
+
 // problem is the one table of errors and responses. An error that is not in it is a fault: it is logged, and the client learns no more
 // than that a repeat may help.
 func (h *Handler) problem(ctx context.Context, route string, err error) Response {
 	var forbidden *credential.ForbiddenError
 	var field *credential.FieldError
+	var limit *credential.LimitError
 	switch {
 	case errors.Is(err, credential.ErrUnauthenticated):
 		return Response{Status: http.StatusUnauthorized, Body: message{"Unauthorized"}}
@@ -137,10 +140,14 @@ func (h *Handler) problem(ctx context.Context, route string, err error) Response
 		return Response{Status: http.StatusForbidden, Body: detail{forbidden.Detail}}
 	case errors.Is(err, credential.ErrNotFound):
 		return Response{Status: http.StatusNotFound, Body: detail{"Credentials not found"}}
+	case errors.As(err, &limit):
+		return Response{Status: http.StatusConflict, Body: detail{limit.Error()}}
 	case errors.Is(err, errBody):
 		return Response{Status: http.StatusRequestEntityTooLarge, Body: detail{"The body exceeds 64 KB."}}
 	case errors.Is(err, credential.ErrTooLarge):
 		return Response{Status: http.StatusRequestEntityTooLarge, Body: detail{"The secret fields together exceed 4,096 bytes."}}
+	case errors.Is(err, credential.ErrOpenTooLarge):
+		return Response{Status: http.StatusRequestEntityTooLarge, Body: detail{openTooLarge}}
 	case errors.As(err, &field):
 		return Response{Status: http.StatusUnprocessableEntity, Body: detail{field.Error()}}
 	default:

@@ -251,6 +251,9 @@ var problems = []struct {
 	{credential.ErrAccountDeleted, 401, `{"detail":"This account has been deleted."}`},
 	{&credential.ForbiddenError{Detail: "AutoGPT-managed credentials cannot be deleted"}, 403, `{"detail":"AutoGPT-managed credentials cannot be deleted"}`},
 	{credential.ErrNotFound, 404, `{"detail":"Credentials not found"}`},
+	{credential.ErrOpenTooLarge, 413, `{"detail":"The username and scopes together exceed 3,072 bytes: ` +
+		`all of a credential that is not secret, its title included, may have 4 KB."}`},
+	{&credential.LimitError{Most: 200}, 409, `{"detail":"There are 200 credentials of your own already, as many as an account may have: delete one first."}`},
 	{credential.ErrTooLarge, 413, `{"detail":"The secret fields together exceed 4,096 bytes."}`},
 	{&credential.FieldError{Field: "title", Problem: "must be a text"}, 422, `{"detail":"title: must be a text"}`},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -39,6 +40,39 @@ func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, 
 	}
 	if err != nil {
 		return fmt.Errorf("creating the credential: %w", err)
+	}
+	return nil
+}
+
+// CheckRoom returns a *credential.LimitError if the user has most credentials of their own, or more; ErrAccountDeleted instead if the
+// account is deleted. It is eventually consistent, so that a user who creates several at once may end a few above the limit: what it
+// guards is the table's size, and a counter would make a transaction of each deletion.
+func (s *Store) CheckRoom(ctx context.Context, user string, most int) error {
+	values := args{}
+	condition := "#pk = " + values.str("pk", userPrefix+user) + " AND begins_with(#sk, " + values.str("sk", credentialPrefix) + ")"
+	filter := "#autogpt_managed = " + values.flag("own", false)
+	pages := dynamodb.NewQueryPaginator(s.db, &dynamodb.QueryInput{
+		TableName:                 &s.table,
+		KeyConditionExpression:    &condition,
+		FilterExpression:          &filter,
+		Select:                    types.SelectCount,
+		ExpressionAttributeNames:  names(condition, filter),
+		ExpressionAttributeValues: values,
+	})
+	for count := 0; pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return fmt.Errorf("counting the credentials: %w", err)
+		}
+		count += int(page.Count)
+		if count < most {
+			continue
+		}
+		_, err = s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{s.notDeleted(user)}})
+		if slices.Contains(cancellation(err), conditionalCheckFailed) {
+			return credential.ErrAccountDeleted
+		}
+		return &credential.LimitError{Most: most} // whatever else became of the check: nothing is created
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"testing"
@@ -388,5 +389,51 @@ func TestACredentialWithoutCiphertextIsAnErrorAndNotAnEmptySecret(t *testing.T) 
 		if err == nil || sealed.Ciphertext != nil || errors.Is(err, credential.ErrNotFound) {
 			t.Errorf("%s in a slot: got %+v, %v", name, sealed, err)
 		}
+	}
+}
+
+func TestAUserMayHaveSoManyCredentialsAndNoMore(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.put(slotKey, committed) // counts for nobody
+	const most = 3
+	for i := range most + 2 {
+		err := tb.CheckRoom(t.Context(), user, most)
+		var limit *credential.LimitError
+		if (i >= most) != errors.As(err, &limit) || (err == nil) == (i >= most) {
+			t.Errorf("with %d of them: %v", i, err)
+		}
+		tb.put(store.CredentialKey(user, "github", credential.NewID()), ownItem)
+	}
+	tb.bury()
+	wantError(t, "deleted", tb.CheckRoom(t.Context(), user, most), credential.ErrAccountDeleted)
+	for _, call := range tb.proxy.Calls() {
+		if call.Op == "Query" && (!bytes.Contains(call.Body, []byte(`"COUNT"`)) || bytes.Contains(call.Body, []byte(`"ConsistentRead":true`))) {
+			t.Errorf("it counts by %s", call.Body)
+		}
+	}
+	tb.always("Query", fault.Drop())
+	err := tb.CheckRoom(t.Context(), user, most)
+	var limit *credential.LimitError
+	if err == nil || errors.As(err, &limit) {
+		t.Errorf("uncounted: %v", err)
+	}
+}
+
+// Items of 1 MB together are a page: those over the limit from before may have many.
+func TestTheCountGoesOverPages(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	for range 5 {
+		tb.put(store.CredentialKey(user, "github", credential.NewID()), ownItem.with(attributes{"secret": make([]byte, 300<<10)}))
+	}
+	err := tb.CheckRoom(t.Context(), user, 6)
+	if err != nil || tb.proxy.Count("Query") < 2 {
+		t.Errorf("with room: %v after %d queries", err, tb.proxy.Count("Query"))
+	}
+	err = tb.CheckRoom(t.Context(), user, 5)
+	var limit *credential.LimitError
+	if !errors.As(err, &limit) || limit.Most != 5 {
+		t.Errorf("without room: %v", err)
 	}
 }

@@ -36,6 +36,7 @@ func newEnvironment(override map[string]string) *environment {
 		"LEASE":                        "",
 		"LOG_LEVEL":                    "",
 		"MANAGED_LOGIN_URL":            "",
+		"MAX_CREDENTIALS":              "",
 		"ORG_KEYS_SECRET_ID":           "managed-credentials/org-keys",
 		"PROVISION_BUDGET":             "",
 		"SEAL_OPEN_FIELDS":             "",

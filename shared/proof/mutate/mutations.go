@@ -542,6 +542,20 @@ var mutations = []mutation{
 		test: storeDir,
 	},
 	{
+		rule: "a user has only so many credentials of their own",
+		file: storeDir + "/own.go",
+		old:  "if count < most {",
+		new:  "if count >= 0 {",
+		test: storeDir, run: "SoManyCredentials",
+	},
+	{
+		rule: "the cleartext of a credential is bounded",
+		file: "shared/credential/material.go",
+		old:  "if open.size() > maxOpen {",
+		new:  "if false {",
+		test: "shared/credential", run: "Cleartext",
+	},
+	{
 		rule: "a user forges no managed credential",
 		file: "shared/credential/material.go",
 		old:  "if forged {",
