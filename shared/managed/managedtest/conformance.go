@@ -40,6 +40,9 @@ type Subject struct {
 	Fill func(user string)
 	// Linger makes the third party go on deleting what Fill put there until finish is called; nil if its deletions end with the answer.
 	Linger func() (finish func())
+	// Hide makes the third party answer calls about resources by their ids as if there were none, until show is called; nil if there is
+	// no other path to a resource.
+	Hide func() (show func())
 }
 
 // Key is a key as the third party lists it.
@@ -86,6 +89,11 @@ func Conform(t *testing.T, start func(*testing.T) Subject) {
 		{"deprovision leaves nothing and may be repeated", suite.deprovisions},
 		{"deprovision after a crash at any call leaves nothing", suite.deprovisionsAfterTrouble},
 		{"deprovision says not yet while the third party is still deleting", suite.saysNotYet},
+		{"what is not found by one path alone is not gone", suite.doubtsAnAbsence},
+		{"deprovision leaves alone what is not the user's", suite.leavesWhatIsNotTheUsers},
+		{"a success that the third party does not document is no deletion", suite.doubtsASuccess},
+		{"one thing that cannot be deleted keeps nothing else alive", suite.deletesTheRest},
+		{"a lookup that fails keeps nothing alive", suite.deletesWithoutALookup},
 		{"an audit finds every resource and every key of ours, and changes nothing", suite.enumerates},
 		{"an org key of another organisation proves and creates nothing", suite.wantsProof},
 		{"a rejected org key is called that", suite.noticesRejection},

@@ -155,6 +155,12 @@ func (m *mail) subject() managedtest.Subject {
 			m.SetSwitches(switches)
 			return func() { m.clock.Advance(time.Hour) }
 		},
+		Hide: func() func() {
+			switches := m.Switches()
+			switches.MissingPods = true
+			m.SetSwitches(switches)
+			return func() { switches.MissingPods = false; m.SetSwitches(switches) }
+		},
 	}
 }
 
