@@ -9,7 +9,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -58,10 +57,10 @@ func (h *Handler) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	return json.Marshal(h.respond(ctx, event))
 }
 
-func (h *Handler) respond(ctx context.Context, event []byte) events.APIGatewayV2HTTPResponse {
-	var e events.APIGatewayV2HTTPRequest
-	err := json.Unmarshal(event, &e)
-	if err != nil || !utf8.Valid(event) { // what is not UTF-8, encoding/json would take and alter
+func (h *Handler) respond(ctx context.Context, raw []byte) events.APIGatewayV2HTTPResponse {
+	var e event
+	err := credential.Decode("event", raw, &e)
+	if err != nil {
 		return encode(Response{Status: http.StatusBadRequest, Body: detail{"The event is not one of an API Gateway HTTP API."}})
 	}
 	route, ok := h.routes[e.RouteKey]
@@ -79,25 +78,57 @@ func (h *Handler) respond(ctx context.Context, event []byte) events.APIGatewayV2
 	return encode(response)
 }
 
-// read takes a request out of an event.
-func read(e events.APIGatewayV2HTTPRequest) (Request, error) {
-	auth := e.RequestContext.Authorizer
-	if auth == nil || auth.JWT == nil {
-		return Request{}, credential.ErrUnauthenticated
+// event is what is read of an event.
+type event struct {
+	RouteKey       string `json:"routeKey"`
+	PathParameters struct {
+		Provider string `json:"provider"`
+		ID       string `json:"id"`
+	} `json:"pathParameters"`
+	Body            string `json:"body"`
+	IsBase64Encoded bool   `json:"isBase64Encoded"`
+	RequestContext  struct {
+		Authorizer struct {
+			JWT struct {
+				Claims json.RawMessage `json:"claims"`
+			} `json:"jwt"`
+		} `json:"authorizer"`
+	} `json:"requestContext"`
+}
+
+// claims are those that are used. The others may hold anything: a pool's own hook can add more, of whatever type.
+type claims struct {
+	Sub      string `json:"sub"`
+	TokenUse string `json:"token_use"`
+	Username string `json:"username"`
+	ClientID string `json:"client_id"`
+}
+
+// identify says who is asking: a user with an access token. A token for a client by itself has no username, and the client as its sub
+// (https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html).
+func identify(raw json.RawMessage) (claims, error) {
+	var c claims
+	err := credential.Decode("claims", raw, &c)
+	if err != nil || c.TokenUse != "access" || !credential.ValidUserID(c.Sub) || c.Username == "" || c.Sub == c.ClientID {
+		return claims{}, credential.ErrUnauthenticated
 	}
-	claims := auth.JWT.Claims
-	if claims["token_use"] != "access" || !credential.ValidUserID(claims["sub"]) {
-		return Request{}, credential.ErrUnauthenticated
+	return c, nil
+}
+
+// read takes a request out of an event.
+func read(e event) (Request, error) {
+	user, err := identify(e.RequestContext.Authorizer.JWT.Claims)
+	if err != nil {
+		return Request{}, err
 	}
 	r := Request{
-		User:     claims["sub"],
-		Username: claims["username"],
-		Provider: e.PathParameters["provider"],
-		ID:       e.PathParameters["id"],
+		User:     user.Sub,
+		Username: user.Username,
+		Provider: e.PathParameters.Provider,
+		ID:       e.PathParameters.ID,
 		Body:     []byte(e.Body),
 	}
 	if e.IsBase64Encoded {
-		var err error
 		r.Body, err = base64.StdEncoding.DecodeString(e.Body)
 		if err != nil {
 			return Request{}, &credential.FieldError{Field: "body", Problem: "is not valid base64"}

@@ -135,6 +135,9 @@ func TestWithoutAVerifiedAccessTokenNobodyIsAsking(t *testing.T) {
 	jwt := func(claims map[string]string) *authorizer {
 		return &authorizer{JWT: &events.APIGatewayV2HTTPRequestContextAuthorizerJWTDescription{Claims: claims}}
 	}
+	access := func(sub string) *authorizer {
+		return jwt(map[string]string{"token_use": "access", "sub": sub, "username": "alice"})
+	}
 	for name, a := range map[string]*authorizer{
 		"no authorizer":         nil,
 		"no JWT":                {},
@@ -145,15 +148,43 @@ func TestWithoutAVerifiedAccessTokenNobodyIsAsking(t *testing.T) {
 		"a token of no use":     jwt(map[string]string{"sub": "alice"}),
 		"a use in capitals":     jwt(map[string]string{"sub": "alice", "token_use": "ACCESS"}),
 		"no sub":                jwt(map[string]string{"token_use": "access", "username": "alice"}),
-		"an empty sub":          jwt(map[string]string{"token_use": "access", "sub": ""}),
-		"a sub too long":        jwt(map[string]string{"token_use": "access", "sub": strings.Repeat("a", 257)}),
-		"a sub too long, wide":  jwt(map[string]string{"token_use": "access", "sub": strings.Repeat("😀", 257)}),
-		"a sub partly replaced": jwt(map[string]string{"token_use": "access", "sub": "alice\ufffd"}),
+		"an empty sub":          access(""),
+		"a sub too long":        access(strings.Repeat("a", 257)),
+		"a sub too long, wide":  access(strings.Repeat("😀", 257)),
+		"a sub partly replaced": access("alice\ufffd"),
+		"a client's own token":  jwt(map[string]string{"sub": "1example23456789", "token_use": "access", "client_id": "1example23456789"}),
+		"a client with a name":  jwt(map[string]string{"sub": "1example23456789", "token_use": "access", "client_id": "1example23456789", "username": "alice"}),
+		"no username":           jwt(map[string]string{"sub": "alice", "token_use": "access", "client_id": "1example23456789"}),
+		"an empty username":     jwt(map[string]string{"sub": "alice", "token_use": "access", "client_id": "1example23456789", "username": ""}),
 	} {
 		wantRefused(t, name, event(t, func(e *events.APIGatewayV2HTTPRequest) { e.RequestContext.Authorizer = a }), 401, unauthorized)
 	}
+	for name, event := range map[string]string{
+		"a list of claims":    strings.Replace(apiGatewayEvent, `"claims": {`, `"claims": [], "was": {`, 1),
+		"a number as sub":     strings.Replace(apiGatewayEvent, `"sub": "3f0c`, `"sub": 5, "was": "3f0c`, 1),
+		"a list as username":  strings.Replace(apiGatewayEvent, `"username": "alice`, `"username": ["alice"], "was": "alice`, 1),
+		"two subs":            strings.Replace(apiGatewayEvent, `"sub": "3f0c`, `"sub": "mallory", "sub": "3f0c`, 1),
+		"a sub in capitals":   strings.Replace(apiGatewayEvent, `"sub": "3f0c`, `"SUB": "3f0c`, 1),
+		"an object as client": strings.Replace(apiGatewayEvent, `"1example23456789"`, `{}`, 1),
+	} {
+		wantRefused(t, name, []byte(event), 401, unauthorized)
+	}
 	// An unpaired surrogate reads as U+FFFD: two of them would be one user.
 	wantRefused(t, "half a character", []byte(strings.Replace(apiGatewayEvent, `"3f0c9d52`, `"\ud8003f0c9d52`, 1)), 401, unauthorized)
+}
+
+func TestClaimsThatAreNotUsedMayHoldAnything(t *testing.T) {
+	t.Parallel()
+	for _, claim := range []string{`5`, `null`, `["admins", 7]`, `{"sub": "mallory"}`, `true`} {
+		var seen capture
+		for _, name := range []string{"cognito:groups", "Sub", "scope", "version"} {
+			invoke(t, io.Discard, []byte(strings.Replace(apiGatewayEvent, `"claims": {`, `"claims": {"x-`+name+`": `+claim+`, `, 1)), seen.route)
+			invoke(t, io.Discard, []byte(strings.Replace(apiGatewayEvent, `"cognito:groups": "[a b]"`, `"`+name+`s": `+claim, 1)), seen.route)
+		}
+		if len(seen) != 8 || slices.ContainsFunc(seen, func(r gateway.Request) bool { return r.User != seen[0].User || r.Username != "alice@example.com" }) {
+			t.Errorf("with %s the route saw %+v", claim, seen)
+		}
+	}
 }
 
 func TestTheLongestSubIsAUser(t *testing.T) {
@@ -212,8 +243,9 @@ func TestWhatIsNoEventOfAnHTTPAPIIsRefused(t *testing.T) {
 		"a text":                `"event"`,
 		"two events":            apiGatewayEvent + apiGatewayEvent,
 		"a number as body":      strings.Replace(apiGatewayEvent, `"body": "`, `"body": 5, "was": "`, 1),
-		"a list of claims":      strings.Replace(apiGatewayEvent, `"claims": {`, `"claims": [], "was": {`, 1),
-		"a number as sub":       strings.Replace(apiGatewayEvent, `"sub": "3f0c`, `"sub": 5, "was": "3f0c`, 1),
+		"null":                  "null",
+		"two bodies":            strings.Replace(apiGatewayEvent, `"body": `, `"body": "{}", "body": `, 1),
+		"two IDs in the path":   strings.Replace(apiGatewayEvent, `"id": "fab`, `"id": "x", "id": "fab`, 1),
 		"a list as parameters":  strings.Replace(apiGatewayEvent, `"pathParameters": {`, `"pathParameters": [], "was": {`, 1),
 		"not UTF-8 in the body": strings.Replace(apiGatewayEvent, `\"New\"`, "\\\"\xff\\\"", 1),
 		"not UTF-8 in the sub":  strings.Replace(apiGatewayEvent, `"3f0c`, "\"\xff", 1),
@@ -236,7 +268,7 @@ func TestAnUnknownRouteIsNotFound(t *testing.T) {
 			e.RouteKey, e.RequestContext.Authorizer = key, nil
 		}), 404, notFound)
 	}
-	for _, event := range []string{"null", "{}", `{"detail": {}, "detail-type": "AWS API Call via CloudTrail"}`} {
+	for _, event := range []string{"{}", `{"RouteKey": "` + routeKey + `"}`, `{"detail": {}, "detail-type": "AWS API Call via CloudTrail"}`} {
 		wantRefused(t, event, []byte(event), 404, notFound)
 	}
 }
@@ -412,7 +444,7 @@ func FuzzHandler(f *testing.F) {
 	f.Add(event(f, func(e *events.APIGatewayV2HTTPRequest) { e.RequestContext.Authorizer = nil }))
 	f.Add(event(f, func(e *events.APIGatewayV2HTTPRequest) { e.RouteKey = "$default" }))
 	f.Add([]byte("null"))
-	f.Add([]byte(`{"routeKey":"PUT /{provider}/credentials/{id}","requestContext":{"authorizer":{"jwt":{"claims":{"sub":"a","token_use":"access"}}}}}`))
+	f.Add([]byte(`{"routeKey":"PUT /{provider}/credentials/{id}","requestContext":{"authorizer":{"jwt":{"claims":{"sub":"a","token_use":"access","username":"a"}}}}}`))
 	f.Add([]byte("{\"routeKey\":\"\xff\"}"))
 	f.Fuzz(func(t *testing.T, event []byte) {
 		response := invoke(t, io.Discard, event, func(_ context.Context, r gateway.Request) (gateway.Response, error) {
