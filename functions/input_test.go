@@ -1,8 +1,11 @@
 package functions_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +49,9 @@ func TestWhoIsNotSignedInGets401(t *testing.T) {
 		"an ID token":        id,
 		"no subject":         sign(func(c map[string]any) { delete(c, "sub") }),
 		"an empty subject":   sign(func(c map[string]any) { c["sub"] = "" }),
+		"a client's own":     sign(func(c map[string]any) { delete(c, "username"); c["sub"] = c["client_id"] }),
+		"no username":        sign(func(c map[string]any) { delete(c, "username") }),
+		"a subject in parts": sign(func(c map[string]any) { c["sub"] = alice + "\n" }),
 		"a subject too long": sign(func(c map[string]any) { c["sub"] = strings.Repeat("x", 257) }),
 	} {
 		for _, route := range []string{
@@ -126,6 +132,37 @@ func TestBadBodiesGet4xxThatNamesTheField(t *testing.T) {
 	}
 }
 
+// A schema cannot say this, so that these come as events.
+func TestABodyThatHasANameTwiceGets422(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	for function, file := range map[string]string{"create-credential": "api-key.json", "update-guard": "secret.json"} {
+		sample, err := os.ReadFile(filepath.Join(function, "events", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for body, detail := range map[string]string{
+			`{"type":"api_key","api_key":"x","api_key":"y"}`:                          "body: must not have a name twice",
+			`{"type":"host_scoped","host":"example.com","headers":{"a":"b","a":"c"}}`: "headers: must be an object of at least one name, none of them twice, and its text value",
+		} {
+			event := decode[map[string]any](t, string(sample))
+			event["body"] = body
+			raw, err := json.Marshal(event)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := s.Host.Invoke(t.Context(), function, raw)
+			answer := decode[struct {
+				StatusCode int
+				Body       string
+			}](t, string(out))
+			if err != nil || answer.StatusCode != 422 || decode[map[string]string](t, answer.Body)["detail"] != detail {
+				t.Errorf("%s of %s: %s, %v", function, body, out, err)
+			}
+		}
+	}
+}
+
 func TestWhatTheServiceDecidesIsIgnoredInABody(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -166,7 +203,8 @@ func TestMalformedNamesAndIDs(t *testing.T) {
 func TestStrangeUserIDsAreOpaque(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	for i, user := range []string{"a#b", "USER#a", "~a", "名前", "a b/c?d=e", strings.Repeat("é", 256), "a\nb"} {
+	strange := []string{"a#b", "USER#a", "~a", "名前", "a+b/c?d=e", strings.Repeat("é", 256)}
+	for i, user := range strange {
 		token := s.token(user)
 		if got := s.list(token); len(got) != 2 || !got[0].Managed {
 			t.Errorf("%q: %+v", user, got)
@@ -176,11 +214,55 @@ func TestStrangeUserIDsAreOpaque(t *testing.T) {
 		}
 		s.resolve(user, agentmail.Name, "").want(t, http.StatusOK, "")
 	}
-	for _, user := range []string{"a#b", "~a", "名前", "a b/c?d=e", strings.Repeat("é", 256)} {
+	for _, user := range strange[2:] {
 		s.call("DELETE", "/account", s.token(user), "").want(t, http.StatusNoContent, "")
 	}
 	if n := len(s.AgentMail.Pods()); n != 2 {
 		t.Errorf("AgentMail has %d pods", n)
+	}
+}
+
+// Who is named by somebody else than their token is named as it was typed.
+func TestAUserIDIsTakenAsItIsMeantOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.list(s.token(alice))
+	s.resolve(strings.ToUpper(alice), agentmail.Name, "").want(t, http.StatusOK, "")
+	for _, id := range []string{" " + alice, alice + " ", alice + `\n`, alice + `\u200b`, alice + `\u0000`, "a b"} {
+		a := s.call("POST", "/local/resolve", "", `{"sub":"`+id+`","provider":"agent_mail"}`)
+		if a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "user_id: must be a text of 1 to 256 characters, without blanks") {
+			t.Errorf("%q: %d %s", id, a.status, a.body)
+		}
+	}
+}
+
+// Which of two members counts would decide whose key is handed out.
+func TestWhoseKeyIsHandedOutIsSaidOnceAndToTheLetter(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.list(s.token(alice))
+	s.list(s.token(bob))
+	for event, want := range map[string]string{
+		`{"user_id":"` + alice + `","user_id":"` + bob + `","provider":"agent_mail"}`:         `"status":422`,
+		`{"user_id":"` + alice + `","provider":"agent_mail","provider":"agent_mail"}`:         `"status":422`,
+		`{"USER_ID":"` + alice + `","provider":"agent_mail"}`:                                 `"status":422`,
+		`{"user_id":"` + alice + `","provider":"agent_mail","User_Id":"` + bob + `"}`:         credential.ManagedID(agentmail.Name, alice),
+		"\ufeff" + `{"user_id":"` + alice + `","provider":"agent_mail"}`:                      credential.ManagedID(agentmail.Name, alice),
+		`{"user_id":"` + alice + `","provider":"agent_mail","credential_id":["` + bob + `"]}`: `"detail":"credential_id: must be a text"`,
+	} {
+		out, err := s.Host.Invoke(t.Context(), "resolve-credential", []byte(event))
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %s, %v", event, out, err)
+		}
+	}
+	for _, event := range []string{
+		`{"command":"parked","command":"audit"}`, `{"Command":"parked"}`, `{"command":"parked","by":"a","by":"b"}`,
+		`{"command":"force","user_id":"a b","provider":"agent_mail","by":"a","reason":"b"}`,
+	} {
+		out, err := s.Host.Invoke(t.Context(), "operate", []byte(event))
+		if err != nil || !strings.Contains(string(out), `"status":422`) {
+			t.Errorf("%s: %s, %v", event, out, err)
+		}
 	}
 }
 

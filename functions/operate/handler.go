@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 
 	"managed-credentials/shared/credential"
@@ -74,13 +73,13 @@ func refusalOf(err error) (refusal, bool) {
 
 func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	var r request
-	err := json.Unmarshal(event, &r)
-	var mistyped *json.UnmarshalTypeError
-	if errors.As(err, &mistyped) && mistyped.Field == "repair" {
+	err := credential.Decode("event", event, &r)
+	var field *credential.FieldError
+	if errors.As(err, &field) && field.Field == "repair" {
 		return nil, errRepair
 	}
 	if err != nil {
-		return nil, &credential.FieldError{Field: "event", Problem: "must be a JSON object with a command"}
+		return nil, err
 	}
 	command, ok := commands[r.Command]
 	if !ok {
@@ -118,8 +117,9 @@ func (f *function) parked(ctx context.Context, _ request) (any, error) {
 
 // force declares a parked revocation done: {"command":"force","user_id":"…","provider":"…","by":"…","reason":"…"}.
 func (f *function) force(ctx context.Context, r request) (any, error) {
-	if !credential.ValidUserID(r.UserID) {
-		return nil, &credential.FieldError{Field: "user_id", Problem: fmt.Sprintf("must be a text of 1 to %d characters", credential.MaxUserIDLength)}
+	user, err := credential.UserID(r.UserID)
+	if err != nil {
+		return nil, err
 	}
 	if !credential.ValidProvider(r.Provider) {
 		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
@@ -129,7 +129,7 @@ func (f *function) force(ctx context.Context, r request) (any, error) {
 			return nil, &credential.FieldError{Field: field.name, Problem: "is required"}
 		}
 	}
-	err := f.engine.Force(ctx, r.UserID, r.Provider, r.By, r.Reason)
+	err = f.engine.Force(ctx, user, r.Provider, r.By, r.Reason)
 	if err != nil {
 		return nil, err
 	}

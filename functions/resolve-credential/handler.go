@@ -76,12 +76,13 @@ func refusalOf(err error) (status, bool) {
 
 func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 	var r request
-	err := json.Unmarshal(event, &r)
+	err := credential.Decode("event", event, &r)
 	if err != nil {
-		return nil, &credential.FieldError{Field: "event", Problem: "must be a JSON object with user_id, provider and, but for the managed one, credential_id"}
+		return nil, err
 	}
-	if !credential.ValidUserID(r.UserID) {
-		return nil, &credential.FieldError{Field: "user_id", Problem: fmt.Sprintf("must be a text of 1 to %d characters", credential.MaxUserIDLength)}
+	r.UserID, err = credential.UserID(r.UserID)
+	if err != nil {
+		return nil, err
 	}
 	if !credential.ValidProvider(r.Provider) {
 		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}

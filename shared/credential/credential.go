@@ -3,8 +3,10 @@
 package credential
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -59,11 +61,30 @@ type Resource struct {
 // MaxUserIDLength is how many characters a user id may have. A user id is otherwise opaque.
 const MaxUserIDLength = 256
 
-// ValidUserID reports whether s can be a user id: not empty, valid UTF-8, at most MaxUserIDLength characters, and none of them U+FFFD:
-// that stands for what could not be read, and would make one user of several.
+// ValidUserID reports whether s can be a user id: not empty, valid UTF-8, at most MaxUserIDLength characters, and all of them to be
+// seen: no blank, line break or control character, which would make another user of one that looks the same. U+FFFD is none, either:
+// it stands for what could not be read, and would make one user of several.
 func ValidUserID(s string) bool {
-	return s != "" && !strings.ContainsRune(s, utf8.RuneError) && utf8.RuneCountInString(s) <= MaxUserIDLength
+	return s != "" && !strings.ContainsFunc(s, isNoIDs) && utf8.RuneCountInString(s) <= MaxUserIDLength
 }
+
+func isNoIDs(r rune) bool { return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r) }
+
+// UserID is the user id that somebody typed or recorded: a UUID in capitals is the same one in lower case, as Cognito writes a sub.
+// What can be no user id is a *FieldError.
+func UserID(s string) (string, error) {
+	lower := strings.ToLower(s)
+	if IsSub(lower) {
+		return lower, nil
+	}
+	if !ValidUserID(s) {
+		return "", &FieldError{"user_id", fmt.Sprintf("must be a text of 1 to %d characters, without blanks and control characters", MaxUserIDLength)}
+	}
+	return s, nil
+}
+
+// IsSub reports whether a user id has the form of a Cognito sub: a UUID in lower case.
+func IsSub(s string) bool { return lowerUUID.MatchString(s) }
 
 var (
 	providerName = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)

@@ -2,6 +2,7 @@ package credential_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -77,7 +78,13 @@ func TestWhatMayBeAUserID(t *testing.T) {
 		{"empty", "", false},
 		{"one character", "a", true},
 		{"a sub", "3f0c9d52-7a64-4d0e-8a43-0b7d5a1c9e11", true},
-		{"spaces, '#' and control characters", " USER#\x00\n", true},
+		{"'#' and '/'", "USER#a/b", true},
+		{"a blank", "a b", false},
+		{"a blank at the start", " a", false},
+		{"a line break at the end", "a\n", false},
+		{"a control character", "a\x00", false},
+		{"a no-break space", "a\u00a0", false},
+		{"a character that is not seen", "a\u200b", false},
 		{"256 characters of one byte", strings.Repeat("a", 256), true},
 		{"257 characters of one byte", strings.Repeat("a", 257), false},
 		{"256 characters of four bytes", strings.Repeat("😀", 256), true},
@@ -88,6 +95,27 @@ func TestWhatMayBeAUserID(t *testing.T) {
 	} {
 		if credential.ValidUserID(c.id) != c.valid {
 			t.Errorf("%s: valid is %t", c.name, !c.valid)
+		}
+	}
+}
+
+func TestAUserIDInCapitalsIsTheOneInLowerCaseIfItIsAUUID(t *testing.T) {
+	t.Parallel()
+	const sub = "3f0c9d52-7a64-4d0e-8a43-0b7d5a1c9e11"
+	for typed, want := range map[string]string{
+		sub: sub, strings.ToUpper(sub): sub, "3F0c9d52-7a64-4d0e-8a43-0b7d5a1c9e11": sub, "Alice": "Alice", "alice@example.com": "alice@example.com",
+		strings.ToUpper(sub) + "0": strings.ToUpper(sub) + "0",
+	} {
+		got, err := credential.UserID(typed)
+		if err != nil || got != want || credential.IsSub(got) != (want == sub) {
+			t.Errorf("%q is the user id %q, %v, want %q", typed, got, err, want)
+		}
+	}
+	for _, typed := range []string{"", sub + "\n", " " + sub, "a b"} {
+		got, err := credential.UserID(typed)
+		var field *credential.FieldError
+		if got != "" || !errors.As(err, &field) || field.Field != "user_id" {
+			t.Errorf("%q is the user id %q, %v", typed, got, err)
 		}
 	}
 }
