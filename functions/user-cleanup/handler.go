@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
 	"managed-credentials/shared/userpool"
 )
 
@@ -20,9 +22,10 @@ import (
 type function struct {
 	engine *managed.Engine
 	// pool is the user pool, and poolID its id; nil and "" if there is none.
-	pool   *userpool.Pool
-	poolID string
-	log    *slog.Logger
+	pool    *userpool.Pool
+	poolID  string
+	log     *slog.Logger
+	metrics *telemetry.Metrics
 }
 
 // httpTime is how long a request may take: API Gateway itself gives up after 30 s.
@@ -40,6 +43,7 @@ type event struct {
 	// the shape of a Cognito trigger
 	TriggerSource string `json:"triggerSource"`
 	UserPoolID    string `json:"userPoolId"`
+	UserName      string `json:"userName"`
 	Request       struct {
 		UserAttributes struct {
 			Sub string `json:"sub"`
@@ -71,6 +75,8 @@ type result struct {
 	Ignored string `json:"ignored,omitempty"`
 	// Pending is what is still to be revoked; reconcile goes on with it.
 	Pending []pending `json:"pending"`
+	// Known says whether the table knew anything of the user, be it that they were deleted before. nil where nobody is asked for.
+	Known *bool `json:"known,omitempty"`
 }
 
 type pending struct {
@@ -86,7 +92,7 @@ var errUnidentified = errors.New("the event does not say whose account to delete
 // Invoke implements lambda.Handler. An error of it is retried by whoever sent the event, and then goes to the dead-letter queue.
 func (f *function) Invoke(ctx context.Context, raw []byte) ([]byte, error) {
 	var e event
-	err := json.Unmarshal(raw, &e)
+	err := credential.Decode("event", raw, &e)
 	if err != nil {
 		return nil, fmt.Errorf("reading the event: %w", err)
 	}
@@ -97,14 +103,31 @@ func (f *function) Invoke(ctx context.Context, raw []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.TriggerSource != "" {
+		return answered(raw, answer)
+	}
 	return json.Marshal(answer)
+}
+
+// answered is the event of a trigger with its response filled, as a trigger has to return it
+// (https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-user-pools-working-with-lambda-triggers.html).
+func answered(raw []byte, answer result) ([]byte, error) {
+	all, err := credential.ReadObject("event", raw)
+	if err != nil {
+		return nil, err
+	}
+	all["response"], err = json.Marshal(answer)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
 }
 
 // deleteAccount answers a user's own request, and has their Cognito user removed.
 func (f *function) deleteAccount(ctx context.Context, r gateway.Request) (gateway.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, httpTime)
 	defer cancel()
-	left, err := f.engine.DeleteAccount(ctx, r.User, r.Username)
+	left, _, err := f.engine.DeleteAccount(ctx, r.User, r.Username)
 	if err != nil {
 		return gateway.Response{}, err
 	}
@@ -123,14 +146,15 @@ func (f *function) handle(ctx context.Context, e event) (result, error) {
 		f.log.InfoContext(ctx, "the event is ignored", "reason", ignored)
 		return result{Ignored: ignored, Pending: []pending{}}, nil
 	}
-	if !credential.ValidUserID(user) || user == hidden {
-		return result{}, errUnidentified
-	}
-	left, err := f.engine.DeleteAccount(ctx, user, "")
+	left, known, err := f.engine.DeleteAccount(ctx, user, "")
 	if err != nil {
 		return result{}, err
 	}
-	return result{Pending: listed(left)}, nil
+	if !known && e.UserID != nil {
+		f.metrics.Count(telemetry.DeletionsOfUnknown, "", 1)
+		f.log.WarnContext(ctx, "an account was deleted of which the table knew nothing: compare the user id with the user's sub", "user", user)
+	}
+	return result{Pending: listed(left), Known: &known}, nil
 }
 
 // identify says whose account to delete, or why the event is to be ignored.
@@ -139,22 +163,51 @@ func (f *function) identify(ctx context.Context, e event) (user, ignored string,
 	case e.Detail != nil:
 		return f.identifyByTrail(ctx, *e.Detail)
 	case e.TriggerSource != "":
-		if e.TriggerSource != "AccountDeletion" {
-			return "", "", fmt.Errorf("the trigger %q deletes no account: only AccountDeletion does", e.TriggerSource)
+		if e.TriggerSource != "AccountDeletion" && !strings.HasPrefix(e.TriggerSource, "PostDelete") {
+			return "", "", fmt.Errorf("the trigger %q deletes no account: only AccountDeletion does, and what begins with PostDelete", e.TriggerSource)
 		}
 		if f.isOtherPool(e.UserPoolID) {
 			return "", "another user pool", nil
 		}
-		return e.Request.UserAttributes.Sub, "", nil
+		sub := e.Request.UserAttributes.Sub
+		if sub == "" {
+			user, err = bySub(e.UserName)
+			return user, "", err
+		}
+		user, err = byID(sub)
+		return user, "", err
 	case e.UserID != nil:
-		return *e.UserID, "", nil
+		user, err = byID(*e.UserID)
+		return user, "", err
 	default:
 		return "", "", errUnidentified
 	}
 }
 
-// identifyByTrail goes by the sub. Only where the record has none does it go by the username, and only if nobody has that name now:
-// else somebody who named themselves after another user's sub could have that user's account deleted.
+// byID is the user with that id.
+func byID(id string) (string, error) {
+	user, err := credential.UserID(id)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errUnidentified, err)
+	}
+	if user == hidden {
+		return "", errUnidentified
+	}
+	return user, nil
+}
+
+// bySub is the user with that name, if it has the form of a sub: in a pool whose users sign in by an address, the name is the sub. Any
+// other name is nobody's id, and a deletion by it would be called done.
+func bySub(name string) (string, error) {
+	user, err := credential.UserID(name)
+	if err != nil || !credential.IsSub(user) {
+		return "", errUnidentified
+	}
+	return user, nil
+}
+
+// identifyByTrail goes by the sub. Only where the record has none does it go by the username, if that has a sub's form, and only if nobody
+// has that name or sub now: else somebody who named themselves after another user's sub could have that user's account deleted.
 func (f *function) identifyByTrail(ctx context.Context, trail cloudTrail) (user, ignored string, err error) {
 	parameters, additional := trail.RequestParameters, trail.AdditionalEventData
 	switch {
@@ -165,18 +218,23 @@ func (f *function) identifyByTrail(ctx context.Context, trail cloudTrail) (user,
 	case f.isOtherPool(parameters.UserPoolID), f.isOtherPool(additional.UserPoolID):
 		return "", "another user pool", nil
 	case additional.Sub != "":
-		return additional.Sub, "", nil
-	case parameters.Username == "" || parameters.Username == hidden || f.pool == nil:
+		user, err = byID(additional.Sub)
+		return user, "", err
+	case f.pool == nil:
 		return "", "", errUnidentified
 	}
-	exists, err := f.pool.Exists(ctx, parameters.Username)
+	user, err = bySub(parameters.Username)
+	if err != nil {
+		return "", "", err
+	}
+	exists, err := f.pool.Exists(ctx, user)
 	if err != nil {
 		return "", "", err
 	}
 	if exists {
 		return "", "", errUnidentified
 	}
-	return parameters.Username, "", nil
+	return user, "", nil
 }
 
 // hidden is what CloudTrail writes for a username that may be an address. It is nobody's id.

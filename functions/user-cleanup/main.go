@@ -40,7 +40,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 	}
-	f := &function{poolID: env.Optional("USER_POOL_ID"), log: log}
+	f := &function{poolID: env.Optional("USER_POOL_ID"), log: log, metrics: c.Metrics}
 	if f.poolID != "" {
 		f.pool = userpool.New(cognitoidentityprovider.NewFromConfig(cfg), f.poolID)
 		c.Users = f.pool

@@ -102,7 +102,7 @@ func TestEachPassOverAnAccountMakesProgressHoweverShort(t *testing.T) {
 			}
 			return nil
 		})
-		pending, err := w.Engine().DeleteAccount(ctx, alice, "")
+		pending, _, err := w.Engine().DeleteAccount(ctx, alice, "")
 		if err != nil || len(pending) != 1 || pending[0].Provider != "github" {
 			t.Errorf("left: %+v, %v", pending, err)
 		}
@@ -166,7 +166,7 @@ func TestWhatCannotBeReadIsNotCalledDone(t *testing.T) {
 				}
 				return nil
 			})
-			left, err := w.Engine().DeleteAccount(t.Context(), alice, "")
+			left, _, err := w.Engine().DeleteAccount(t.Context(), alice, "")
 			if err == nil {
 				t.Errorf("no error, left: %+v", left)
 			}
@@ -187,7 +187,7 @@ func TestARepeatedDeletionKeepsToTheBackoff(t *testing.T) {
 	w.Mail.Inject(fake.Fault{Operation: fake.GetPod, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
 	tombstone := func() store.Tombstone { return remains(t, w, alice).Tombstone }
 	again := func() {
-		left, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
+		left, _, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
 		if err != nil || len(left) != 2 {
 			t.Errorf("%v, left: %+v", err, left)
 		}

@@ -33,31 +33,35 @@ const width = 8
 // It does what it can in the time that ctx leaves and the work under one claim may take, and returns what is left, which reconcile goes
 // on with. Of an account with very much left it names a part.
 //
+// known says whether the table knew anything of the user: a slot, a credential or a tombstone. Who never listed here is not known, and
+// neither is a user id that is nobody's.
+//
 // An error means that the tombstone may not stand, or that nobody could see what is left. Safe to repeat, and to run twice at once: a
 // repeat neither lengthens the pauses between the tries nor ignores them.
-func (e *Engine) DeleteAccount(ctx context.Context, user, username string) ([]Pending, error) {
+func (e *Engine) DeleteAccount(ctx context.Context, user, username string) (left []Pending, known bool, err error) {
 	if e.Users == nil {
 		username = ""
 	}
 	buried, err := e.Store.Bury(ctx, user, username)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if buried {
 		e.Metrics.Count(telemetry.AccountsDeleted, "", 1)
 	}
 	first, err := e.Store.Remains(ctx, user, nil)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	known = !buried || len(first.Slots) > 0 || len(first.Own) > 0
 	if first.Empty() {
-		return nil, e.rest(ctx, first)
+		return nil, known, e.rest(ctx, first)
 	}
 	due := e.isDue(first.Tombstone)
 	if due {
 		err = e.postpone(ctx, first, max(first.Tombstone.Tries, 1))
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	work, cancel := context.WithTimeout(ctx, e.workTime())
@@ -66,7 +70,8 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) ([]Pe
 	if due {
 		e.removeUser(work, first.Tombstone)
 	}
-	return e.remaining(ctx, user)
+	left, err = e.remaining(ctx, user)
+	return left, known, err
 }
 
 // burialTime is how long reconcile works on one account before others have their turn.

@@ -185,7 +185,7 @@ func TestADeletionThatTakesTooLongIsCounted(t *testing.T) {
 	users := &pool{}
 	users.failures.Store(1000)
 	w := managedtest.New(t, managedtest.Options{Users: users})
-	_, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
+	_, _, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +364,7 @@ func TestATombstoneThatCannotBeWrittenIsAnError(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	inject(t, w.DynamoDB, put, 0, fault.Throttled())
-	_, err := w.Engine().DeleteAccount(t.Context(), alice, "")
+	_, _, err := w.Engine().DeleteAccount(t.Context(), alice, "")
 	if err == nil {
 		t.Error("no error")
 	}
@@ -401,7 +401,7 @@ func TestTheCognitoUserIsDueUntilItHasGone(t *testing.T) {
 	users := &pool{}
 	users.failures.Store(2)
 	w := managedtest.New(t, managedtest.Options{Users: users})
-	left, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
+	left, _, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
 	if err != nil || len(left) != 1 || left[0].Provider != managed.UserPool {
 		t.Errorf("%v, left: %+v", err, left)
 	}
@@ -420,7 +420,7 @@ func TestAUsernameIsNotedAlsoWhenTheTombstoneStandsAlready(t *testing.T) {
 	users := &pool{}
 	w := managedtest.New(t, managedtest.Options{Users: users})
 	remove(t, w.Engine(), alice)
-	_, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
+	_, _, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
 	if err != nil || users.removed.Load() != "Alice the First alice" {
 		t.Errorf("%v, removed: %v", err, users.removed.Load())
 	}

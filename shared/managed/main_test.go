@@ -51,7 +51,7 @@ func has(l managed.Listing, user string) bool {
 // remove deletes the account and expects no error.
 func remove(t *testing.T, e *managed.Engine, user string) []managed.Pending {
 	t.Helper()
-	left, err := e.DeleteAccount(t.Context(), user, "")
+	left, _, err := e.DeleteAccount(t.Context(), user, "")
 	if err != nil {
 		t.Fatalf("deleting the account: %v", err)
 	}

@@ -435,7 +435,7 @@ func TestTwoDeletionsAtOnceFinish(t *testing.T) {
 	var both sync.WaitGroup
 	for range 2 {
 		both.Go(func() {
-			_, err := w.Engine().DeleteAccount(context.Background(), alice, "")
+			_, _, err := w.Engine().DeleteAccount(context.Background(), alice, "")
 			if err != nil {
 				t.Error(err)
 			}

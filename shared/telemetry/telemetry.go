@@ -35,6 +35,9 @@ const (
 	RevocationsParked = "RevocationsParked"
 	// AccountsDeleted: tombstones that were written, one an account.
 	AccountsDeleted = "AccountsDeleted"
+	// DeletionsOfUnknown: direct calls to delete an account of which the table knew nothing. Either the user never listed here, or the
+	// user id is not theirs.
+	DeletionsOfUnknown = "DeletionsOfUnknown"
 	// DeletionsOverdue: accounts that were deleted more than a day ago, and of which something is still left. Counted at each try.
 	DeletionsOverdue = "DeletionsOverdue"
 	// RevocationsForced: parked revocations that an operator has declared done.

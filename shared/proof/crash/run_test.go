@@ -236,10 +236,10 @@ func (r *run) checkListing(user string, l managed.Listing) {
 }
 
 // remove deletes the account. An error is for the caller to repeat it.
-func (p *process) remove(user string) { _, _ = p.DeleteAccount(p.Context, user, "") }
+func (p *process) remove(user string) { _, _, _ = p.DeleteAccount(p.Context, user, "") }
 
 // leave deletes the account as its user does it, who is then removed from the user pool, too.
-func (p *process) leave(user string) { _, _ = p.DeleteAccount(p.Context, user, username(user)) }
+func (p *process) leave(user string) { _, _, _ = p.DeleteAccount(p.Context, user, username(user)) }
 
 // username is the user's name in the user pool.
 func username(user string) string { return user + " in the pool" }

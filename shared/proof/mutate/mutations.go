@@ -670,7 +670,7 @@ var mutations = []mutation{
 	{
 		rule: "an ID token is no access token",
 		file: "shared/gateway/gateway.go",
-		old:  "claims[\"token_use\"] != \"access\" || ",
+		old:  "c.TokenUse != \"access\" || ",
 		new:  "",
 		test: "shared/gateway",
 	},
@@ -813,5 +813,33 @@ var mutations = []mutation{
 		old:  "k.secretID, ErrUnusable, problem",
 		new:  "k.secretID, ErrNone, problem",
 		test: "shared/orgkey", run: "CanBeNoKey",
+	},
+	{
+		rule: "a client by itself is no user",
+		file: "shared/gateway/gateway.go",
+		old:  " || c.Username == \"\" || c.Sub == c.ClientID",
+		new:  "",
+		test: "shared/gateway", run: "WithoutAVerified",
+	},
+	{
+		rule: "a user id is seen whole",
+		file: "shared/credential/credential.go",
+		old:  "return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r)",
+		new:  "return r == utf8.RuneError && unicode.IsPrint(r)",
+		test: "shared/credential", run: "UserID",
+	},
+	{
+		rule: "a username is no user id but where it has a sub's form",
+		file: "functions/user-cleanup/handler.go",
+		old:  "if err != nil || !credential.IsSub(user) {",
+		new:  "if err != nil {",
+		test: "functions/user-cleanup", run: "SubsForm",
+	},
+	{
+		rule: "who deletes somebody unknown is told so",
+		file: "shared/managed/cleanup.go",
+		old:  "known = !buried || len(first.Slots) > 0 || len(first.Own) > 0",
+		new:  "known = true",
+		test: managedDir, run: "KnewTheUser",
 	},
 }

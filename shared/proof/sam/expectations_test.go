@@ -32,10 +32,12 @@ var secret = regexp.MustCompile(`not-a-real|am_[a-z]{2}_[0-9a-f]{64}`)
 const (
 	unauthorized = `401 {"message":"Unauthorized"}`
 	notFound     = `404 {"detail":"Credentials not found"}`
-	nothingLeft  = `{"pending":[]}`
+	nothingLeft  = `{"pending":[],"known":true}`
 	otherPool    = `{"ignored":"another user pool","pending":[]}`
 	refusedCall  = `{"ignored":"the call was refused","pending":[]}`
 	unidentified = `error the event does not say whose account to delete`
+
+	malformedUser = `user_id: must be a text of 1 to 256 characters, without blanks and control characters`
 
 	managedKey = `{"id":"b7dd5fbc-ba86-5841-b952-387afbd1bc5e","provider":"agent_mail","type":"api_key","title":"AgentMail (managed by AutoGPT)",` +
 		`"scopes":null,"username":null,"host":null,"autogpt_managed":true,"is_system":false}`
@@ -66,6 +68,18 @@ var (
 // deleted, kept and ignored are what may come of an event about a whole account.
 func deleted() expectation {
 	return expectation{given: (*world).account, answer: nothingLeft, then: (*world).lost}
+}
+
+// triggered is the answer to a trigger: its event with the response filled.
+func triggered(response string) string {
+	return `{"callerContext":*,"region":"us-east-1","request":*,"response":` + response + `,"triggerSource":*,"userName":*,"userPoolId":*,"version":"1"}`
+}
+
+// deletedByTrigger is a deleted account, of which a trigger has told.
+func deletedByTrigger() expectation {
+	e := deleted()
+	e.answer = triggered(nothingLeft)
+	return e
 }
 
 func kept(answer string) expectation {
@@ -248,7 +262,7 @@ var expectations = map[string]map[string]expectation{
 			},
 		},
 		"malformed-provider": {answer: `{"status":422,"detail":"provider: must match [a-z0-9_]{1,64}"}`},
-		"empty-user":         {answer: `{"status":422,"detail":"user_id: must be a text of 1 to 256 characters"}`},
+		"empty-user":         {answer: `{"status":422,"detail":"` + malformedUser + `"}`},
 	},
 
 	"update-guard": {
@@ -288,6 +302,7 @@ var expectations = map[string]map[string]expectation{
 		"admin-delete-user-pool-in-additional-data":  deleted(),
 		"admin-delete-user-username-is-anothers-sub": deleted(),
 		"admin-delete-user-username-only":            deleted(),
+		"admin-delete-user-username-no-sub":          kept(unidentified),
 		"admin-delete-user-other-pool":               kept(otherPool),
 		"admin-delete-user-refused":                  kept(refusedCall),
 		"admin-delete-user-unidentified":             kept(unidentified),
@@ -297,12 +312,19 @@ var expectations = map[string]map[string]expectation{
 		"delete-user-other-pool":                     kept(otherPool),
 		"delete-user-refused":                        kept(refusedCall),
 
-		"trigger-account-deletion":  deleted(),
-		"trigger-other-pool":        kept(otherPool),
-		"trigger-post-confirmation": kept(`error the trigger "PostConfirmation_ConfirmSignUp" deletes no account: only AccountDeletion does`),
+		"trigger-account-deletion":      deletedByTrigger(),
+		"trigger-post-delete":           deletedByTrigger(),
+		"trigger-post-delete-no-sub":    deletedByTrigger(),
+		"trigger-post-delete-name-only": kept(unidentified),
+		"trigger-other-pool":            kept(triggered(otherPool)),
+		"trigger-post-confirmation": kept(`error the trigger "PostConfirmation_ConfirmSignUp" deletes no account: ` +
+			`only AccountDeletion does, and what begins with PostDelete`),
 
 		"direct":            deleted(),
-		"direct-empty-user": kept(unidentified),
+		"direct-capitals":   deleted(),
+		"direct-address":    kept(`{"pending":[],"known":false}`),
+		"direct-empty-user": kept(unidentified + ": " + malformedUser),
+		"direct-line-break": kept(unidentified + ": " + malformedUser),
 		"unknown":           kept(unidentified),
 	},
 }
