@@ -232,7 +232,7 @@ func (a *audit) page(ctx context.Context, at place) (findings, place, error) {
 	}
 	var holdings []Holding
 	var next string
-	err := a.call(ctx, a.provider, func(org credential.Secret) error {
+	err := a.call(ctx, a.provider, "", func(ctx context.Context, org credential.Secret) error {
 		var err error
 		holdings, next, err = a.provider.Enumerate(ctx, org, at.Resources)
 		return err
@@ -430,7 +430,7 @@ func (a *audit) repair(ctx context.Context, found []*suspect, done int) (repaire
 // inspect returns the keys in a resource.
 func (a *audit) inspect(ctx context.Context, user string, r credential.Resource) ([]HeldKey, error) {
 	var keys []HeldKey
-	err := a.call(ctx, a.provider, func(org credential.Secret) error {
+	err := a.call(ctx, a.provider, user, func(ctx context.Context, org credential.Secret) error {
 		var err error
 		keys, err = a.provider.Inspect(ctx, org, user, r)
 		return err

@@ -2,16 +2,13 @@ package managed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
 )
@@ -37,6 +34,9 @@ type Config struct {
 	GoneShare float64
 	// Now is the clock; nil means clock.Now.
 	Now func() time.Time
+	// Wait waits for a third party's pace, or until it may be asked again, by the clock Now. An error means that it did not. nil means a
+	// timer.
+	Wait func(ctx context.Context, d time.Duration) error
 	// Log and Metrics are how the engine is seen.
 	Log     *slog.Logger
 	Metrics *telemetry.Metrics
@@ -64,8 +64,10 @@ type Users interface {
 // Engine provisions and revokes. It is safe for concurrent use.
 type Engine struct {
 	Config
-	byName  map[string]Provider
-	outages outages
+	byName map[string]Provider
+	health map[string]*health
+	// sealer stands before KMS. It opens at one failure: that belongs to no slot, and each costs the third party a key.
+	sealer circuit
 }
 
 // New checks the configuration and returns an engine.
@@ -76,12 +78,16 @@ func New(c Config) (*Engine, error) {
 	if c.Budget+time.Second > c.Lease/2 {
 		return nil, fmt.Errorf("PROVISION_BUDGET (%v) with 1s added has to be at most half of LEASE (%v)", c.Budget, c.Lease)
 	}
-	e := &Engine{Config: c, byName: map[string]Provider{}, outages: outages{until: map[string]time.Time{}}}
+	if c.Wait == nil {
+		c.Wait = sleep
+	}
+	e := &Engine{Config: c, byName: map[string]Provider{}, health: map[string]*health{}, sealer: circuit{most: 1}}
 	for _, p := range c.Providers {
 		if !credential.ValidProvider(p.Name()) || e.byName[p.Name()] != nil {
 			return nil, fmt.Errorf("the provider name %q is malformed or given twice", p.Name())
 		}
 		e.byName[p.Name()] = p
+		e.health[p.Name()] = newHealth(p)
 	}
 	return e, nil
 }
@@ -126,39 +132,6 @@ func (c clocked) Err() error {
 	return c.Context.Err()
 }
 
-// call makes an outside call with the provider's org key, and once more with a fresh one if that was rejected. A panic is an error: a
-// provider that fails does not take the others along. A provider in trouble is then left alone for a while.
-func (e *Engine) call(ctx context.Context, p Provider, do func(org credential.Secret) error) (err error) {
-	defer func() {
-		r := recover()
-		if r != nil {
-			err = &Error{Class: Permanent, Err: fmt.Errorf("the provider panicked: %v", r)}
-		}
-		e.noteOutage(p, err)
-	}()
-	org, err := e.OrgKeys.Key(ctx, p.Name())
-	if err != nil {
-		return fmt.Errorf("fetching the org key: %w", err)
-	}
-	err = do(org)
-	if err == nil || classified(err).Class != Rejected {
-		return err
-	}
-	fresh, refreshErr := e.OrgKeys.Refresh(ctx, p.Name(), org)
-	if refreshErr != nil {
-		return errors.Join(err, fmt.Errorf("fetching the org key anew: %w", refreshErr))
-	}
-	if fresh != org {
-		err = do(fresh)
-	}
-	if err != nil && classified(err).Class == Rejected {
-		e.Metrics.Count(telemetry.OrgKeyRejected, p.Name(), 1)
-		e.Log.ErrorContext(ctx, "the org key was rejected, also after it was fetched anew: put a valid one into the org keys secret",
-			"provider", p.Name(), "error", err)
-	}
-	return err
-}
-
 // How long to wait before the next try, by the number of tries that failed.
 const (
 	backoffBase     = 2 * time.Second
@@ -168,8 +141,6 @@ const (
 	notYetRetry     = 10 * time.Second
 	triesUntilPark  = 12
 	longestWaitSaid = 15 * time.Minute // of a Retry-After
-	outageMemory    = 10 * time.Second
-	sealerOutage    = "KMS" // in capitals: never a provider's name
 )
 
 // backoff is an exponential pause with jitter, for the n-th failure, n ≥ 1.
@@ -184,6 +155,18 @@ func backoff(n int) time.Duration {
 // jittered is d less up to a half.
 func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
 
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // retryAt is when to try again after the n-th failure.
 func (e *Engine) retryAt(n int, err *Error) time.Time {
 	pause := backoff(n)
@@ -192,52 +175,7 @@ func (e *Engine) retryAt(n int, err *Error) time.Time {
 		pause = notYetRetry
 	case Permanent, Mismatch:
 		pause = jittered(slowRetry)
-	case Transient, Rejected, Quota, Gone, Foreign:
+	case Transient, Rejected, Quota, Gone, Foreign, RateLimited:
 	}
 	return e.Now().Add(max(pause, min(err.RetryAfter, longestWaitSaid)))
-}
-
-// outages remembers, in this process only, what is in trouble, so that an outage costs neither every user the whole budget nor the
-// third party a key per attempt.
-type outages struct {
-	mu    sync.Mutex
-	until map[string]time.Time
-}
-
-func (e *Engine) noteOutage(p Provider, err error) {
-	if err == nil || errors.Is(err, orgkey.ErrNone) {
-		return
-	}
-	classed := classified(err)
-	if classed.Class == NotYet || classed.Class == Permanent || classed.Class == Gone {
-		return
-	}
-	name := p.Name()
-	if classed.Class == Quota { // what is revoked makes room
-		name = full(name)
-	}
-	e.remember(name, max(outageMemory, min(classed.RetryAfter, longestWaitSaid)))
-}
-
-// full is the outage of a provider that takes nothing more, and that can be asked for all that makes nothing.
-func full(provider string) string { return provider + " is full" }
-
-func (e *Engine) remember(name string, pause time.Duration) {
-	e.outages.mu.Lock()
-	defer e.outages.mu.Unlock()
-	e.outages.until[name] = e.Now().Add(pause)
-}
-
-// outage is until when to leave the named alone; zero if none is known to be in trouble.
-func (e *Engine) outage(names ...string) time.Time {
-	e.outages.mu.Lock()
-	defer e.outages.mu.Unlock()
-	var latest time.Time
-	for _, name := range names {
-		until := e.outages.until[name]
-		if until.After(e.Now()) && until.After(latest) {
-			latest = until
-		}
-	}
-	return latest
 }

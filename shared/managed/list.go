@@ -52,6 +52,7 @@ func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 		user:     user,
 		deadline: e.Now().Add(e.Budget),
 		standing: map[string]Standing{},
+		passes:   map[string]*pass{},
 	}
 	account, err := e.Store.Account(ctx, user)
 	if err != nil {
@@ -91,16 +92,20 @@ type listing struct {
 	standing map[string]Standing
 	// owner is this list's own claim, if it made one.
 	owner string
-	// reads counts the times that the slots were read again.
-	reads int
+	// passes are what this list may make, by provider.
+	passes map[string]*pass
 }
 
 // ensure provisions what is missing and waits for what others are provisioning. Its only error is ErrAccountDeleted.
 func (l *listing) ensure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.deadline.Sub(l.Now()))
 	defer cancel()
-	claimedAt := l.Now()
-	was, claimed, err := l.claim(ctx)
+	defer func() {
+		for _, x := range l.passes {
+			x.end()
+		}
+	}()
+	was, claimed, claimedAt, err := l.claim(ctx)
 	if err != nil {
 		return err
 	}
@@ -108,7 +113,8 @@ func (l *listing) ensure(ctx context.Context) error {
 	var workers sync.WaitGroup
 	for i, slot := range claimed {
 		workers.Go(func() {
-			results <- l.provision(ctx, l.byName[slot.Provider], slot, was[i], claimedAt)
+			work := l.passes[slot.Provider].in(ctx)
+			results <- l.provision(work, l.byName[slot.Provider], slot, was[i], claimedAt)
 		})
 	}
 	err = l.await(ctx)
@@ -122,38 +128,59 @@ func (l *listing) ensure(ctx context.Context) error {
 }
 
 // claim takes all that is to be provisioned, in one transaction. After a refusal it reads again, and claims once more what is still
-// claimable. It returns the slots as they were and as they are claimed.
-func (l *listing) claim(ctx context.Context) (was, claimed []store.Slot, err error) {
-	for range 2 {
-		was = l.missing(ctx)
+// claimable: at once, and then with growing pauses, for as long as enough of the budget is left to make something. It returns the slots
+// as they were and as they are claimed, and a time before the claim was sent.
+func (l *listing) claim(ctx context.Context) (was, claimed []store.Slot, at time.Time, err error) {
+	trying, cancel := context.WithTimeout(ctx, l.Budget*4/5)
+	defer cancel()
+	for pause := firstClaimAgain; ; pause = min(2*pause, longestClaimAgain) {
+		was = l.missing(trying)
 		if len(was) == 0 {
-			return nil, nil, nil
+			return nil, nil, at, nil
 		}
-		claimed, err = l.Store.Claim(ctx, l.user, was, store.Provisioning, l.Now().Add(l.Lease))
+		at = l.Now()
+		claimed, err = l.Store.Claim(ctx, l.user, was, store.Provisioning, at.Add(l.Lease))
 		if !errors.Is(err, store.ErrStale) {
 			break
 		}
-		err = l.reread(ctx)
-		if err != nil {
-			return nil, nil, err
+		gone := l.reread(ctx)
+		if gone != nil {
+			return nil, nil, at, gone
+		}
+		if sleep(trying, jittered(pause)) != nil {
+			break
 		}
 	}
 	switch {
 	case errors.Is(err, credential.ErrAccountDeleted):
-		return nil, nil, err
+		return nil, nil, at, err
+	case errors.Is(err, store.ErrStale): // nothing was written
+		for _, slot := range l.missing(trying) {
+			l.Metrics.Count(telemetry.ClaimsConflicted, slot.Provider, 1)
+			l.Log.WarnContext(ctx, "a slot could not be claimed for as long as there was time: DynamoDB is writing it, or short of capacity",
+				"user", l.user, "provider", slot.Provider)
+			l.standing[slot.Provider] = Standing{State: StandingFailed, RetryAt: l.Now().Add(backoffBase)}
+		}
+		return nil, nil, at, nil
 	case err != nil: // whether they are claimed is unknown: the lease runs out by itself
 		l.Log.WarnContext(ctx, "claiming failed", "error", err)
 		for _, slot := range was {
 			l.standing[slot.Provider] = Standing{State: StandingProvisioning}
 		}
-		return nil, nil, nil
+		return nil, nil, at, nil
 	}
 	for _, slot := range claimed {
 		l.slots[slot.Provider] = slot
 		l.owner = slot.Owner
 	}
-	return was, claimed, nil
+	return was, claimed, at, nil
 }
+
+// The pauses before a claim is sent again.
+const (
+	firstClaimAgain   = 20 * time.Millisecond
+	longestClaimAgain = 400 * time.Millisecond
+)
 
 // missing are the slots that a list may claim: those that are absent, or failed cleanly and are due. An expired lease is reconcile's:
 // a page that polls would start over for ever. A provider in trouble, or without org key, is left alone.
@@ -166,41 +193,54 @@ func (l *listing) missing(ctx context.Context) []store.Slot {
 			slot = store.Slot{User: l.user, Provider: name}
 		}
 		clean := slot.State == store.Absent || slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(l.Now())
-		if !clean {
-			continue
+		if clean && l.may(ctx, p) {
+			slot.Title = p.Title()
+			missing = append(missing, slot)
 		}
-		outage := l.outage(name, full(name), sealerOutage)
-		if !outage.IsZero() {
-			l.standing[name] = Standing{State: StandingFailed, RetryAt: outage}
-			continue
-		}
-		_, err := l.OrgKeys.Key(ctx, name)
-		if err != nil {
-			l.Metrics.Count(telemetry.OrgKeyUnavailable, name, 1)
-			l.Log.WarnContext(ctx, "there is no org key", "provider", name, "error", err)
-			l.standing[name] = Standing{State: StandingFailed, RetryAt: l.Now().Add(outageMemory)}
-			if errors.Is(err, orgkey.ErrNone) {
-				l.standing[name] = Standing{State: StandingUnavailable}
-			}
-			continue
-		}
-		slot.Title = p.Title()
-		missing = append(missing, slot)
 	}
 	return missing
+}
+
+// may reports whether something may be made at p now, or by half of the budget; else it notes how that stands.
+func (l *listing) may(ctx context.Context, p Provider) bool {
+	name := p.Name()
+	if l.passes[name] != nil {
+		return true
+	}
+	_, err := l.OrgKeys.Key(ctx, name)
+	if err != nil {
+		l.noteOrgKey(ctx, p, err)
+		l.standing[name] = Standing{State: StandingFailed, RetryAt: l.Now().Add(backoffBase)}
+		if errors.Is(err, orgkey.ErrNone) {
+			l.standing[name] = Standing{State: StandingUnavailable}
+		}
+		return false
+	}
+	x := l.pass(p, l.user, making)
+	at := x.makes()
+	if at.IsZero() {
+		at = x.wait(ctx, func() time.Duration { return l.deadline.Add(-l.Budget / 2).Sub(l.Now()) })
+	}
+	if !at.IsZero() {
+		x.end()
+		l.standing[name] = Standing{State: StandingFailed, RetryAt: at}
+		return false
+	}
+	l.passes[name] = x
+	return true
 }
 
 // waits are the moments, as parts of the budget, at which a list looks again for what others are provisioning.
 var waits = []float64{0.04, 0.12, 0.40, 0.95}
 
-// await reads the slots that others are provisioning again until they are done, at most len(waits) times in all.
+// await reads the slots that others are provisioning again until they are done, at most len(waits) times.
 func (l *listing) await(ctx context.Context) error {
 	start := l.deadline.Add(-l.Budget)
-	for l.reads < len(waits) {
+	for _, part := range waits {
 		if !slices.ContainsFunc(l.wanted, l.othersWork) {
 			return nil
 		}
-		at := start.Add(time.Duration(waits[l.reads] * float64(l.Budget)))
+		at := start.Add(time.Duration(part * float64(l.Budget)))
 		timer := time.NewTimer(at.Sub(l.Now()))
 		select {
 		case <-timer.C:
@@ -225,7 +265,6 @@ func (l *listing) othersWork(p Provider) bool {
 
 // reread reads the wanted slots again. Its only error is ErrAccountDeleted.
 func (l *listing) reread(ctx context.Context) error {
-	l.reads++
 	var names []string
 	for _, p := range l.wanted {
 		names = append(names, p.Name())

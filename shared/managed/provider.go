@@ -18,9 +18,9 @@ import (
 // Provider is one third party at which the platform makes a resource, and a key scoped to it, for each user.
 //
 // The engine calls a provider only under a claim of the user's slot, with a context that ends within the first half of the claim's
-// lease. A provider has to return soon after its context has ended, and must not go on in the background. It looks at the context's Err
-// right before each call that it sends: Err goes by the clock, which Done does not in a process that was frozen. Every call that could
-// create something goes through Attempt.Create: also one that is meant as a lookup.
+// lease. A provider has to return soon after its context has ended, and must not go on in the background. It calls Sending right before
+// each call that it sends, which holds it to the pace and returns the context's Err: that goes by the clock, which Done does not in a
+// process that was frozen. It calls SlowDown when a call was refused because there are too many. Every call that could create something goes through Attempt.Create: also one that is meant as a lookup.
 //
 // Where a.Resource names something, an org key of another organisation creates nothing and proves nothing gone: that is Foreign.
 //
@@ -202,6 +202,8 @@ const (
 	// Foreign: the org key is of another organisation than what the slot names. That is about this slot, unless several different ones
 	// in a row say so.
 	Foreign Class = "foreign"
+	// RateLimited: the third party takes fewer calls. Not a failure: it is called less often, and this is tried again.
+	RateLimited Class = "rate_limited"
 	// Mismatch: what the slot names is somebody else's by its own mark. It is left alone until an operator has looked.
 	Mismatch Class = "mismatch"
 )

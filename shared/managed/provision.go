@@ -19,10 +19,14 @@ func (e *Engine) provision(ctx context.Context, p Provider, slot, was store.Slot
 
 // produce has the provider make what the slot is for, and ends the claim.
 func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *Attempt) store.Slot {
+	at := passIn(ctx).makes()
+	if !at.IsZero() {
+		return e.fail(ctx, slot, a, &Error{Class: Transient, RetryAfter: at.Sub(e.Now()), Err: errors.New("nothing can be made for now")})
+	}
 	ctx, cancel := e.outside(ctx, a)
 	defer cancel()
 	var grant Grant
-	err := e.call(ctx, p, func(org credential.Secret) error {
+	err := e.call(ctx, p, slot.User, func(ctx context.Context, org credential.Secret) error {
 		var err error
 		grant, err = p.Provision(ctx, org, a)
 		return err
@@ -32,7 +36,7 @@ func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *At
 	}
 	sealed, err := e.seal(ctx, slot, grant)
 	if err != nil {
-		e.discard(ctx, p, grant.Resource)
+		e.discard(ctx, p, slot.User, grant.Resource)
 		return e.fail(ctx, slot, a, err)
 	}
 	return e.commit(ctx, p, slot, store.Made{
@@ -44,15 +48,17 @@ func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *At
 	})
 }
 
-// seal encrypts the key, and remembers a KMS in trouble: it would cost the third party a key per attempt.
+// seal encrypts the key, and remembers a KMS in trouble.
 func (e *Engine) seal(ctx context.Context, slot store.Slot, grant Grant) ([]byte, error) {
+	x := passIn(ctx)
+	x.begin()
 	id := credential.ManagedID(slot.Provider, slot.User)
 	sealed, err := e.Seal.Seal(ctx, slot.User, slot.Provider, id, credential.APIKeyMaterial(grant.Key).Expiring(grant.ExpiresAt))
 	if errors.Is(err, credential.ErrTooLarge) {
 		return nil, &Error{Class: Permanent, Err: fmt.Errorf("sealing the key: %w", err)}
 	}
+	x.sealed(ctx, err)
 	if err != nil {
-		e.remember(sealerOutage, outageMemory)
 		return nil, fmt.Errorf("sealing the key: %w", err)
 	}
 	return sealed, nil
@@ -86,14 +92,14 @@ func (e *Engine) lost(ctx context.Context, p Provider, slot store.Slot, made cre
 		return slot
 	}
 	if now.Resource.KeyID != made.KeyID {
-		e.discard(ctx, p, made)
+		e.discard(ctx, p, slot.User, made)
 	}
 	return now
 }
 
 // discard deletes a key that this worker made and that is not stored. Where that fails, the next attempt finds it by its name.
-func (e *Engine) discard(ctx context.Context, p Provider, made credential.Resource) {
-	err := e.call(ctx, p, func(org credential.Secret) error { return p.Discard(ctx, org, made) })
+func (e *Engine) discard(ctx context.Context, p Provider, user string, made credential.Resource) {
+	err := e.call(ctx, p, user, func(ctx context.Context, org credential.Secret) error { return p.Discard(ctx, org, made) })
 	if err != nil {
 		e.Log.WarnContext(ctx, "a key that is not stored could not be deleted yet", "provider", p.Name(), "key_id", made.KeyID, "error", err)
 	}
@@ -103,6 +109,9 @@ func (e *Engine) discard(ctx context.Context, p Provider, made credential.Resour
 func (e *Engine) fail(ctx context.Context, slot store.Slot, a *Attempt, cause error) store.Slot {
 	classed := classified(cause)
 	tries := slot.Tries + 1
+	if classed.Class == RateLimited { // no failure
+		tries = max(1, slot.Tries)
+	}
 	r := store.Release{
 		State:    store.Failed,
 		Settled:  a.Settled(),

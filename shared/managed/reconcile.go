@@ -33,15 +33,15 @@ const pageSize = 100
 // work goes on by itself, so that one that hangs holds up no other's. It starts nothing new once too little is left of ctx for a claim's
 // outside calls. An error means that due work could not be read. Safe to repeat, and to run twice at once.
 func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
-	r := &round{Engine: e, now: e.Now(), lanes: map[string][]store.Key{}}
+	r := &round{Engine: e, now: e.Now(), lanes: map[string][]store.Key{}, stopped: map[string]bool{}}
 	err := r.read(ctx)
 	var lanes sync.WaitGroup
-	for _, lane := range r.lanes {
+	for name, lane := range r.lanes {
 		lanes.Go(func() {
 			var work errgroup.Group
 			work.SetLimit(width)
 			for _, key := range lane {
-				work.Go(func() error { return r.work(ctx, key) })
+				work.Go(func() error { return r.work(ctx, name, key) })
 			}
 			_ = work.Wait() // each failure was logged and counted
 		})
@@ -70,6 +70,8 @@ type round struct {
 	report Report
 	// undecodable are the items that were due and that this code cannot read.
 	undecodable []store.Key
+	// stopped are the lanes that go on in another round: their third party is not to be called for longer than this one lasts.
+	stopped map[string]bool
 }
 
 // tableLane is the lane of tombstones, and of slots of providers that are not registered.
@@ -122,13 +124,17 @@ func (r *round) read(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// work does what is due for one item, if there is still time.
-func (r *round) work(ctx context.Context, key store.Key) error {
-	if r.late(ctx) {
+// work does what is due for one item of a lane, if there is still time. A lane that is stopped holds what is left of it, unread.
+func (r *round) work(ctx context.Context, lane string, key store.Key) error {
+	if r.late(ctx) || r.isStopped(lane) {
 		r.note(func(report *Report) { report.More = true })
 		return nil
 	}
 	err := r.item(ctx, key)
+	if errors.Is(err, errNotNow) {
+		r.note(func(report *Report) { report.More, r.stopped[lane] = true, true })
+		return nil
+	}
 	r.note(func(report *Report) {
 		report.Done++
 		if err != nil {
@@ -136,6 +142,12 @@ func (r *round) work(ctx context.Context, key store.Key) error {
 		}
 	})
 	return r.logged(ctx, "reconciling", key, err)
+}
+
+func (r *round) isStopped(lane string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped[lane]
 }
 
 // note changes the report.
@@ -187,14 +199,22 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	if errors.Is(err, orgkey.ErrNone) {
 		return r.Store.Postpone(ctx, slot, slot.State, "no org key is configured", r.Now().Add(jittered(slowRetry)))
 	}
-	next, trouble := store.Provisioning, []string{slot.Provider, sealerOutage, full(slot.Provider)}
+	next, x := store.Provisioning, r.pass(p, slot.User, making)
+	defer x.end()
 	if slot.State == store.Ready {
-		next, trouble = store.Ready, trouble[:2]
+		next, x.work = store.Ready, sweeping
+	} else {
+		at := x.makes()
+		if !at.IsZero() { // the rest of the lane is not held up: it may be to revoke
+			slot.Tries++
+			return r.Store.Postpone(ctx, slot, slot.State, slot.Reason, later(at, r.retryAt(slot.Tries, &Error{Class: Transient})))
+		}
 	}
-	outage := r.outage(trouble...)
-	if !outage.IsZero() {
-		return r.Store.Postpone(ctx, slot, slot.State, slot.Reason, outage)
+	at := x.wait(ctx, func() time.Duration { return r.patience(ctx) })
+	if !at.IsZero() {
+		return errNotNow
 	}
+	ctx = x.in(ctx)
 	now := r.Now()
 	slot.Title = p.Title()
 	claimed, err := r.Store.Claim(ctx, slot.User, []store.Slot{slot}, next, now.Add(r.Lease))
@@ -219,7 +239,7 @@ func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, cla
 	a := r.attempt(slot, was, claimedAt)
 	work, cancel := r.outside(ctx, a)
 	defer cancel()
-	err := r.call(work, p, func(org credential.Secret) error { return p.Sweep(work, org, a) })
+	err := r.call(work, p, slot.User, func(ctx context.Context, org credential.Secret) error { return p.Sweep(ctx, org, a) })
 	release := store.Release{State: store.Ready, Settled: a.Settled(), Resource: slot.Resource}
 	switch {
 	case isGone(err) && r.confirms(slot):

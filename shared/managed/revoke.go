@@ -26,10 +26,16 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	if !slot.Claimable(now) {
 		return e.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
 	}
-	outage := e.outage(slot.Provider)
-	if !outage.IsZero() {
-		return e.Store.Postpone(ctx, slot, slot.State, slot.Reason, outage)
+	x := e.pass(p, slot.User, revoking)
+	if slot.Revoked() {
+		x.work = looking
 	}
+	defer x.end()
+	at := x.wait(ctx, func() time.Duration { return e.patience(ctx) })
+	if !at.IsZero() {
+		return errNotNow
+	}
+	ctx, now = x.in(ctx), e.Now()
 	claimed, err := e.Store.ClaimDead(ctx, slot, now.Add(e.Lease))
 	if errors.Is(err, store.ErrStale) {
 		return nil // somebody else is at it
@@ -40,7 +46,7 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	a := e.attempt(claimed, slot, now)
 	work, cancel := e.outside(ctx, a)
 	defer cancel()
-	err = e.call(work, p, func(org credential.Secret) error { return p.Deprovision(work, org, a) })
+	err = e.call(work, p, slot.User, func(ctx context.Context, org credential.Secret) error { return p.Deprovision(ctx, org, a) })
 	if err != nil && !isGone(err) {
 		e.revocationFailed(ctx, claimed, a, err)
 		return nil
@@ -104,7 +110,7 @@ func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attem
 		Resource:  a.Resource,
 		GoneSince: slot.GoneSince,
 	}
-	failed := true
+	failed := classed.Class != RateLimited
 	if classed.Class == NotYet { // something is there
 		r.GoneSince, r.Left, r.LeftSince = time.Time{}, classed.Left, slot.LeftSince
 		if slot.LeftSince.IsZero() || classed.Left < slot.Left {
@@ -115,7 +121,7 @@ func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attem
 	if failed {
 		r.Tries++
 		e.Metrics.Count(telemetry.RevocationFailed, slot.Provider, 1)
-	} else { // it goes on there, whatever went wrong before
+	} else if classed.Class == NotYet { // it goes on there, whatever went wrong before
 		r.State, r.Tries = store.Revoking, 0
 	}
 	r.DueAt = e.retryAt(r.Tries, classed)

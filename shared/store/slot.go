@@ -232,8 +232,8 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 	return nil
 }
 
-// Postpone moves the due time of a slot, if it still is as it was read, and gives it the state next. Nothing
-// is written otherwise: an unconditional update would bring back a slot that has gone. It returns ErrStale then.
+// Postpone moves the due time of a slot, if it still is as it was read but for its Tries, which are stored, too, and gives it the state
+// next. Nothing is written otherwise: an unconditional update would bring back a slot that has gone. It returns ErrStale then.
 func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
 	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
@@ -242,6 +242,9 @@ func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason stri
 		", #due_shard = " + values.str("shard", slot.shard()) +
 		", #state = " + values.str("state", string(next)) +
 		", #reason = " + values.str("reason", reason)
+	if slot.Tries > 0 {
+		expression += ", #tries = " + values.num("tries", int64(slot.Tries))
+	}
 	err := s.update(ctx, slot.Key(), expression, condition, values)
 	if isRefused(err) {
 		return ErrStale

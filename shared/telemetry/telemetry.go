@@ -46,6 +46,13 @@ const (
 	OrgKeyRejected = "OrgKeyRejected"
 	// OpenFieldsChanged: secrets that were not handed out, because what stands beside them in the clear is not what they were sealed with.
 	OpenFieldsChanged = "OpenFieldsChanged"
+	// CircuitOpened: a process leaves a third party alone for a while, after several slots in a row failed there; without provider, KMS.
+	CircuitOpened = "CircuitOpened"
+	// CallsRefused: calls that a third party refused because there were too many.
+	CallsRefused = "CallsRefused"
+	// ClaimsConflicted: lists that could not claim a slot for as long as their budget lasted, because DynamoDB was writing it or short of
+	// capacity.
+	ClaimsConflicted = "ClaimsConflicted"
 	// ItemsUndecodable: items that were left out because this version cannot read them.
 	ItemsUndecodable = "ItemsUndecodable"
 )

@@ -184,6 +184,8 @@ type Options struct {
 	Lease, Budget time.Duration
 	// Providers are the engines'; nil means AgentMail alone. They get the world's AgentMail's URL.
 	Providers func(agentMailURL string) []managed.Provider
+	// Waits has the engines wait for a third party by moving the clock. Else they do not wait for it: the test alone moves the clock.
+	Waits bool
 	// Users is the user pool of the engines; nil for none.
 	Users managed.Users
 	// UserPool has the engines remove users from the world's Cognito, in place of Users.
@@ -314,6 +316,7 @@ func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *man
 		GoneFloor: config.DefaultGoneFloor,
 		GoneShare: config.DefaultGoneShare,
 		Now:       now,
+		Wait:      w.wait,
 		Log:       telemetry.Logger(w.logs, slog.LevelDebug),
 		Metrics:   telemetry.NewMetrics(w.logs),
 	})
@@ -321,6 +324,18 @@ func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *man
 		w.t.Fatal(err)
 	}
 	return e
+}
+
+// errNoWait: in this world only the test moves the clock.
+var errNoWait = errors.New("the clock stands still")
+
+func (w *World) wait(ctx context.Context, d time.Duration) error {
+	if !w.options.Waits {
+		return errNoWait
+	}
+	until := w.Clock.Now().Add(d)
+	w.Clock.Advance(until.Sub(w.Clock.Now())) // another waiter may have moved it by now
+	return ctx.Err()
 }
 
 func (w *World) providers(url string) []managed.Provider {
@@ -724,17 +739,27 @@ func (l *lockedBuffer) String() string {
 // client_ids begin with that name and a dot.
 func AgentMail(t testing.TB, url, name string) managed.Provider {
 	t.Helper()
-	p, err := agentmail.New(agentmail.Config{BaseURL: url, ClientIDPrefix: clientIDPrefix(name)})
+	return PacedAgentMail(t, url, name, 0)
+}
+
+// PacedAgentMail is AgentMail with a rate that is set, in calls a second.
+func PacedAgentMail(t testing.TB, url, name string, rate float64) managed.Provider {
+	t.Helper()
+	p, err := agentmail.New(agentmail.Config{BaseURL: url, ClientIDPrefix: clientIDPrefix(name), Rate: rate})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return named{p, name}
+	return named{p, name, rate}
 }
 
 // named is a provider under another name.
 type named struct {
 	managed.Provider
 	name string
+	rate float64
 }
 
 func (n named) Name() string { return n.name }
+
+// Rate implements managed.Paced.
+func (n named) Rate() float64 { return n.rate }

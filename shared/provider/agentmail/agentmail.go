@@ -36,12 +36,15 @@ type Config struct {
 	BaseURL string
 	// ClientIDPrefix goes before each pod's client_id, to keep deployments apart that share an organisation.
 	ClientIDPrefix string
+	// Rate is how many calls a second a process may send on average; 0 means that it finds out by itself.
+	Rate float64
 }
 
 // Provider is AgentMail as a managed.Provider.
 type Provider struct {
 	client *client
 	prefix string
+	rate   float64
 
 	mu sync.Mutex
 	// seen and seenOrg are the org key that was last asked whose it is, and the answer.
@@ -49,7 +52,10 @@ type Provider struct {
 	seenOrg string
 }
 
-var _ managed.Provider = (*Provider)(nil)
+var (
+	_ managed.Provider = (*Provider)(nil)
+	_ managed.Paced    = (*Provider)(nil)
+)
 
 // maxClientID is how long a client_id may be.
 const maxClientID = 256
@@ -68,7 +74,7 @@ func New(c Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Provider{client: client, prefix: c.ClientIDPrefix}, nil
+	return &Provider{client: client, prefix: c.ClientIDPrefix, rate: c.Rate}, nil
 }
 
 // Name implements managed.Provider.
@@ -76,6 +82,9 @@ func (p *Provider) Name() string { return Name }
 
 // Title implements managed.Provider with AutoGPT's title.
 func (p *Provider) Title() string { return "AgentMail (managed by AutoGPT)" }
+
+// Rate implements managed.Paced.
+func (p *Provider) Rate() float64 { return p.rate }
 
 // OnDemand implements managed.Provider: pods cost nothing, so lists provision them.
 func (p *Provider) OnDemand() bool { return false }

@@ -124,7 +124,7 @@ func (c *client) send(ctx context.Context, org credential.Secret, method, path s
 	if !canBeHeader(org.Reveal()) { // the HTTP client would refuse it in an error that looks like a lost connection
 		return 0, fmt.Errorf("%w: %w", errNotSent, &managed.Error{Class: managed.Rejected, Err: errUnsendable})
 	}
-	err = ctx.Err() // by the clock, as the engine's contexts have it
+	err = managed.Sending(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errNotSent, err)
 	}
@@ -143,7 +143,11 @@ func (c *client) send(ctx context.Context, org credential.Secret, method, path s
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return 0, newAPIError(method, path, res, answer)
+		failure := newAPIError(method, path, res, answer)
+		if failure.status == http.StatusTooManyRequests {
+			managed.SlowDown(ctx, failure.retryAfter)
+		}
+		return 0, failure
 	}
 	if err != nil {
 		return 0, fmt.Errorf("%s %s: %w: %w", method, path, errAnswer, err)
@@ -311,6 +315,8 @@ func classify(err error) error {
 		default:
 			class = managed.Permanent
 		}
+	case http.StatusTooManyRequests:
+		class = managed.RateLimited
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:
 		class = managed.Permanent
 	case http.StatusConflict:

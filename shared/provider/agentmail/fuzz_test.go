@@ -69,7 +69,7 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // classes are all that an error of a provider may have.
-var classes = []managed.Class{managed.Transient, managed.Rejected, managed.Quota, managed.Permanent, managed.NotYet, managed.Gone,
+var classes = []managed.Class{managed.Transient, managed.Rejected, managed.Quota, managed.Permanent, managed.NotYet, managed.Gone, managed.RateLimited,
 	managed.Foreign, managed.Mismatch}
 
 func FuzzAnswers(f *testing.F) {

@@ -150,7 +150,7 @@ func TestRetryAfterBeyondTheDeadlineIsReported(t *testing.T) {
 			t.Errorf("%s: the deadline was waited for", s.name)
 		}
 		cancel()
-		classed := wantClass(t, err, managed.Transient)
+		classed := wantClass(t, err, managed.RateLimited)
 		if classed.RetryAfter != 10*time.Minute || m.sent(s.match) != 1 {
 			t.Errorf("%s: sent %d times, RetryAfter %v", s.name, m.sent(s.match), classed.RetryAfter)
 		}
@@ -164,7 +164,7 @@ func TestARetryAfterThatAsksForNothingIsIgnored(t *testing.T) {
 		g := m.ready()
 		m.strike(createKey, -1, limited(value))
 		_, err := m.provider.Provision(t.Context(), orgKey, attempt(2, g.Resource, false))
-		classed := wantClass(t, err, managed.Transient)
+		classed := wantClass(t, err, managed.RateLimited)
 		if classed.RetryAfter != 0 {
 			t.Errorf("%q: RetryAfter %v", value, classed.RetryAfter)
 		}

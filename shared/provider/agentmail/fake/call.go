@@ -124,6 +124,8 @@ func (s *Server) arrive(r *http.Request, body []byte) *call {
 	switch {
 	case refusal != nil:
 		c.refusal = refusal
+	case s.limited():
+		c.refusal = tooMany()
 	case c.route.operation == UnknownRoute:
 		a := answerTo(refuse("not_found", "Route not found"))
 		c.refusal = &a

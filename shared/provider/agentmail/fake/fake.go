@@ -85,6 +85,10 @@ type Switches struct {
 	// CodedKeyErrors answers a key that is not accepted as documented, with 401 and unknown_api_key or api_key_expired.
 	// False: with the bare 403 that the live service was seen to give.
 	CodedKeyErrors bool `json:"coded_key_errors"`
+	// CallsPerSecond is how many calls are taken on average, and Burst how many at once; the others are answered with 429 rate_limit_exceeded
+	// and Retry-After: 1. Zero: any number.
+	CallsPerSecond float64 `json:"calls_per_second"`
+	Burst          int     `json:"burst"`
 }
 
 const (
@@ -116,6 +120,7 @@ type world struct {
 	faultIDs  int
 	scheduled []*event
 
+	bucket   bucket
 	arrivals map[Operation]int
 	requests []*Request
 	arrived  chan struct{} // closed and replaced whenever a request arrives

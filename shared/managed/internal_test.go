@@ -1,0 +1,152 @@
+package managed
+
+import (
+	"container/heap"
+	"testing"
+	"time"
+)
+
+// simulation is a lane of reconcile at a third party that takes so many calls a second, with nothing real in it but the pace: eight
+// workers, each of whose passes is six calls that take a twentieth of a second.
+type simulation struct {
+	start, now     time.Time
+	h              *health
+	rate, atOnce   float64
+	tokens         float64
+	filled         time.Time
+	taken, refused int
+	events         events
+}
+
+type event struct {
+	at time.Time
+	n  int
+	do func()
+}
+
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	return e[i].at.Before(e[j].at) || e[i].at.Equal(e[j].at) && e[i].n < e[j].n
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+const (
+	callsAPass = 6
+	latency    = 50 * time.Millisecond
+	triesACall = 3
+)
+
+func (s *simulation) in(d time.Duration, do func()) {
+	heap.Push(&s.events, event{s.now.Add(d), len(s.events) + s.taken + s.refused, do})
+}
+
+// take is the third party's answer.
+func (s *simulation) take() bool {
+	s.tokens = min(s.atOnce, s.tokens+s.rate*s.now.Sub(s.filled).Seconds())
+	s.filled = s.now
+	if s.tokens < 1 {
+		s.refused++
+		return false
+	}
+	s.tokens--
+	s.taken++
+	return true
+}
+
+// run lets the lane work for that long.
+func (s *simulation) run(d time.Duration) {
+	waiting, turn := 0, false // one waits at a time
+	var admit func()
+	worker := func() { waiting++; admit() }
+	admit = func() {
+		for !turn && waiting > 0 {
+			x := &pass{h: s.h, work: revoking}
+			at := x.reserve(s.now)
+			if at.IsZero() {
+				waiting--
+				s.pass(x, 0, 1, worker)
+				continue
+			}
+			turn = true
+			s.in(at.Sub(s.now), func() { turn = false; admit() })
+		}
+	}
+	for range width {
+		worker()
+	}
+	for len(s.events) > 0 {
+		e := heap.Pop(&s.events).(event)
+		if e.at.Sub(s.start) > d {
+			return
+		}
+		s.now = e.at
+		e.do()
+	}
+}
+
+// pass goes on with a pass, of which so many calls are done, by the next one.
+func (s *simulation) pass(x *pass, done, try int, next func()) {
+	if done == callsAPass {
+		x.h.costs[x.work] = x.sent
+		x.h.pace.give(x.reserved)
+		next()
+		return
+	}
+	wait := x.send(s.now)
+	switch {
+	case wait > longestPause:
+		next()
+	case wait > 0:
+		s.in(wait, func() { s.pass(x, done, try, next) })
+	default:
+		number := x.last
+		s.in(latency, func() {
+			if s.take() {
+				s.pass(x, done+1, 1, next)
+				return
+			}
+			s.h.pace.refused(s.now, number, time.Second)
+			if try == triesACall {
+				next()
+				return
+			}
+			s.in(time.Second, func() { s.pass(x, done, try+1, next) }) // as the client does
+		})
+	}
+}
+
+func TestUnderALimitNearlyAllThatItAllowsIsUsed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ rate, atOnce, set float64 }{
+		"found":        {20, 20, 0},
+		"found, fast":  {100, 100, 0},
+		"set":          {20, 20, 20},
+		"set too high": {20, 20, 50},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			start := time.Unix(1_800_000_000, 0)
+			s := &simulation{start: start, now: start, filled: start, rate: c.rate, atOnce: c.atOnce, tokens: c.atOnce,
+				h: &health{pace: newPace(c.set), costs: map[work]int{}}}
+			for round := range 2 {
+				taken, refused := s.taken, s.refused
+				s.run(time.Duration(round+1) * 32 * time.Second)
+				allowed := c.rate * 32
+				used := float64(s.taken-taken) / allowed
+				share := float64(s.refused-refused) / float64(s.taken-taken+s.refused-refused)
+				t.Logf("round %d: %.1f %% of what it allows is used, and %.2f %% of the calls are refused", round, 100*used, 100*share)
+				if used < 0.8 || share > 0.02 {
+					t.Error("that is too few, or too many")
+				}
+			}
+		})
+	}
+}
