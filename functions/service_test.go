@@ -64,10 +64,14 @@ type service struct {
 // start starts the service, with proxies that inject faults.
 func start(t *testing.T, env map[string]string) *service {
 	t.Helper()
+	return startWith(t, stack.Config{Env: env})
+}
+
+func startWith(t *testing.T, cfg stack.Config) *service {
+	t.Helper()
 	log := &logBuffer{}
-	s, err := stack.Start(t.Context(), stack.Config{
-		DynamoDB: database, Faults: true, Log: log, Env: env, Around: api.Around(func(err error) { t.Error(err) }),
-	})
+	cfg.DynamoDB, cfg.Faults, cfg.Log, cfg.Around = database, true, log, api.Around(func(err error) { t.Error(err) })
+	s, err := stack.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

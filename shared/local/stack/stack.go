@@ -73,6 +73,8 @@ type Config struct {
 	ReconcileEvery time.Duration
 	// Around is put around the API and the page. Tests hold the service to its contract by it. Nil means nothing.
 	Around func(http.Handler) http.Handler
+	// Timeout is how long each function's invocations may take. 0 means as long as the template lets them.
+	Timeout time.Duration
 	// Now is the functions' wall clock, by which they are told their deadlines. Nil means time.Now.
 	Now func() time.Time
 	// Log gets the progress of the start and, line by line, what the functions write. Nil means that it is thrown away.
@@ -184,6 +186,9 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	functions, err := env.functions(deployed.Functions, binaries)
 	if err != nil {
 		return err
+	}
+	for i := range functions {
+		functions[i].Timeout = cmp.Or(cfg.Timeout, functions[i].Timeout)
 	}
 	s.Host = lambda.New(lambda.Config{Functions: functions, Region: region, Now: cfg.Now, LimitMemory: cfg.LimitMemory, Log: s.log})
 	s.onClose(s.Host.Close)
