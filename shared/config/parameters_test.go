@@ -132,6 +132,11 @@ var settings = map[string]setting{
 		good: []string{"22s", "60s", "120s"},
 		bad:  []string{"10s", "5s", "60", "1s", "0s", "-60s"},
 	},
+	"MAX_CREDENTIALS": {
+		read: env((*config.Env).MaxCredentials),
+		good: []string{"1", "200"},
+		bad:  []string{"0", "-1", "many", "1.5"},
+	},
 	"AUDIT_GONE_FLOOR": {
 		read: env((*config.Env).GoneFloor),
 		good: []string{"0", "10", "1000"},

@@ -203,6 +203,7 @@ func (e *Engine) removeUser(ctx context.Context, t store.Tombstone) {
 	}
 	err := e.Users.Remove(ctx, t.Username, t.User)
 	if err == nil {
+		e.Metrics.Count(telemetry.PoolUsersRemoved, "", 1)
 		err = e.Store.UsernameGone(ctx, t)
 	}
 	if err != nil {

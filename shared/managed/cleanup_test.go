@@ -409,6 +409,9 @@ func TestTheCognitoUserIsDueUntilItHasGone(t *testing.T) {
 	if got := users.removed.Load(); got != "Alice the First alice" {
 		t.Errorf("removed: %v", got)
 	}
+	if n := strings.Count(w.Logs(), `"PoolUsersRemoved":1`); n != 1 {
+		t.Errorf("one user was removed, and %d counted", n)
+	}
 	if strings.Contains(w.Dump(), "Alice the First") {
 		t.Errorf("the username is kept:\n%s", w.Dump())
 	}

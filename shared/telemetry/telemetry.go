@@ -38,6 +38,8 @@ const (
 	// DeletionsOfUnknown: direct calls to delete an account of which the table knew nothing. Either the user never listed here, or the
 	// user id is not theirs.
 	DeletionsOfUnknown = "DeletionsOfUnknown"
+	// PoolUsersRemoved: users that this service removed from the user pool, each of which comes back as an event of a deletion.
+	PoolUsersRemoved = "PoolUsersRemoved"
 	// DeletionsOverdue: accounts that were deleted more than a day ago, and of which something is still left. Counted at each try.
 	DeletionsOverdue = "DeletionsOverdue"
 	// RevocationsForced: parked revocations that an operator has declared done.

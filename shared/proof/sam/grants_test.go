@@ -247,6 +247,58 @@ func TestLambdaMayLogForAFunctionAndReportItsFailuresAndNoMore(t *testing.T) {
 	}
 }
 
+// CloudTrail logs invocations only if it is told to, and a log group that goes with its stack takes the audit lines along.
+func TestWhoInvokedWhatAuditsStaysOnRecord(t *testing.T) {
+	t.Parallel()
+	audited := []string{"Operate", "ResolveCredential", "UserCleanup"}
+	var document struct {
+		Resources map[string]struct {
+			DeletionPolicy      string    `yaml:"DeletionPolicy"`
+			UpdateReplacePolicy string    `yaml:"UpdateReplacePolicy"`
+			Properties          yaml.Node `yaml:"Properties"`
+		} `yaml:"Resources"`
+	}
+	decode(t, &document)
+	var trail struct {
+		EventSelectors []struct {
+			ReadWriteType string `yaml:"ReadWriteType"`
+			DataResources []struct {
+				Type   string   `yaml:"Type"`
+				Values []string `yaml:"Values"`
+			} `yaml:"DataResources"`
+		} `yaml:"EventSelectors"`
+	}
+	properties := document.Resources["Trail"].Properties
+	err := properties.Decode(&trail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged []string
+	for _, s := range trail.EventSelectors {
+		for _, d := range s.DataResources {
+			if d.Type == "AWS::Lambda::Function" && s.ReadWriteType == "All" {
+				logged = append(logged, d.Values...)
+			}
+		}
+	}
+	for _, function := range audited {
+		if !slices.Contains(logged, function+".Arn") {
+			t.Errorf("the trail does not log who invokes %s", function)
+		}
+		logs := document.Resources[function+"Logs"]
+		var p struct {
+			LogGroupName []yaml.Node `yaml:"LogGroupName"`
+		}
+		err := logs.Properties.Decode(&p)
+		if err != nil || len(p.LogGroupName) != 2 || !strings.HasSuffix(p.LogGroupName[0].Value, "-${Unique}") {
+			t.Errorf("the log group of %s has a name that the next stack would want: %v", function, err)
+		}
+		if !strings.HasPrefix(logs.DeletionPolicy, "Retain") || logs.UpdateReplacePolicy != "Retain" {
+			t.Errorf("the log group of %s goes with the stack", function)
+		}
+	}
+}
+
 // Policies of every kind: the roles', and those of the key, the queues and the bucket.
 func TestNoPolicyAllowsByAWildcardWithoutAReason(t *testing.T) {
 	t.Parallel()
