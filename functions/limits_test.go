@@ -4,8 +4,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/store"
 )
 
 func TestAUserHasOnlySoManyCredentialsOfTheirOwn(t *testing.T) {
@@ -47,5 +50,35 @@ func TestTheCleartextOfACredentialIsBounded(t *testing.T) {
 	a := s.call("PUT", "/github/credentials/"+mine.ID, token, `{"title":"`+strings.Repeat("t", 256)+`"}`)
 	if a.status != http.StatusOK || decode[credential.Metadata](t, a.body).ID != mine.ID {
 		t.Errorf("the answer is %d %s", a.status, a.body)
+	}
+}
+
+// Each report of a key that works costs the third party a look.
+func TestTheSameKeyIsReportedAgainOnlyAfterAPauseThatDoubles(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.list(s.token(alice))
+	report := func() answer {
+		return s.call("POST", "/local/resolve", "", `{"sub":"`+alice+`","provider":"agent_mail","rejected_attempt":1}`)
+	}
+	table := store.New(s.DynamoDB, s.Table, nil)
+	for i, pause := range []time.Duration{10 * time.Minute, 20 * time.Minute, 40 * time.Minute} {
+		for range i {
+			s.later(alice)
+		}
+		before := time.Now()
+		report().want(t, http.StatusAccepted, "")
+		slots, err := table.Slots(t.Context(), alice, agentmail.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slot := slots[agentmail.Name]
+		if slot.ReportPause != pause || slot.ReportFrom.Before(before.Add(pause-time.Second)) {
+			t.Errorf("after a pause that should be %v the slot is %+v", pause, slot)
+		}
+		report().want(t, http.StatusTooManyRequests,
+			`{"detail":"The key was reported before, and what became of it has been looked at: report it again after `+
+				slot.ReportFrom.UTC().Format(time.RFC3339)+`"}`)
+		s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
 	}
 }

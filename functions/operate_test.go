@@ -3,8 +3,10 @@ package functions_test
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/lambda"
@@ -36,10 +38,16 @@ func TestAReportedKeyIsCheckedAndMadeAnewIfItHasGone(t *testing.T) {
 	report(`{"sub":"`+alice+`","provider":"agent_mail","rejected_attempt":7}`).want(t, http.StatusConflict, "")
 	report(`{"sub":"`+bob+`","provider":"agent_mail","rejected_attempt":1}`).want(t, http.StatusNotFound, "")
 
-	report(`{"sub":"`+alice+`","provider":"agent_mail","rejected_attempt":1}`).want(t, http.StatusAccepted, "")
+	s.list(s.token(bob))
+	bobs := decode[resolved](t, s.resolve(bob, agentmail.Name, "").body)
+	report(`{"sub":"`+bob+`","provider":"agent_mail","rejected_attempt":1}`).want(t, http.StatusAccepted, "")
 	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
-	if now := decode[resolved](t, s.resolve(alice, agentmail.Name, "").body); now != before {
-		t.Errorf("a key that works was replaced: %d, then %d", before.Attempt, now.Attempt)
+	if now := decode[resolved](t, s.resolve(bob, agentmail.Name, "").body); now != bobs {
+		t.Errorf("a key that works was replaced: %d, then %d", bobs.Attempt, now.Attempt)
+	}
+	again := report(`{"sub":"` + bob + `","provider":"agent_mail","rejected_attempt":1}`)
+	if again.status != http.StatusTooManyRequests || !strings.Contains(again.body, "report it again after "+strconv.Itoa(time.Now().UTC().Year())[:2]) {
+		t.Errorf("a second report is answered with %d %s", again.status, again.body)
 	}
 
 	s.removeKey(before.APIKey)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
@@ -111,6 +112,12 @@ func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 // errReplaced: the reported key is not the one that is stored and at rest now.
 var errReplaced = errors.New("the key has been replaced")
 
+// A report of a key that works costs the third party a look: each has a pause after it that is twice as long as the last one.
+const (
+	firstPause   = 10 * time.Minute
+	longestPause = 24 * time.Hour
+)
+
 // report has reconcile look whether the managed key is still there: a caller was refused with it. It is not believed, only checked, so
 // that nobody can do harm by it. What is gone is made anew under the same id.
 func (f *function) report(ctx context.Context, r request) (status, error) {
@@ -125,8 +132,12 @@ func (f *function) report(ctx context.Context, r request) (status, error) {
 	if slot.State != store.Ready || slot.Owner != "" || slot.Committed != r.RejectedAttempt {
 		return status{}, errReplaced
 	}
+	if clock.Now().Before(slot.ReportFrom) {
+		return status{http.StatusTooManyRequests,
+			"The key was reported before, and what became of it has been looked at: report it again after " + slot.ReportFrom.UTC().Format(time.RFC3339)}, nil
+	}
 	f.log.WarnContext(ctx, "a managed key was reported as rejected", "user", r.UserID, "provider", r.Provider, "attempt", r.RejectedAttempt)
-	err = f.table.Postpone(ctx, slot, store.Ready, "reported", clock.Now())
+	err = f.table.Report(ctx, slot, min(max(2*slot.ReportPause, firstPause), longestPause))
 	if errors.Is(err, store.ErrStale) {
 		return status{}, errReplaced
 	}

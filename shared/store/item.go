@@ -60,6 +60,10 @@ type Slot struct {
 	LeftSince time.Time
 	// ExpiresAt is when the third party lets the stored key expire; zero if it does not.
 	ExpiresAt time.Time
+	// ReportFrom is from when on the stored key may be reported as rejected again; zero if it never was. ReportPause is how long the pause
+	// was that ends then. A commit removes both.
+	ReportFrom  time.Time
+	ReportPause time.Duration
 }
 
 // ReasonLastLook is the reason of a revoking slot whose resource was deleted, by the third party's own answer: a last look is due.
@@ -235,13 +239,16 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 		Left:       int(r.count("left")),
 		LeftSince:  r.time("left_since"),
 		ExpiresAt:  r.time("expires_at"),
+
+		ReportFrom:  r.time("report_from"),
+		ReportPause: time.Duration(r.count("report_pause")) * time.Millisecond,
 	}
 	switch s.State {
 	case Provisioning, Ready, Failed, Revoking, Parked:
 	default:
 		r.bad = true
 	}
-	if s.Attempt < 0 || s.Tries < 0 || s.Left < 0 || s.Committed < 0 || s.Committed > s.Attempt {
+	if s.Attempt < 0 || s.Tries < 0 || s.Left < 0 || s.ReportPause < 0 || s.Committed < 0 || s.Committed > s.Attempt {
 		r.bad = true
 	}
 	if r.num("v") != version || !r.flag("autogpt_managed") || r.str("type") != string(credential.APIKey) || r.bad {

@@ -60,6 +60,7 @@ func TestASlotIsReadWithAllThatItHolds(t *testing.T) {
 		User: user, Provider: provider, Title: title, State: store.Provisioning, Owner: "owner", Attempt: 7, Tries: 2, LeaseUntil: leaseEnd,
 		DueAt: leaseEnd, Committed: 3, Resource: credential.Resource{ID: "pod", KeyID: "key", OrgID: "org"}, Reason: "transient",
 		GoneSince: now.Add(-time.Minute), Left: 4, LeftSince: now.Add(-time.Hour), ExpiresAt: now.AddDate(1, 0, 0),
+		ReportFrom: now.Add(5 * time.Minute), ReportPause: 10 * time.Minute,
 	}
 	if got := tb.slot(claimedItem); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -68,7 +69,7 @@ func TestASlotIsReadWithAllThatItHolds(t *testing.T) {
 	bare := claimedItem.with(attributes{
 		"owner": nil, "lease_until": nil, "due_at": nil, "due_shard": nil, "tries": nil, "reason": nil, "committed": nil,
 		"resource_id": nil, "key_id": nil, "org_id": nil, "secret": nil, "created_at": nil,
-		"gone_since": nil, "left": nil, "left_since": nil, "expires_at": nil,
+		"gone_since": nil, "left": nil, "left_since": nil, "expires_at": nil, "report_from": nil, "report_pause": nil,
 	})
 	if got := tb.slot(bare); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -86,6 +87,7 @@ func TestASlotThatCannotBeDecodedIsLeftOut(t *testing.T) {
 		"tries in a text": {"tries": "2"}, "a commit in a text": {"committed": "3"}, "a resource that is no text": {"resource_id": 1},
 		"a key that is no text": {"key_id": 1}, "an organisation that is no text": {"org_id": 1}, "a reason that is no text": {"reason": true},
 		"a suspicion in a text": {"gone_since": "now"}, "less than nothing left": {"left": -1}, "an expiry in a text": {"expires_at": "never"},
+		"a pause in a text": {"report_pause": "long"}, "a pause of less than nothing": {"report_pause": -1},
 	} {
 		item := claimedItem.with(change)
 		tb.put(slotKey, item)

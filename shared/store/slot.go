@@ -131,7 +131,7 @@ func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 		", #resource_id = " + values.str("resource", m.Resource.ID) +
 		", #key_id = " + values.str("key", m.Resource.KeyID) +
 		", #org_id = " + values.str("org", m.Resource.OrgID)
-	remove := " REMOVE #owner, #tries, #reason, #gone_since"
+	remove := " REMOVE #owner, #tries, #reason, #gone_since, #report_from, #report_pause"
 	if m.ExpiresAt.IsZero() {
 		remove += ", #expires_at"
 	} else {
@@ -251,6 +251,32 @@ func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason stri
 	}
 	if err != nil {
 		return fmt.Errorf("postponing the slot: %w", err)
+	}
+	return nil
+}
+
+// Report makes a ready slot that was just read due at once, because somebody was refused with its key, and notes for how long no further
+// report of that key is taken. It returns ErrStale if the slot is not as it was read, or was reported since.
+func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) error {
+	values := args{}
+	condition := slot.asRead(values) + " AND attribute_exists(#pk) AND "
+	if slot.ReportFrom.IsZero() {
+		condition += "attribute_not_exists(#report_from)"
+	} else {
+		condition += "#report_from = " + values.time("was_from", slot.ReportFrom)
+	}
+	now := s.now()
+	expression := "SET #due_at = " + values.time("due", now) +
+		", #due_shard = " + values.str("shard", slot.shard()) +
+		", #reason = " + values.str("reason", "reported") +
+		", #report_from = " + values.time("from", now.Add(pause)) +
+		", #report_pause = " + values.num("pause", pause.Milliseconds())
+	err := s.update(ctx, slot.Key(), expression, condition, values)
+	if isRefused(err) {
+		return ErrStale
+	}
+	if err != nil {
+		return fmt.Errorf("noting the report: %w", err)
 	}
 	return nil
 }

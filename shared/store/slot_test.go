@@ -349,6 +349,7 @@ var made = credential.Resource{ID: "new-pod", KeyID: "new-key", OrgID: "new-org"
 var committed = claimedItem.with(attributes{
 	"state": "ready", "secret": []byte("new"), "committed": 7, "resource_id": "new-pod", "key_id": "new-key", "org_id": "new-org",
 	"owner": nil, "tries": nil, "reason": nil, "lease_until": nil, "due_at": nil, "due_shard": nil, "gone_since": nil, "expires_at": nil,
+	"report_from": nil, "report_pause": nil,
 })
 
 func TestACommitEndsTheClaim(t *testing.T) {
@@ -667,4 +668,33 @@ func TestARemovalWithoutAnAnswerIsNeitherDoneNorLost(t *testing.T) {
 		t.Errorf("got the error %v", err)
 	}
 	tb.wantUnchanged(deadItem)
+}
+
+func TestAReportMakesAReadySlotDueAndHasAPause(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	const pause = 20 * time.Minute
+	reported := attributes{"due_at": ms(now), "due_shard": "live", "reason": "reported", "report_from": ms(now.Add(pause)), "report_pause": 1_200_000}
+	for name, was := range map[string]attributes{
+		"first":  committed,
+		"second": committed.with(attributes{"report_from": ms(now), "report_pause": 600_000}),
+	} {
+		slot := tb.slot(was)
+		err := tb.past(now).Report(t.Context(), slot, pause)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		tb.wantItem(slotKey, was.with(reported))
+		wantError(t, name+", twice at once", tb.past(now).Report(t.Context(), slot, pause), store.ErrStale)
+	}
+	slot := tb.slot(committed)
+	tb.remove(slotKey)
+	wantError(t, "gone", tb.Report(t.Context(), slot, pause), store.ErrStale)
+	tb.wantItem(slotKey, nil)
+	slot = tb.slot(committed)
+	tb.always("UpdateItem", fault.Drop())
+	err := tb.Report(t.Context(), slot, pause)
+	if err == nil || errors.Is(err, store.ErrStale) {
+		t.Errorf("nothing was written: %v", err)
+	}
 }

@@ -682,6 +682,13 @@ var mutations = []mutation{
 		test: "shared/credential", run: "Cleartext",
 	},
 	{
+		rule: "the same key is not reported again and again",
+		file: storeDir + "/slot.go",
+		old:  "condition += \"attribute_not_exists(#report_from)\"",
+		new:  "condition += \"attribute_exists(#pk)\"",
+		test: storeDir, run: "HasAPause",
+	},
+	{
 		rule: "a user forges no managed credential",
 		file: "shared/credential/material.go",
 		old:  "if forged {",
