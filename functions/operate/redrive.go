@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"managed-credentials/shared/clock"
+	"managed-credentials/shared/credential"
 )
 
 // deadLetters is the queue of the account deletions that failed for good. SQS can move messages back only to another queue that they came
@@ -102,13 +103,9 @@ func (d deadLetters) again(ctx context.Context, m types.Message, event []byte) e
 // eventOf is the event that a message is about. EventBridge puts the event itself there, and Lambda a record of the invocation
 // (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html).
 func eventOf(body string) []byte {
-	var record struct {
-		RequestContext json.RawMessage `json:"requestContext"`
-		RequestPayload json.RawMessage `json:"requestPayload"`
-	}
-	err := json.Unmarshal([]byte(body), &record)
-	if err != nil || record.RequestContext == nil || record.RequestPayload == nil {
+	record, err := credential.ReadObject("message", []byte(body))
+	if err != nil || record["requestContext"] == nil || record["requestPayload"] == nil {
 		return []byte(body)
 	}
-	return record.RequestPayload
+	return record["requestPayload"]
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
@@ -21,6 +23,7 @@ import (
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
 )
 
 func TestMain(m *testing.M) { os.Exit(managedtest.Main(m)) }
@@ -58,38 +61,7 @@ func FuzzEvent(f *testing.F) {
 	} {
 		f.Add([]byte(event))
 	}
-	name, client := managedtest.Table(f)
-	keys := httptest.NewServer(kms.New(kms.Config{Keys: []kms.Key{{ID: "key"}}}))
-	f.Cleanup(keys.Close)
-	secrets := httptest.NewServer(secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{"system": `{"openai":"` + systemKey + `"}`}}))
-	f.Cleanup(secrets.Close)
-	for name, value := range map[string]string{
-		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "LOG_LEVEL": "",
-		"AWS_ENDPOINT_URL_DYNAMODB": aws.ToString(client.Options().BaseEndpoint), "TABLE_NAME": name,
-		"AWS_ENDPOINT_URL_KMS": keys.URL, "KMS_KEY_ID": "key",
-		"AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL, "SYSTEM_KEYS_SECRET_ID": "system", "SYSTEM_CREDENTIALS": `{"openai":"Credits"}`,
-	} {
-		f.Setenv(name, value)
-	}
-	cfg, err := config.AWS(f.Context(), slog.New(slog.DiscardHandler))
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, c := range [][3]string{{alice, aliceID, alicesKey}, {bob, bobID, bobsKey}} {
-		m := credential.Metadata{ID: c[1], Provider: "github", Type: credential.APIKey}
-		sealed, err := seal.New(awskms.NewFromConfig(cfg), "key").Seal(f.Context(), c[0], m.Provider, m.ID, credential.APIKeyMaterial(credential.NewSecret(c[2])))
-		if err != nil {
-			f.Fatal(err)
-		}
-		err = store.New(client, name, nil).Create(f.Context(), c[0], m, sealed)
-		if err != nil {
-			f.Fatal(err)
-		}
-	}
-	handler, err := wire(f.Context(), config.Environ(), slog.New(slog.DiscardHandler))
-	if err != nil {
-		f.Fatal(err)
-	}
+	handler := serve(f, slog.New(slog.DiscardHandler))
 
 	f.Fuzz(func(t *testing.T, event []byte) {
 		answer, err := handler.Invoke(t.Context(), event)
@@ -120,4 +92,60 @@ func FuzzEvent(f *testing.F) {
 			}
 		}
 	})
+}
+
+// serve wires the function up with a table that has a credential of alice's and one of bob's.
+func serve(tb testing.TB, log *slog.Logger) lambda.Handler {
+	tb.Helper()
+	name, client := managedtest.Table(tb)
+	keys := httptest.NewServer(kms.New(kms.Config{Keys: []kms.Key{{ID: "key"}}}))
+	tb.Cleanup(keys.Close)
+	secrets := httptest.NewServer(secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{"system": `{"openai":"` + systemKey + `"}`}}))
+	tb.Cleanup(secrets.Close)
+	for name, value := range map[string]string{
+		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "LOG_LEVEL": "",
+		"AWS_ENDPOINT_URL_DYNAMODB": aws.ToString(client.Options().BaseEndpoint), "TABLE_NAME": name,
+		"AWS_ENDPOINT_URL_KMS": keys.URL, "KMS_KEY_ID": "key",
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL, "SYSTEM_KEYS_SECRET_ID": "system", "SYSTEM_CREDENTIALS": `{"openai":"Credits"}`,
+	} {
+		tb.Setenv(name, value)
+	}
+	cfg, err := config.AWS(tb.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, c := range [][3]string{{alice, aliceID, alicesKey}, {bob, bobID, bobsKey}} {
+		m := credential.Metadata{ID: c[1], Provider: "github", Type: credential.APIKey}
+		sealed, err := seal.New(awskms.NewFromConfig(cfg), "key").Seal(tb.Context(), c[0], m.Provider, m.ID, credential.APIKeyMaterial(credential.NewSecret(c[2])))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		err = store.New(client, name, nil).Create(tb.Context(), c[0], m, sealed)
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	handler, err := wire(tb.Context(), config.Environ(), log)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return handler
+}
+
+// full is a log that can be written to no more.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestNoSecretIsReleasedWithoutARecord(t *testing.T) {
+	handler := serve(t, telemetry.Logger(full{}, slog.LevelDebug))
+	for _, event := range []string{
+		`{"user_id":"` + alice + `","provider":"github","credential_id":"` + aliceID + `"}`,
+		`{"user_id":"bob","provider":"openai","credential_id":"` + credential.SystemID("openai") + `"}`,
+	} {
+		answer, err := handler.Invoke(t.Context(), []byte(event))
+		if answer != nil || err == nil || !strings.Contains(err.Error(), "writing the audit line") {
+			t.Errorf("%s: %d bytes were handed out, %v", event, len(answer), err)
+		}
+	}
 }

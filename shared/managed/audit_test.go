@@ -108,6 +108,30 @@ func TestWhatADeletedUserLeftBehindIsRevoked(t *testing.T) {
 	}
 }
 
+func TestNothingIsRepairedWithoutARecord(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	list(t, w.Engine(), bob)
+	w.RemoveKey(alice)
+	remove(t, w.Engine(), bob)
+	w.Converge()
+	w.Mail.SeedPod(fake.Pod{ClientID: bob, Name: bob + "-pod"})
+	before := w.Dump()
+	r, err := deaf(w.Engine()).Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, By: "the tests", Repair: 100})
+	if err != nil || len(r.Findings) != 2 {
+		t.Fatalf("%v, the report is %+v", err, r)
+	}
+	for _, f := range r.Findings {
+		if !strings.Contains(f.Error, "writing the audit line") {
+			t.Errorf("the finding is %+v", f)
+		}
+	}
+	if w.Dump() != before {
+		t.Errorf("the table was\n%s\nand is\n%s", before, w.Dump())
+	}
+}
+
 func TestAPodWithNeitherSlotNorTombstoneMayBeSomebodysWhoHasNotComeYet(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

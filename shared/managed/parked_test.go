@@ -3,6 +3,7 @@ package managed_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
 )
 
 // parkedWorld is one in which the revocation of alice's credential is parked: AgentMail's org key has been taken away.
@@ -63,6 +65,29 @@ func TestAParkedRevocationIsForcedOnRecord(t *testing.T) {
 	w.Converge()
 	if !w.NextDue().IsZero() {
 		t.Error("there is still work due")
+	}
+}
+
+// deaf is a log that can be written to no more.
+func deaf(e *managed.Engine) *managed.Engine {
+	e.Log = telemetry.Logger(full{}, slog.LevelDebug)
+	return e
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestNothingIsForcedWithoutARecord(t *testing.T) {
+	t.Parallel()
+	w := parkedWorld(t)
+	before := w.Dump()
+	err := deaf(w.Engine()).Force(t.Context(), alice, managedtest.Provider, "Ops", "removed in the console")
+	if err == nil || !strings.Contains(err.Error(), "writing the audit line") {
+		t.Errorf("it was forced: %v", err)
+	}
+	if w.Dump() != before || strings.Contains(w.Logs(), `"RevocationsForced":1`) {
+		t.Errorf("the table was\n%s\nand is\n%s", before, w.Dump())
 	}
 }
 

@@ -919,4 +919,25 @@ var mutations = []mutation{
 		new:  "known = true",
 		test: managedDir, run: "KnewTheUser",
 	},
+	{
+		rule: "nothing is forced that is not on record",
+		file: managedDir + "/parked.go",
+		old:  "\terr = telemetry.Audit(ctx, e.Log, \"revocation forced\"",
+		new:  "\t_ = telemetry.Audit(ctx, e.Log, \"revocation forced\"",
+		test: managedDir, run: "ForcedWithoutARecord",
+	},
+	{
+		rule: "nothing is repaired that is not on record",
+		file: managedDir + "/audit.go",
+		old:  "\t\tif err == nil {\n\t\t\terr = f.remedy(ctx)\n\t\t}",
+		new:  "\t\terr = errors.Join(err, f.remedy(ctx))",
+		test: managedDir, run: "RepairedWithoutARecord",
+	},
+	{
+		rule: "no secret is released that is not on record",
+		file: "functions/resolve-credential/handler.go",
+		old:  "\terr = telemetry.Audit(ctx, f.log, \"secret released\"",
+		new:  "\t_ = telemetry.Audit(ctx, f.log, \"secret released\"",
+		test: "functions/resolve-credential", run: "ReleasedWithoutARecord",
+	},
 }
