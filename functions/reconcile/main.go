@@ -39,6 +39,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Seal:      seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
 		Lease:     env.Lease(),
+		Holdback:  env.Holdback(),
 		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 	}

@@ -37,6 +37,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Providers: providers,
 		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Lease:     env.Lease(),
+		Holdback:  env.Holdback(),
 		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 	}

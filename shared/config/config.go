@@ -114,6 +114,17 @@ func (e *Env) MaxCredentials() int {
 	return n
 }
 
+// Holdback is how long after a deletion what cannot be made again is kept; 0, if it is not set, for not at all.
+func (e *Env) Holdback() time.Duration {
+	d := e.Duration("DELETION_HOLDBACK", 0)
+	if d > maxHoldback {
+		e.errs = append(e.errs, fmt.Errorf("DELETION_HOLDBACK has to be at most %v, not %v", maxHoldback, d))
+	}
+	return d
+}
+
+const maxHoldback = 30 * 24 * time.Hour
+
 // Budget is how long a list may spend on provisioning.
 func (e *Env) Budget() time.Duration { return e.Duration("PROVISION_BUDGET", DefaultBudget) }
 

@@ -28,6 +28,7 @@ func read() error {
 	e.Optional("USER_POOL_ID")
 	e.Budget()
 	e.Lease()
+	e.Holdback()
 	e.GoneFloor()
 	e.GoneShare()
 	e.LogLevel()
@@ -43,7 +44,7 @@ func set(t *testing.T, others map[string]string) {
 	all := map[string]string{
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
 		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
-		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1",
+		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1", "DELETION_HOLDBACK": "24h",
 	}
 	maps.Copy(all, others)
 	for name, value := range all {
@@ -79,7 +80,10 @@ func TestVariablesAreRead(t *testing.T) {
 
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
-		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": ""})
+		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": ""})
+	if held := config.Environ().Holdback(); held != 0 {
+		t.Errorf("what is deleted is held back for %v", held)
+	}
 	e := config.Environ()
 	if e.MaxCredentials() != 200 {
 		t.Errorf("a user may have %d credentials", e.MaxCredentials())
@@ -105,6 +109,7 @@ func TestEachWrongVariableIsNamed(t *testing.T) {
 		"PROVISION_BUDGET":   {"5", "five", "0", "0s", "-5s", "5 s", " "},
 		"LEASE":              {"60", "-1m", "0h", "1d"},
 		"MAX_CREDENTIALS":    {"many", "0", "-1", "1.5", " 1"},
+		"DELETION_HOLDBACK":  {"30", "721h", "-1h", "0h", "30d"},
 		"AUDIT_GONE_FLOOR":   {"many", "-1", "1.5", " 1"},
 		"AUDIT_GONE_SHARE":   {"5%", "-0.1", "1.1", "NaN", " 0"},
 		"SEAL_OPEN_FIELDS":   {"yes", "1", "TRUE", " true"},

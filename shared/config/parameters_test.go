@@ -134,8 +134,13 @@ var settings = map[string]setting{
 	},
 	"MAX_CREDENTIALS": {
 		read: env((*config.Env).MaxCredentials),
-		good: []string{"1", "200"},
-		bad:  []string{"0", "-1", "many", "1.5"},
+		good: []string{"1", "200", "100000"},
+		bad:  []string{"0", "-1", "many", "1.5", " 1"},
+	},
+	"DELETION_HOLDBACK": {
+		read: env((*config.Env).Holdback),
+		good: []string{"", "1h", "72h", "168h", "700h", "720h"},
+		bad:  []string{"721h", "800h", "0h", "-1h", "30d", "1000h", "24"},
 	},
 	"AUDIT_GONE_FLOOR": {
 		read: env((*config.Env).GoneFloor),

@@ -338,3 +338,19 @@ func TestAUsersOwnProviderIsNoMetricsDimension(t *testing.T) {
 func ofVersion(v int) map[string]types.AttributeValue {
 	return map[string]types.AttributeValue{"v": &types.AttributeValueMemberN{Value: strconv.Itoa(v)}}
 }
+
+func TestAnAccountIsNotReadWhileItsRevocationWaits(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.Mail.Inject(fake.Fault{Operation: fake.GetPod, Instead: &fake.Answer{Status: 403, Code: "forbidden"}}) // slow to be tried again
+	remove(t, w.Engine(), alice)
+	w.Clock.Advance(time.Minute)
+	reconcile(t, w.Engine()) // the tombstone's, which sees how long the slot waits
+	due := w.NextDue()
+	if s := slot(t, w, alice); !due.Equal(s.DueAt) || due.Sub(w.Clock.Now()) < 10*time.Minute {
+		t.Errorf("the next work is due at %v, the slot is %+v", due, s)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}

@@ -99,7 +99,7 @@ func (e *Engine) bury(ctx context.Context, user string) error {
 		if slot.Dead() {
 			return nil // it is due by itself
 		}
-		return e.Store.MarkRevoking(ctx, slot.Key())
+		return e.Store.MarkRevoking(ctx, slot.Key(), e.heldUntil())
 	})
 	e.removeUser(work, first.Tombstone)
 	return nil
@@ -111,12 +111,35 @@ func (e *Engine) isDue(t store.Tombstone) bool { return !t.DueAt.IsZero() && !t.
 // or ends the process, neither comes first for ever nor goes unseen.
 func (e *Engine) postpone(ctx context.Context, first store.Remains, tries int) error {
 	t := first.Tombstone
-	if e.Now().Sub(t.CreatedAt) > overdue {
+	if e.Now().Sub(t.CreatedAt) > overdue+e.Holdback {
 		e.Metrics.Count(telemetry.DeletionsOverdue, "", 1)
 		e.Log.ErrorContext(ctx, "something is left of an account that was deleted long ago", "user", t.User, "pending", e.pending(first))
 	}
 	t.Tries = tries
-	return e.Store.PostponeTombstone(ctx, t, e.Now().Add(backoff(tries)))
+	at := e.Now().Add(backoff(tries))
+	wait := slotsDue(first)
+	if wait.After(at) {
+		at = wait
+	}
+	return e.Store.PostponeTombstone(ctx, t, at)
+}
+
+// slotsDue is when the first slot is due by itself of an account of which nothing else is left; zero if that is now. Before then there is
+// nothing to see: a revocation that waits, for hours where it is parked, has its account wait with it.
+func slotsDue(page store.Remains) time.Time {
+	if page.Next != nil || len(page.Own) > 0 || page.Tombstone.Username != "" {
+		return time.Time{}
+	}
+	var first time.Time
+	for _, slot := range page.Slots {
+		if !slot.Dead() || slot.DueAt.IsZero() {
+			return time.Time{}
+		}
+		if first.IsZero() || slot.DueAt.Before(first) {
+			first = slot.DueAt
+		}
+	}
+	return first
 }
 
 // clear deletes the user's own credentials, and does end to each slot, page by page for as long as ctx lasts. What fails is logged, and
@@ -177,7 +200,7 @@ func (e *Engine) logged(ctx context.Context, doing string, key store.Key, err er
 
 // markAndRevoke marks a slot of a deleted account and revokes it if it is due.
 func (e *Engine) markAndRevoke(ctx context.Context, key store.Key) error {
-	err := e.Store.MarkRevoking(ctx, key)
+	err := e.Store.MarkRevoking(ctx, key, e.heldUntil())
 	if err != nil {
 		return err
 	}
@@ -253,8 +276,11 @@ func (e *Engine) pending(page store.Remains) []Pending {
 			continue
 		}
 		p := Pending{slot.Provider, store.Revoking, slot.DueAt}
-		if slot.State == store.Parked {
+		switch {
+		case slot.State == store.Parked:
 			p.State = store.Parked
+		case slot.Reason == store.ReasonHeldBack:
+			p.State = heldBack
 		}
 		if p.RetryAt.IsZero() {
 			p.RetryAt = soon
@@ -275,3 +301,6 @@ func (e *Engine) pending(page store.Remains) []Pending {
 
 // deleting is the state of a Pending that is no slot's.
 const deleting store.State = "deleting"
+
+// heldBack is the state of a Pending whose keys are revoked, and whose rest is kept for a while.
+const heldBack store.State = "held_back"

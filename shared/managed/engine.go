@@ -28,6 +28,8 @@ type Config struct {
 	Lease time.Duration
 	// Budget is how long a list may spend on provisioning: with a second to spare within half of the lease. 0 where nothing is listed.
 	Budget time.Duration
+	// Holdback is how long after a deletion what cannot be made again is kept, at most MaxHoldback; 0 for not at all.
+	Holdback time.Duration
 	// GoneFloor and GoneShare bound what an audit believes: it stops where more slots than GoneFloor, and more than the share GoneShare
 	// (0 to 1) of all that it looked at, name what seems to be gone.
 	GoneFloor int

@@ -283,7 +283,7 @@ func TestFenced_AKeyThatTheSlotStoresIsNotDeleted(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, w.Store.MarkRevoking(ctx, store.SlotKey(alice, managedtest.Provider))
+		return nil, w.Store.MarkRevoking(ctx, store.SlotKey(alice, managedtest.Provider), time.Time{})
 	})
 	_, err := w.Engine().List(t.Context(), alice, "")
 	if err != nil {

@@ -46,24 +46,35 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	a := e.attempt(claimed, slot, now)
 	work, cancel := e.outside(ctx, a)
 	defer cancel()
-	err = e.call(work, p, slot.User, func(ctx context.Context, org credential.Secret) error { return p.Deprovision(ctx, org, a) })
+	remove, holds := e.removal(p, slot)
+	err = e.call(work, p, slot.User, func(ctx context.Context, org credential.Secret) error { return remove(ctx, org, a) })
 	if err != nil && !isGone(err) {
 		e.revocationFailed(ctx, claimed, a, err)
 		return nil
 	}
-	return e.revoked(ctx, claimed, a, err == nil)
+	return e.revoked(ctx, claimed, a, err == nil, holds)
 }
 
 // revoked ends a pass that left nothing. The slot goes only when another pass, late enough, has found nothing to remove: what was not
-// there may have been hidden by a replica that lags, and what was deleted may not be. removed says whether this pass had something to remove.
-func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt, removed bool) error {
+// there may have been hidden by a replica that lags, and what was deleted may not be. removed says whether this pass had something to remove, and holds
+// whether it left what is held back.
+func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt, removed, holds bool) error {
 	settled := a.Settled() // or a create of this pass may still take effect
-	if settled && !removed && e.confirms(slot) {
+	confirmed := settled && !removed && e.confirms(slot)
+	if confirmed && holds {
+		return e.hold(ctx, slot, a)
+	}
+	if confirmed {
 		return e.remove(ctx, slot)
 	}
 	r := store.Release{State: store.Revoking, Settled: settled, Tries: slot.Tries, Resource: a.Resource}
 	switch {
 	case !settled: // due when the lease ends
+	case holds:
+		r.Reason, r.GoneSince = store.ReasonHeldBack, e.suspectedSince(slot)
+		if removed {
+			r.GoneSince = e.Now()
+		}
 	case removed:
 		r.Reason, r.GoneSince = store.ReasonLastLook, e.Now()
 	default:

@@ -81,7 +81,7 @@ func condemned(t *testing.T, w *managedtest.World, all []string) {
 		}
 		_, err := w.Store.Bury(t.Context(), user, "")
 		if err == nil {
-			err = w.Store.MarkRevoking(t.Context(), store.SlotKey(user, managedtest.Provider))
+			err = w.Store.MarkRevoking(t.Context(), store.SlotKey(user, managedtest.Provider), time.Time{})
 		}
 		if err != nil {
 			t.Fatal(err)

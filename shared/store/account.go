@@ -96,6 +96,22 @@ func (s *Store) Rest(ctx context.Context, user string) error {
 	return nil
 }
 
+// EndHoldback makes a slot whose resource is held back due at once, with nothing held back any more. It returns ErrStale if the slot is
+// not as it was read.
+func (s *Store) EndHoldback(ctx context.Context, slot Slot) error {
+	values := args{}
+	condition := slot.asRead(values) + " AND attribute_exists(#held_until)"
+	expression := "SET #due_at = " + values.time("now", s.now()) + " REMOVE #held_until"
+	err := s.update(ctx, slot.Key(), expression, condition, values)
+	if isRefused(err) {
+		return ErrStale
+	}
+	if err != nil {
+		return fmt.Errorf("ending what is held back: %w", err)
+	}
+	return nil
+}
+
 // PostponeTombstone says when the next round begins. Refused, which is no error, where another round has finished the account.
 func (s *Store) PostponeTombstone(ctx context.Context, t Tombstone, dueAt time.Time) error {
 	values := args{}
@@ -108,17 +124,20 @@ func (s *Store) PostponeTombstone(ctx context.Context, t Tombstone, dueAt time.T
 }
 
 // MarkRevoking turns a slot of a deleted account to revoking, due at once, and removes its ciphertext. What was suspected of its key says
-// nothing of its resource, and is dropped. Who works on it, and its lease,
-// stay as they are. A slot that is marked already, or has gone, is left as it is. Safe to repeat.
-func (s *Store) MarkRevoking(ctx context.Context, key Key) error {
+// nothing of its resource, and is dropped. Who works on it, and its lease, stay as they are. heldUntil is the slot's from then on. A
+// slot that is marked already, or has gone, is left as it is. Safe to repeat.
+func (s *Store) MarkRevoking(ctx context.Context, key Key, heldUntil time.Time) error {
 	values := args{}
 	revoking := values.str("revoking", string(Revoking))
 	condition := "attribute_exists(#pk) AND NOT #state IN (" + revoking + ", " + values.str("parked", string(Parked)) + ")"
 	expression := "SET #state = " + revoking +
 		", #due_at = " + values.time("now", s.now()) +
 		", #due_shard = " + values.str("shard", shard("dead", key.PK)) +
-		", #tries = " + values.num("zero", 0) +
-		" REMOVE #secret, #reason, #gone_since"
+		", #tries = " + values.num("zero", 0)
+	if !heldUntil.IsZero() {
+		expression += ", #held_until = " + values.time("held", heldUntil)
+	}
+	expression += " REMOVE #secret, #reason, #gone_since"
 	err := s.update(ctx, key, expression, condition, values)
 	if err != nil && !isRefused(err) {
 		return fmt.Errorf("marking the slot as revoking: %w", err)

@@ -258,7 +258,7 @@ func TestAMarkedSlotIsRevokedAtOnceAndHasNoSecret(t *testing.T) {
 		"without a state":   claimedItem.with(attributes{"state": nil}),
 	} {
 		tb.put(slotKey, was)
-		err := tb.MarkRevoking(t.Context(), slotKey)
+		err := tb.MarkRevoking(t.Context(), slotKey, time.Time{})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -276,14 +276,14 @@ func TestASlotIsMarkedOnce(t *testing.T) {
 	for _, state := range []string{"revoking", "parked"} {
 		was := deadItem.with(attributes{"state": state, "tries": 5, "reason": "quota", "due_at": ms(leaseEnd)})
 		tb.put(slotKey, was)
-		err := tb.MarkRevoking(t.Context(), slotKey)
+		err := tb.MarkRevoking(t.Context(), slotKey, time.Time{})
 		if err != nil {
 			t.Errorf("%s: %v", state, err)
 		}
 		tb.wantUnchanged(was)
 	}
 	tb.remove(slotKey)
-	err := tb.MarkRevoking(t.Context(), slotKey)
+	err := tb.MarkRevoking(t.Context(), slotKey, time.Time{})
 	if err != nil {
 		t.Errorf("gone: %v", err)
 	}
@@ -296,7 +296,7 @@ func TestAMarkedSlotIsLostToItsWorker(t *testing.T) {
 	tb := newTable(t)
 	slot := tb.slot(claimedItem)
 	tb.bury()
-	err := tb.MarkRevoking(t.Context(), slotKey)
+	err := tb.MarkRevoking(t.Context(), slotKey, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -320,7 +320,7 @@ func TestAWriteToATombstoneThatFailsIsAnError(t *testing.T) {
 		"UsernameGone":      tb.UsernameGone(t.Context(), store.Tombstone{User: user, Username: "alice"}),
 		"Rest":              tb.Rest(t.Context(), user),
 		"PostponeTombstone": tb.PostponeTombstone(t.Context(), store.Tombstone{User: user}, now),
-		"MarkRevoking":      tb.MarkRevoking(t.Context(), slotKey),
+		"MarkRevoking":      tb.MarkRevoking(t.Context(), slotKey, time.Time{}),
 		"Postpone":          tb.Postpone(t.Context(), tb.read(), store.Failed, "", now),
 	} {
 		if err == nil || errors.Is(err, store.ErrStale) {

@@ -65,7 +65,7 @@ var writes = map[string]struct {
 		return tb.PostponeTombstone(ctx, store.Tombstone{User: user, Tries: 1}, leaseEnd)
 	}},
 	"MarkRevoking": {"UpdateItem", func(tb *table) { tb.put(slotKey, claimedItem) }, func(ctx context.Context, tb *table) error {
-		return tb.MarkRevoking(ctx, slotKey)
+		return tb.MarkRevoking(ctx, slotKey, time.Time{})
 	}},
 }
 

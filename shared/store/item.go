@@ -58,6 +58,8 @@ type Slot struct {
 	// the third party is not deleting.
 	Left      int
 	LeftSince time.Time
+	// HeldUntil is until when a revocation leaves alone what cannot be made again, and revokes the keys only; zero if it holds nothing back.
+	HeldUntil time.Time
 	// ExpiresAt is when the third party lets the stored key expire; zero if it does not.
 	ExpiresAt time.Time
 	// ReportFrom is from when on the stored key may be reported as rejected again; zero if it never was. ReportPause is how long the pause
@@ -68,6 +70,9 @@ type Slot struct {
 
 // ReasonLastLook is the reason of a revoking slot whose resource was deleted, by the third party's own answer: a last look is due.
 const ReasonLastLook = "last_look"
+
+// ReasonHeldBack is the reason of a revoking slot whose keys are revoked, and the rest of whose resource waits until HeldUntil.
+const ReasonHeldBack = "held_back"
 
 // Revoked reports whether all that the slot names was deleted, and nothing but the last look is left to do.
 func (s Slot) Revoked() bool { return s.State == Revoking && s.Reason == ReasonLastLook }
@@ -238,6 +243,7 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 		GoneSince:  r.time("gone_since"),
 		Left:       int(r.count("left")),
 		LeftSince:  r.time("left_since"),
+		HeldUntil:  r.time("held_until"),
 		ExpiresAt:  r.time("expires_at"),
 
 		ReportFrom:  r.time("report_from"),

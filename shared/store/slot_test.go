@@ -473,7 +473,7 @@ func TestACommitWhoseAnswerIsLostToADeletionIsLost(t *testing.T) {
 	slot := tb.slot(claimedItem)
 	tb.on("UpdateItem", func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 		_, err := c.Forward(ctx)
-		return nil, errors.Join(err, tb.past(now).MarkRevoking(ctx, slotKey))
+		return nil, errors.Join(err, tb.past(now).MarkRevoking(ctx, slotKey, time.Time{}))
 	})
 	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
 	wantError(t, "commit", err, store.ErrLost)

@@ -31,6 +31,7 @@ func newEnvironment(override map[string]string) *environment {
 		"AGENTMAIL_BASE_URL":           "https://api.agentmail.to",
 		"AGENTMAIL_CLIENT_ID_PREFIX":   "",
 		"AUDIT_GONE_FLOOR":             "",
+		"DELETION_HOLDBACK":            "",
 		"AUDIT_GONE_SHARE":             "",
 		"KMS_KEY_ID":                   "alias/managed-credentials",
 		"LEASE":                        "",

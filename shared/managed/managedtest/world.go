@@ -182,6 +182,8 @@ func (c *Clock) LastEvent() time.Time {
 type Options struct {
 	// Lease and Budget are the engines'; 0 means 60s and 5s.
 	Lease, Budget time.Duration
+	// Holdback is how long what cannot be made again is kept after a deletion.
+	Holdback time.Duration
 	// Providers are the engines'; nil means AgentMail alone. They get the world's AgentMail's URL.
 	Providers func(agentMailURL string) []managed.Provider
 	// Waits has the engines wait for a third party by moving the clock. Else they do not wait for it: the test alone moves the clock.
@@ -313,6 +315,7 @@ func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *man
 		Users:     users,
 		Lease:     w.options.Lease,
 		Budget:    w.options.Budget,
+		Holdback:  w.options.Holdback,
 		GoneFloor: config.DefaultGoneFloor,
 		GoneShare: config.DefaultGoneShare,
 		Now:       now,
@@ -754,7 +757,7 @@ func PacedAgentMail(t testing.TB, url, name string, rate float64) managed.Provid
 
 // named is a provider under another name.
 type named struct {
-	managed.Provider
+	*agentmail.Provider
 	name string
 	rate float64
 }

@@ -54,8 +54,8 @@ var mutations = []mutation{
 	{
 		rule: "a deletion ends with a look after it",
 		file: managedDir + "/revoke.go",
-		old:  "\tif settled && !removed && e.confirms(slot) {",
-		new:  "\tif settled && (removed || e.confirms(slot)) {",
+		old:  "\tconfirmed := settled && !removed && e.confirms(slot)",
+		new:  "\tconfirmed := settled && (removed || e.confirms(slot))",
 		test: managedDir, run: "LookAfter",
 	},
 	{
@@ -85,6 +85,20 @@ var mutations = []mutation{
 		old:  "\tcase err != nil:\n\t\tclassed := classified(err)\n",
 		new:  "\tcase err != nil:\n\t\tclassed := classified(err)\n\t\trelease.Settled = false\n",
 		test: managedDir, run: "FailedSweep",
+	},
+	{
+		rule: "what is held back stays until its time is over",
+		file: managedDir + "/holdback.go",
+		old:  "\tif ok && slot.HeldUntil.After(e.Now()) {",
+		new:  "\tif false {",
+		test: managedDir, run: "HeldBack",
+	},
+	{
+		rule: "an account waits with the revocations that are left of it",
+		file: managedDir + "/cleanup.go",
+		old:  "\tif wait.After(at) {",
+		new:  "\tif false {",
+		test: managedDir, run: "RevocationWaits",
 	},
 	{
 		rule: "not yet that does not move is a failure",
@@ -551,7 +565,7 @@ var mutations = []mutation{
 	{
 		rule: "a deletion that takes too long is counted",
 		file: managedDir + "/cleanup.go",
-		old:  "if e.Now().Sub(t.CreatedAt) > overdue {",
+		old:  "if e.Now().Sub(t.CreatedAt) > overdue+e.Holdback {",
 		new:  "if false {",
 		test: managedDir, run: "TooLong",
 	},

@@ -242,7 +242,7 @@ func (w *world) buried() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	err = w.table.MarkRevoking(w.t.Context(), store.SlotKey(userID, agentmail.Name))
+	err = w.table.MarkRevoking(w.t.Context(), store.SlotKey(userID, agentmail.Name), time.Time{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

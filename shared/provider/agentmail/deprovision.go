@@ -23,6 +23,27 @@ func (p *Provider) Deprovision(ctx context.Context, org credential.Secret, a *ma
 	return r.verdict(ctx)
 }
 
+// Disarm implements managed.Disarmer: mail cannot be made again.
+func (p *Provider) Disarm(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	r := removal{Provider: p, org: org}
+	there, err := r.look(ctx, a)
+	if err == nil && (a.Inherited() || a.Resource.ID == "") {
+		var found pod
+		found, err = r.pod(ctx, org, a)
+		if err == nil {
+			a.Found(found.PodID, found.OrganizationID)
+			a.Accounted()
+			there = true
+		}
+	}
+	if there {
+		r.empty(ctx, a.Resource, families[:1])
+	}
+	r.note(err)
+	r.deleted = r.removed > 0
+	return r.verdict(ctx)
+}
+
 // removal is one pass over what was made for a user. What goes wrong with one thing keeps it from nothing else.
 type removal struct {
 	*Provider
@@ -62,7 +83,7 @@ func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
 func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
 	stored := a.Resource
 	if there {
-		r.empty(ctx, stored)
+		r.empty(ctx, stored, families)
 	}
 	if stored.ID != "" && !a.Inherited() {
 		if there {
@@ -81,17 +102,20 @@ func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
 	a.Accounted()
 	r.absent = false // the POST is one more path to what the slot names, and it has led to this one
 	if done {
-		r.empty(ctx, more)
+		r.empty(ctx, more, families)
 	}
 	r.deletePod(ctx, more)
 }
 
-// families are what a pod can hold, and how AgentMail says that one of them is deleted. Keys come first: one that still works can make
-// more of everything else.
-var families = []struct {
+// family is one kind of what a pod can hold.
+type family struct {
 	path, list, id string
 	done           []int
-}{
+}
+
+// families are what a pod can hold, and how AgentMail says that one of them is deleted. Keys come first: one that still works can make
+// more of everything else.
+var families = []family{
 	{"/api-keys", "api_keys", "api_key_id", []int{http.StatusNoContent}},
 	{"/inboxes", "inboxes", "inbox_id", []int{http.StatusAccepted, http.StatusNoContent}},
 	{"/domains", "domains", "domain_id", []int{http.StatusNoContent}},
@@ -101,8 +125,8 @@ var families = []struct {
 // pagesAtOnce is how many pages of a list are read before what they list is deleted. A pass over a long list has to get somewhere.
 const pagesAtOnce = 10
 
-// empty deletes all that the pod holds, the stored key first.
-func (r *removal) empty(ctx context.Context, pod credential.Resource) {
+// empty deletes all of the given families that the pod holds, the stored key first.
+func (r *removal) empty(ctx context.Context, pod credential.Resource, families []family) {
 	if pod.KeyID != "" {
 		err := r.client.remove(ctx, r.org, keysPath(pod.ID)+"/"+url.PathEscape(pod.KeyID), http.StatusNoContent)
 		if err == nil {

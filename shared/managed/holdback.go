@@ -1,0 +1,141 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"managed-credentials/shared/clock"
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+// Disarmer is a provider whose resources hold what cannot be made again, such as mail. Where a platform holds that back for a while
+// after a deletion, the keys are revoked at once, and everything else goes when the time is over.
+type Disarmer interface {
+	// Disarm removes every key of the user's resource, whoever made it, and leaves the rest. It looks first, finds what is not named, and
+	// answers, as Provider.Deprovision does: nil if it removed something, Gone if there was nothing to remove. Safe to repeat.
+	Disarm(ctx context.Context, org credential.Secret, a *Attempt) error
+}
+
+// MaxHoldback is the longest time for which anything is held back.
+const MaxHoldback = 30 * 24 * time.Hour
+
+// heldUntil is until when what is deleted now is held back; zero if nothing is.
+func (e *Engine) heldUntil() time.Time {
+	if e.Holdback == 0 {
+		return time.Time{}
+	}
+	return e.Now().Add(e.Holdback)
+}
+
+// removal is what a pass over the slot does at the third party, and whether it leaves what is held back.
+func (e *Engine) removal(p Provider, slot store.Slot) (remove func(context.Context, credential.Secret, *Attempt) error, holds bool) {
+	d, ok := p.(Disarmer)
+	if ok && slot.HeldUntil.After(e.Now()) {
+		return d.Disarm, true
+	}
+	return p.Deprovision, false
+}
+
+// hold ends a pass that found no key any more, as another one before it: the rest waits until its time is over.
+func (e *Engine) hold(ctx context.Context, slot store.Slot, a *Attempt) error {
+	e.Log.InfoContext(ctx, "the keys are revoked, and the rest is held back", "user", slot.User, "provider", slot.Provider,
+		"attempt", slot.Attempt, "until", slot.HeldUntil)
+	e.release(ctx, slot, store.Release{
+		State:    store.Revoking,
+		Settled:  true,
+		DueAt:    slot.HeldUntil,
+		Reason:   store.ReasonHeldBack,
+		Resource: a.Resource,
+	})
+	return nil
+}
+
+// HoldbackRequest says whose resources are to be held back no longer, who asks for it, and why.
+type HoldbackRequest struct {
+	// User and Provider narrow it; "" is all.
+	User, Provider string
+	By, Reason     string
+}
+
+// EndHoldback makes due at once what is held back, and returns how much that was, and whether it had no time to find all. Each is on
+// record in the audit log first. Safe to repeat.
+func (e *Engine) EndHoldback(ctx context.Context, r HoldbackRequest) (ended int, more bool, err error) {
+	if r.User != "" {
+		var keys []store.Key
+		for _, p := range e.Providers {
+			keys = append(keys, store.SlotKey(r.User, p.Name()))
+		}
+		ended, err = e.endHoldbackOf(ctx, r, keys)
+		return ended, false, err
+	}
+	horizon := e.Now().Add(MaxHoldback + e.Lease + store.SkewMargin)
+	for _, shard := range store.Shards() {
+		var from store.Cursor
+		for {
+			deadline, ok := ctx.Deadline()
+			if ok && clock.Until(deadline) < parkedReserve {
+				return ended, true, nil
+			}
+			keys, next, err := e.Store.Due(ctx, shard, horizon, pageSize, from)
+			if err != nil {
+				return ended, true, err
+			}
+			n, err := e.endHoldbackOf(ctx, r, keys)
+			ended += n
+			if err != nil {
+				return ended, true, err
+			}
+			if next == nil {
+				break
+			}
+			from = next
+		}
+	}
+	return ended, false, nil
+}
+
+func (e *Engine) endHoldbackOf(ctx context.Context, r HoldbackRequest, keys []store.Key) (int, error) {
+	done := make(chan bool, len(keys))
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(width)
+	for _, key := range keys {
+		if key.IsTombstone() || r.Provider != "" && r.Provider != key.Provider() {
+			continue
+		}
+		work.Go(func() error {
+			ended, err := e.endHoldback(ctx, r, key)
+			if ended {
+				done <- true
+			}
+			return err
+		})
+	}
+	err := work.Wait()
+	return len(done), err
+}
+
+func (e *Engine) endHoldback(ctx context.Context, r HoldbackRequest, key store.Key) (bool, error) {
+	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
+	if !errors.Is(err, credential.ErrAccountDeleted) {
+		return false, err
+	}
+	slot, ok := slots[key.Provider()]
+	if !ok || slot.HeldUntil.IsZero() {
+		return false, nil
+	}
+	err = telemetry.Audit(ctx, e.Log, "holdback ended", "by", r.By, "reason", r.Reason, "user", slot.User, "provider", slot.Provider,
+		"resource", slot.Resource.ID, "held_until", slot.HeldUntil)
+	if err != nil {
+		return false, err
+	}
+	err = e.Store.EndHoldback(ctx, slot)
+	if errors.Is(err, store.ErrStale) { // it is being worked on; a repeat finds it
+		return false, nil
+	}
+	return err == nil, err
+}
