@@ -7,7 +7,6 @@
 package child
 
 import (
-	"os"
 	"os/exec"
 	"runtime"
 	"time"
@@ -54,11 +53,6 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 
 // PID returns the child's process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
-
-// Signal sends the child a signal. One that has ended already gets none.
-func (p *Process) Signal(signal os.Signal) {
-	_ = p.cmd.Process.Signal(signal)
-}
 
 // Done is closed once the child has ended and its output has been read.
 func (p *Process) Done() <-chan struct{} { return p.done }

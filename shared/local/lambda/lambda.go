@@ -13,7 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -195,19 +196,34 @@ func (h *Host) Kill(name string) int {
 	return f.kill()
 }
 
-// Signal sends a signal to all instances of a function, whatever they are doing, and returns how many there are. SIGSTOP and SIGCONT
-// freeze them and let them go on.
-func (h *Host) Signal(name string, signal os.Signal) int {
+// Freeze stops all instances of a function, whatever they are doing, while do runs, and returns how many there were. New ones may start.
+func (h *Host) Freeze(name string, do func()) int {
 	f, ok := h.functions[name]
 	if !ok {
 		return 0
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i := range f.all {
-		i.process.Signal(signal)
+	frozen := slices.Collect(maps.Keys(f.all))
+	f.mu.Unlock()
+	for _, i := range frozen {
+		i.process.Freeze()
+		defer i.process.Thaw()
 	}
-	return len(f.all)
+	do()
+	return len(frozen)
+}
+
+// Suspend stops all instances of all functions while do runs, and starts none, as when the machine under them is suspended.
+func (h *Host) Suspend(do func()) {
+	for _, f := range h.functions {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for i := range f.all {
+			i.process.Freeze()
+			defer i.process.Thaw()
+		}
+	}
+	do()
 }
 
 // OutOfMemory is how many instances of a function were ended because they held more than they may.

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -415,18 +414,21 @@ func TestInstanceIsFrozenAndGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := h.Signal("f", syscall.SIGSTOP); n != 1 {
-		t.Errorf("%d instances were signalled", n)
+	for name, freeze := range map[string]func(func()) int{
+		"frozen":    func(do func()) int { return h.Freeze("f", do) },
+		"suspended": func(do func()) int { h.Suspend(do); return 1 },
+	} {
+		n := freeze(func() {
+			for !stopped(t, before.PID) {
+				runtime.Gosched()
+			}
+		})
+		after, err := invoke(t, h, nil)
+		if err != nil || after.PID != before.PID || n != 1 {
+			t.Errorf("%s: it was process %d and is %d, of %d, %v", name, before.PID, after.PID, n, err)
+		}
 	}
-	for !stopped(t, before.PID) {
-		runtime.Gosched()
-	}
-	h.Signal("f", syscall.SIGCONT)
-	after, err := invoke(t, h, nil)
-	if err != nil || after.PID != before.PID {
-		t.Errorf("it was process %d and is %d, %v", before.PID, after.PID, err)
-	}
-	if h.Signal("unknown", syscall.SIGSTOP) != 0 {
+	if h.Freeze("unknown", func() { t.Error("an unknown function is frozen") }) != 0 {
 		t.Error("an unknown function has instances")
 	}
 }

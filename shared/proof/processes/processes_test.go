@@ -1,6 +1,6 @@
-// Package processes_test kills the built functions with SIGKILL, at random, while users list their credentials and accounts are deleted.
-// Then it lets reconcile finish, and looks from outside whether everybody has what is theirs and nothing is left of who has gone: through
-// the API, at AgentMail, and in the table.
+// Package processes_test kills the built functions with SIGKILL, at random, freezes them, and suspends the machine under them, while users
+// list their credentials and accounts are deleted. Then it lets reconcile finish, and looks from outside whether everybody has what is
+// theirs and nothing is left of who has gone: through the API, at AgentMail, in the user pool, and in the table.
 package processes_test
 
 import (
@@ -14,13 +14,12 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,17 +29,20 @@ import (
 
 	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/dynamodb"
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/stack"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/proof/contract"
+	"managed-credentials/shared/proof/suspended"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
-var chaos = flag.Duration("chaos", 10*time.Second, "how long functions are killed")
+var chaos = flag.Duration("chaos", 10*time.Second, "how long functions are killed, and others are got at")
 
 var (
 	dist     string
 	database *dynamodb.Server
+	deployed *template.Template
 )
 
 func TestMain(m *testing.M) {
@@ -60,17 +62,13 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer func() { _ = os.RemoveAll(dist) }()
-	deployed, err := template.Load(".")
+	deployed, err = template.Load(".")
 	if err != nil {
 		return 0, err
 	}
-	for _, f := range deployed.Functions {
-		build := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", filepath.Join(dist, f.Name, "bootstrap"), "./functions/"+f.Name)
-		build.Dir = "../../.."
-		out, err := build.CombinedOutput()
-		if err != nil {
-			return 0, fmt.Errorf("building %s: %w\n%s", f.Name, err, out)
-		}
+	err = suspended.Build(dist)
+	if err != nil {
+		return 0, err
 	}
 	database, err = dynamodb.Start(context.Background(), dynamodb.Config{Log: os.Stderr})
 	if err != nil {
@@ -98,11 +96,86 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// service is a stack and a client of it.
+// service is a stack on a machine that can be suspended, and a client of it.
 type service struct {
 	*stack.Stack
-	t   *testing.T
-	log *buffer
+	t       *testing.T
+	log     *buffer
+	machine *suspended.Machine
+
+	underway atomic.Int64 // calls of the functions that have arrived and are not answered
+	thawed   atomic.Int64 // when functions were last let go on, in Unix nanoseconds
+}
+
+// start starts a service whose functions have no more memory than on AWS.
+func start(t *testing.T, env map[string]string) *service {
+	t.Helper()
+	s := &service{t: t, log: &buffer{}}
+	var err error
+	s.machine, err = suspended.New(dist, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.machine.Close)
+	s.Stack, err = stack.Start(t.Context(), stack.Config{
+		Dist: s.machine.Dist, Now: s.machine.Now, DynamoDB: database, Log: s.log, Around: contract.Around(t), Env: env,
+		Faults: true, LimitMemory: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	for _, proxy := range []*fault.Proxy{
+		s.Faults.DynamoDB, s.Faults.KMS, s.Faults.SecretsManager, s.Faults.Cognito, s.Faults.SQS, s.Faults.AgentMail,
+	} {
+		proxy.SetHook(s.arrives)
+	}
+	return s
+}
+
+// grace is how long after a process goes on it may send what it meant to send before it was stopped: it had looked at the clock, and not
+// yet sent. The search through all crash points does not leave that out.
+const grace = 500 * time.Millisecond
+
+// arrives counts a call while it is under way. A create that its sender may have been stopped with is lost: that it is sent in time is what
+// the protocol assumes.
+func (s *service) arrives(c *fault.Call) fault.Fault {
+	s.underway.Add(1)
+	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
+		defer s.underway.Add(-1)
+		if c.Method == http.MethodPost && strings.HasPrefix(c.Op, "POST /v0/") && time.Since(time.Unix(0, s.thawed.Load())) < grace {
+			return nil, nil
+		}
+		return c.Forward(context.WithoutCancel(ctx))
+	}
+}
+
+// freeze stops a function's instances for a while. Others go on.
+func (s *service) freeze(function string, d time.Duration) {
+	s.Host.Freeze(function, func() {
+		time.Sleep(d)
+		s.thawed.Store(time.Now().UnixNano())
+	})
+}
+
+// suspend suspends the machine for so long. What was sent before that has its effect before.
+func (s *service) suspend(d time.Duration) {
+	s.Host.Suspend(func() {
+		s.thawed.Store(time.Now().Add(time.Minute).UnixNano()) // whatever arrives while it is suspended was sent before
+		s.pass(d)
+		s.thawed.Store(time.Now().UnixNano())
+	})
+}
+
+// pass lets time pass on the machine, once nothing is under way.
+func (s *service) pass(d time.Duration) {
+	for s.underway.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	err := s.machine.Suspend(d)
+	if err != nil {
+		s.t.Error(err)
+	}
 }
 
 // call sends a request and returns the answer, whatever it is; a status of 0 is none.
@@ -160,48 +233,69 @@ func text(item map[string]types.AttributeValue, name string) string {
 
 func TestKilledAtAnyMomentNothingIsDoubledAndNothingIsLeft(t *testing.T) {
 	t.Parallel()
-	log := &buffer{}
-	s := &service{t: t, log: log}
-	var err error
-	s.Stack, err = stack.Start(t.Context(), stack.Config{
-		Dist: dist, DynamoDB: database, Log: log, Around: contract.Around(t), Env: map[string]string{
-			"LEASE": "10s", "PROVISION_BUDGET": "2s",
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := start(t, map[string]string{"LEASE": "10s", "PROVISION_BUDGET": "2s"})
 	for _, slow := range []fake.Operation{fake.CreatePod, fake.CreateKey, fake.DeleteKey, fake.DeletePod} {
 		s.AgentMail.Inject(fake.Fault{Operation: slow, After: 50 * time.Millisecond}) // more moments in which to be killed
 	}
-	stay, leave, killed := s.storm(*chaos)
+	stay, leave := map[string]string{}, map[string]string{}
+	s.AgentMail.SetSwitches(fake.Switches{CallsPerSecond: 8, Burst: 4})
+	killed, suspensions := s.storm(*chaos, stay, leave)
 	s.AgentMail.ClearFaults()
+	limited := s.AgentMail.Limited()
+	if limited == 0 {
+		t.Error("AgentMail's limit was never met")
+	}
+	s.AgentMail.SetSwitches(fake.Switches{})
 	s.settle(leave)
+	s.check(stay, leave)
+	fmt.Printf("real processes: %d killed, the machine suspended %d times, and %d calls beyond AgentMail's limit, while %d users listed and "+
+		"%d accounts were deleted\n", killed, suspensions, limited, len(stay), len(leave))
+}
+
+// check looks at what is left in the end.
+func (s *service) check(stay, leave map[string]string) {
 	for user, token := range stay {
 		s.checkOne(user, token)
 	}
 	for user, token := range leave {
 		s.checkNone(user, token)
 	}
-	if regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`).MatchString(log.String()) {
-		t.Error("I7: a secret was logged")
+	for _, f := range deployed.Functions {
+		if n := s.Host.OutOfMemory(f.Name); n > 0 {
+			s.t.Errorf("%d instances of %s held more memory than they may", n, f.Name)
+		}
 	}
-	if t.Failed() {
-		t.Logf("log:\n%s", log)
+	if regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`).MatchString(s.log.String()) {
+		s.t.Error("I7: a secret was logged")
 	}
-	fmt.Printf("real processes: %d killed while %d users listed and %d accounts were deleted\n", killed, len(stay), len(leave))
+	if s.t.Failed() {
+		s.t.Logf("log:\n%s", s.log)
+	}
 }
 
-// storm lets users come and go, and kills what serves them, for that long.
-func (s *service) storm(d time.Duration) (stay, leave map[string]string, killed int) {
-	stay, leave = map[string]string{}, map[string]string{}
+// storm lets users come and go, and kills, freezes and suspends what serves them, for that long. It notes the tokens of those who stay
+// and of those who leave.
+func (s *service) storm(d time.Duration, stay, leave map[string]string) (killed, suspensions int) {
 	end := time.Now().Add(d)
 	var work sync.WaitGroup
 	work.Go(func() {
-		for time.Now().Before(end) {
+		for n := 1; time.Now().Before(end); n++ {
 			time.Sleep(time.Duration(rand.IntN(250)) * time.Millisecond)
-			killed += s.Host.Kill([]string{"list-with-provision", "user-cleanup", "reconcile"}[rand.IntN(3)])
+			function := []string{"list-with-provision", "user-cleanup", "reconcile"}[rand.IntN(3)]
+			switch {
+			case n%24 == 12: // some are frozen, and the machine is suspended, so that others take over before they go on
+				work.Go(func() { s.freeze(function, 3*time.Second) })
+				fallthrough
+			case n%24 == 0:
+				s.suspend(time.Duration(5+rand.IntN(60)) * time.Second)
+				suspensions++
+			case n%8 == 0: // as Linux does where memory runs out
+				if s.Host.KillLargest() {
+					killed++
+				}
+			default:
+				killed += s.Host.Kill(function)
+			}
 		}
 	})
 	work.Go(func() {
@@ -231,7 +325,7 @@ func (s *service) storm(d time.Duration) (stay, leave map[string]string, killed 
 		time.Sleep(200 * time.Millisecond)
 	}
 	work.Wait()
-	return stay, leave, killed
+	return killed, suspensions
 }
 
 // settle repeats deletions that did not get through, and reconciles until nothing is due.
@@ -253,7 +347,7 @@ func (s *service) settle(leave map[string]string) {
 			s.hasten(item)
 		}
 		s.call("POST", "/local/reconcile", "", "")
-		time.Sleep(time.Second)
+		s.pass(10 * time.Second)
 	}
 }
 
@@ -270,7 +364,7 @@ func (s *service) hasten(item map[string]types.AttributeValue) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if time.UnixMilli(at).Before(time.Now().Add(30 * time.Second)) {
+	if time.UnixMilli(at).Before(s.machine.Now().Add(30 * time.Second)) {
 		return
 	}
 	_, err = s.DynamoDB.UpdateItem(context.Background(), &awsdynamodb.UpdateItemInput{
@@ -280,7 +374,7 @@ func (s *service) hasten(item map[string]types.AttributeValue) {
 		ConditionExpression: aws.String("due_at = :later"),
 		ExpressionAttributeValues: map[string]types.AttributeValue{
 			":later": later,
-			":now":   &types.AttributeValueMemberN{Value: strconv.FormatInt(time.Now().UnixMilli(), 10)},
+			":now":   &types.AttributeValueMemberN{Value: strconv.FormatInt(s.machine.Now().UnixMilli(), 10)},
 		},
 	})
 	var worked *types.ConditionalCheckFailedException
