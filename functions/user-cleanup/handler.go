@@ -26,6 +26,8 @@ type function struct {
 	poolID  string
 	log     *slog.Logger
 	metrics *telemetry.Metrics
+	// http answers API Gateway.
+	http *gateway.Handler
 }
 
 // httpTime is how long a request may take: API Gateway itself gives up after 30 s.
@@ -97,7 +99,7 @@ func (f *function) Invoke(ctx context.Context, raw []byte) ([]byte, error) {
 		return nil, fmt.Errorf("reading the event: %w", err)
 	}
 	if e.RouteKey != "" {
-		return gateway.NewHandler(f.log, map[string]gateway.Route{"DELETE /account": f.deleteAccount}).Invoke(ctx, raw)
+		return f.http.Invoke(ctx, raw)
 	}
 	answer, err := f.handle(ctx, e)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
@@ -54,5 +55,6 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	if err != nil {
 		return nil, err
 	}
+	f.http = gateway.NewHandler(log, map[string]gateway.Route{"DELETE /account": f.deleteAccount})
 	return f, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 )
 
@@ -42,11 +43,12 @@ type Route func(context.Context, Request) (Response, error)
 type Handler struct {
 	routes map[string]Route
 	log    *slog.Logger
+	users  *limiter
 }
 
 // NewHandler returns a handler of the given routes.
 func NewHandler(log *slog.Logger, routes map[string]Route) *Handler {
-	return &Handler{routes: routes, log: log}
+	return &Handler{routes: routes, log: log, users: newLimiter()}
 }
 
 // MaxBody is how large a request's body may be, in bytes.
@@ -70,6 +72,13 @@ func (h *Handler) respond(ctx context.Context, raw []byte) events.APIGatewayV2HT
 	request, err := read(e)
 	if err != nil {
 		return encode(h.problem(ctx, e.RouteKey, err))
+	}
+	if !h.users.take(request.User, clock.Now()) {
+		return encode(Response{
+			Status: http.StatusTooManyRequests,
+			Header: map[string]string{"retry-after": "1"},
+			Body:   detail{"There are too many requests of yours. Please wait a moment."},
+		})
 	}
 	response, err := route(ctx, request)
 	if err != nil {

@@ -380,6 +380,50 @@ func TestARouteGetsTheContextOfTheInvocation(t *testing.T) {
 	}
 }
 
+// Hundreds of requests of one user at one moment are answered; one who does not stop is refused without a call, and nobody else is.
+func TestAUserWhoDoesNotStopIsRefusedAlone(t *testing.T) {
+	t.Parallel()
+	served := 0
+	h := gateway.NewHandler(slog.New(slog.DiscardHandler), map[string]gateway.Route{
+		routeKey: func(context.Context, gateway.Request) (gateway.Response, error) {
+			served++
+			return gateway.Response{Status: 200}, nil
+		},
+	})
+	ask := func(user string) (response events.APIGatewayV2HTTPResponse) {
+		raw, err := h.Invoke(t.Context(), event(t, func(e *events.APIGatewayV2HTTPRequest) {
+			e.RequestContext.Authorizer.JWT.Claims["sub"] = user
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = json.Unmarshal(raw, &response)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response
+	}
+	const atOnce, never = 1000, 20_000
+	answered := 0
+	for ; answered < never; answered++ {
+		response := ask("alice")
+		if response.StatusCode == 200 {
+			continue
+		}
+		if response.StatusCode != 429 || response.Headers["retry-after"] != "1" ||
+			response.Body != `{"detail":"There are too many requests of yours. Please wait a moment."}` {
+			t.Errorf("the refusal is %+v", response)
+		}
+		break
+	}
+	if answered < atOnce || answered == never || served != answered {
+		t.Errorf("%d requests were answered, and %d served", answered, served)
+	}
+	if response := ask("bob"); response.StatusCode != 200 {
+		t.Errorf("another user gets %+v", response)
+	}
+}
+
 func TestAMalformedProviderIsNamed(t *testing.T) {
 	t.Parallel()
 	err := gateway.CheckProvider("agent_mail")

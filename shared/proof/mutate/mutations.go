@@ -766,6 +766,13 @@ var mutations = []mutation{
 		test: "shared/gateway",
 	},
 	{
+		rule: "a user who does not stop is refused before any call",
+		file: "shared/gateway/gateway.go",
+		old:  "if !h.users.take(request.User, clock.Now()) {",
+		new:  "if !h.users.take(\"\", clock.Now()) && false {",
+		test: "shared/gateway", run: "DoesNotStop",
+	},
+	{
 		rule: "a Cognito user is removed only if the sub is theirs",
 		file: "shared/userpool/userpool.go",
 		old:  "if found != sub {",
