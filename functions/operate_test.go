@@ -191,3 +191,27 @@ func TestWhatOperateRefuses(t *testing.T) {
 		s.call("POST", "/local/operate", "", event).want(t, want, "")
 	}
 }
+
+func TestMailThatIsHeldBackIsBroughtForward(t *testing.T) {
+	t.Parallel()
+	s := start(t, map[string]string{"DELETION_HOLDBACK": "72h"})
+	s.list(s.token(alice))
+	s.AgentMail.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})
+	a := s.call("DELETE", "/account", s.token(alice), "")
+	a.want(t, http.StatusAccepted, "")
+	if !strings.Contains(a.body, `"state":"held_back"`) {
+		t.Errorf("the answer is %s", a.body)
+	}
+	s.reconcileLater(alice)
+	if pods := s.AgentMail.Pods(); len(pods) != 1 || len(pods[0].Keys) != 0 || len(pods[0].Inboxes) != 1 {
+		t.Errorf("the pods are %+v", pods)
+	}
+	event := `{"command":"end_holdback","user_id":"` + alice + `","by":"somebody@example.com","reason":"she wants it"}`
+	if ended := operate[map[string]any](t, s, event); ended["ended"] != 1.0 || ended["more"] != false {
+		t.Errorf("the answer is %v", ended)
+	}
+	s.reconcileLater(alice)
+	if pods := s.AgentMail.Pods(); len(pods) != 0 {
+		t.Errorf("the pods are %+v", pods)
+	}
+}

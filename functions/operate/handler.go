@@ -21,6 +21,7 @@ type request struct {
 	Command  string `json:"command"`
 	Provider string `json:"provider"`
 	UserID   string `json:"user_id"`
+	All      bool   `json:"all"`
 	Cursor   string `json:"cursor"`
 	Repair   int    `json:"repair"`
 	By       string `json:"by"`
@@ -33,6 +34,8 @@ var commands = map[string]func(*function, context.Context, request) (any, error)
 	"parked":  (*function).parked,
 	"force":   (*function).force,
 	"redrive": (*function).redrive,
+	// what a deletion holds back goes at once
+	"end_holdback": (*function).endHoldback,
 }
 
 // refusal is the answer to a request that is not granted, with an HTTP status that says why. It is no function error: to repeat the
@@ -83,7 +86,7 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	}
 	command, ok := commands[r.Command]
 	if !ok {
-		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, parked, force, redrive"}
+		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, parked, force, redrive, end_holdback"}
 	}
 	return command(f, ctx, r)
 }
@@ -124,10 +127,9 @@ func (f *function) force(ctx context.Context, r request) (any, error) {
 	if !credential.ValidProvider(r.Provider) {
 		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
 	}
-	for _, field := range []struct{ name, value string }{{"by", r.By}, {"reason", r.Reason}} {
-		if field.value == "" {
-			return nil, &credential.FieldError{Field: field.name, Problem: "is required"}
-		}
+	err = r.named()
+	if err != nil {
+		return nil, err
 	}
 	err = f.engine.Force(ctx, user, r.Provider, r.By, r.Reason)
 	if err != nil {
@@ -136,6 +138,47 @@ func (f *function) force(ctx context.Context, r request) (any, error) {
 	return struct {
 		Forced bool `json:"forced"`
 	}{true}, nil
+}
+
+// endHoldback has what a deletion holds back go at once, of one user or, with "all":true, of all; of one provider, if it is named:
+// {"command":"end_holdback","user_id":"…","by":"…","reason":"…"}.
+func (f *function) endHoldback(ctx context.Context, r request) (any, error) {
+	ask := managed.HoldbackRequest{Provider: r.Provider, By: r.By, Reason: r.Reason}
+	switch {
+	case r.All == (r.UserID != ""):
+		return nil, &credential.FieldError{Field: "user_id", Problem: "is required, unless \"all\" is true"}
+	case r.Provider != "" && !credential.ValidProvider(r.Provider):
+		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+	}
+	if r.UserID != "" {
+		user, err := credential.UserID(r.UserID)
+		if err != nil {
+			return nil, err
+		}
+		ask.User = user
+	}
+	err := r.named()
+	if err != nil {
+		return nil, err
+	}
+	ended, more, err := f.engine.EndHoldback(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Ended int  `json:"ended"`
+		More  bool `json:"more"`
+	}{ended, more}, nil
+}
+
+// named refuses a request that does not say who asks for it, and why.
+func (r request) named() error {
+	for _, field := range []struct{ name, value string }{{"by", r.By}, {"reason", r.Reason}} {
+		if field.value == "" {
+			return &credential.FieldError{Field: field.name, Problem: "is required"}
+		}
+	}
+	return nil
 }
 
 // redrive sends the account deletions that failed for good on their way again: {"command":"redrive"}.

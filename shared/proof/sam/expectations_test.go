@@ -211,6 +211,8 @@ var expectations = map[string]map[string]expectation{
 			answer: `{"status":422,"detail":"reason: is required"}`,
 			then:   func(w *world) { w.slotIs(store.Parked) },
 		},
+		"end-holdback":           {given: (*world).parked, answer: `{"ended":0,"more":false}`, then: func(w *world) { w.slotIs(store.Parked) }},
+		"end-holdback-of-nobody": {answer: `{"status":422,"detail":"user_id: is required, unless \"all\" is true"}`},
 		"redrive": {
 			given: func(w *world) {
 				w.queue.Send(deletionsFailed, string(lambda.Undelivered("user-cleanup", []byte(`{"user_id":"`+userID+`"}`))))
@@ -223,7 +225,7 @@ var expectations = map[string]map[string]expectation{
 				}
 			},
 		},
-		"unknown-command": {answer: `{"status":422,"detail":"command: must be one of audit, parked, force, redrive"}`},
+		"unknown-command": {answer: `{"status":422,"detail":"command: must be one of audit, parked, force, redrive, end_holdback"}`},
 	},
 
 	"reconcile": {
