@@ -160,7 +160,7 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 			had := s.AgentMail.SeedPod(fake.Pod{ClientID: user, Name: user + "-pod", Keys: []fake.Key{{Name: user + "-agpt-managed"}}})
 			s.list(token)
 			pod, _ := s.AgentMail.Pod(user)
-			if pod.ID != had.ID || len(pod.Keys) != 2 || !slices.Contains(pod.Keys, had.Keys[0]) {
+			if pod.ID != had.ID || len(pod.Keys) != 2 || pod.Keys[0].ID != had.Keys[0].ID {
 				t.Errorf("AgentMail had %+v and has %+v", had, pod)
 			}
 		},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
@@ -55,5 +56,10 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	if err != nil {
 		return nil, err
 	}
-	return lambda.NewHandler(engine.Reconcile), nil // whatever the event says: what is due stands in the table
+	return lambda.NewHandler(func(ctx context.Context) (managed.Report, error) { // whatever the event says: what is due stands in the table
+		var look sync.WaitGroup
+		look.Go(func() { engine.WatchOrgKeys(ctx) })
+		defer look.Wait()
+		return engine.Reconcile(ctx)
+	}), nil
 }

@@ -94,7 +94,8 @@ func env[T any](read func(*config.Env) T) func() error {
 // agentMail is the error of making the provider.
 func agentMail() error {
 	e := config.Environ()
-	_, err := agentmail.New(agentmail.Config{BaseURL: e.Optional("AGENTMAIL_BASE_URL"), ClientIDPrefix: e.Optional("AGENTMAIL_CLIENT_ID_PREFIX")})
+	_, err := agentmail.New(agentmail.Config{BaseURL: e.Optional("AGENTMAIL_BASE_URL"), ClientIDPrefix: e.Optional("AGENTMAIL_CLIENT_ID_PREFIX"),
+		Permissions: e.Optional("AGENTMAIL_PERMISSIONS")})
 	return err
 }
 
@@ -121,6 +122,11 @@ var settings = map[string]setting{
 		read: agentMail,
 		good: []string{"", "staging-", "a.b_c~d"},
 		bad:  []string{"a/b", "a b", "ä", "a#"},
+	},
+	"AGENTMAIL_PERMISSIONS": {
+		read: agentMail,
+		good: []string{"", "null", "{}", `{"inbox_read":true}`, `{ "inbox_read" : true , "api_key_create" : false }`},
+		bad:  []string{"all", "[]", `{"inbox_read":1}`, `{"Inbox":true}`, `{"inbox_read":true`, `{"inbox_read":true,}`, `{"inbox read":true}`},
 	},
 	"PROVISION_BUDGET": {
 		read: durations,

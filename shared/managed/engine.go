@@ -68,6 +68,7 @@ type Engine struct {
 	Config
 	byName map[string]Provider
 	health map[string]*health
+	expiry expiryLooks
 	// sealer stands before KMS. It opens at one failure: that belongs to no slot, and each costs the third party a key.
 	sealer circuit
 }

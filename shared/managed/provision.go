@@ -123,6 +123,7 @@ func (e *Engine) fail(ctx context.Context, slot store.Slot, a *Attempt, cause er
 		GoneSince: slot.GoneSince,
 	}
 	e.Metrics.Count(telemetry.ProvisioningFailed, slot.Provider, 1)
+	e.noteSettings(ctx, slot.Provider, cause)
 	e.Log.WarnContext(ctx, "provisioning failed", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt, "tries", tries,
 		"settled", r.Settled, "retry_at", r.DueAt, "error", cause)
 	return e.release(ctx, slot, r)

@@ -14,6 +14,7 @@ func All(env *config.Env) ([]managed.Provider, error) {
 	agentMail, err := agentmail.New(agentmail.Config{
 		BaseURL:        env.Optional("AGENTMAIL_BASE_URL"),
 		ClientIDPrefix: env.Optional("AGENTMAIL_CLIENT_ID_PREFIX"),
+		Permissions:    env.Optional("AGENTMAIL_PERMISSIONS"),
 	})
 	if err != nil {
 		return nil, err

@@ -44,6 +44,10 @@ const (
 	DeletionsOverdue = "DeletionsOverdue"
 	// RevocationsForced: parked revocations that an operator has declared done.
 	RevocationsForced = "RevocationsForced"
+	// OrgKeyExpiring: an org key that expires within 30 days. Counted by each process once an hour.
+	OrgKeyExpiring = "OrgKeyExpiring"
+	// SettingsRefused: a third party refused what this service is configured to ask for, so that nothing can be made there.
+	SettingsRefused = "SettingsRefused"
 	// OrgKeyRejected: a third party rejected the organisation's key, also after it was fetched anew.
 	OrgKeyRejected = "OrgKeyRejected"
 	// OpenFieldsChanged: secrets that were not handed out, because what stands beside them in the clear is not what they were sealed with.

@@ -318,6 +318,20 @@ var mutations = []mutation{
 		test: agentMailDir, run: "NoHeader",
 	},
 	{
+		rule: "a managed key makes no keys",
+		file: agentMailDir + "/permissions.go",
+		old:  "\t\ttext = string(defaultPermissions)\n",
+		new:  "\t\ttext = \"null\"\n",
+		test: agentMailDir, run: "EverythingButKeys",
+	},
+	{
+		rule: "permissions that are refused are no user's trouble",
+		file: agentMailDir + "/permissions.go",
+		old:  "answered.member != \"permissions\" && answered.code",
+		new:  "true || answered.code",
+		test: agentMailDir, run: "CalledOtherwise",
+	},
+	{
 		rule: "outside calls stop at the lease's half, by the clock",
 		file: managedDir + "/provider.go",
 		old:  "func (a *Attempt) over() bool { return !a.now().Before(a.cutoff) }",

@@ -38,13 +38,17 @@ type Config struct {
 	ClientIDPrefix string
 	// Rate is how many calls a second a process may send on average; 0 means that it finds out by itself.
 	Rate float64
+	// Permissions are what a managed key may do: a JSON object of names and whether it has them, null for what AgentMail gives a key by
+	// itself; "" for that less the making of keys.
+	Permissions string
 }
 
 // Provider is AgentMail as a managed.Provider.
 type Provider struct {
-	client *client
-	prefix string
-	rate   float64
+	client      *client
+	prefix      string
+	rate        float64
+	permissions map[string]bool // nil: what AgentMail gives a key by itself
 
 	mu sync.Mutex
 	// seen and seenOrg are the org key that was last asked whose it is, and the answer.
@@ -74,7 +78,11 @@ func New(c Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Provider{client: client, prefix: c.ClientIDPrefix, rate: c.Rate}, nil
+	permissions, err := parsePermissions(c.Permissions)
+	if err != nil {
+		return nil, err
+	}
+	return &Provider{client: client, prefix: c.ClientIDPrefix, rate: c.Rate, permissions: permissions}, nil
 }
 
 // Name implements managed.Provider.
@@ -132,12 +140,16 @@ type createdKey struct {
 	ID     string `json:"api_key_id"`
 	PodID  string `json:"pod_id"`
 	APIKey string `json:"api_key"`
+	// ExpiresAt is that of the org key, if it has one: AgentMail gives it to all that a key makes.
+	ExpiresAt string `json:"expires_at"`
 }
 
 type listedKey struct {
 	ID        string `json:"api_key_id"`
 	Name      string `json:"name"`
 	CreatedAt string `json:"created_at"`
+	// Permissions are null where the key has what AgentMail gives by itself.
+	Permissions map[string]bool `json:"permissions"`
 }
 
 // Provision implements managed.Provider.
@@ -169,6 +181,8 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 	return managed.Grant{
 		Resource: credential.Resource{ID: pod.PodID, KeyID: key.ID, OrgID: pod.OrganizationID},
 		Key:      credential.NewSecret(key.APIKey),
+		// One that cannot be read is none: the key is there all the same.
+		ExpiresAt: parseTime(key.ExpiresAt),
 	}, nil
 }
 
@@ -211,7 +225,10 @@ func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.At
 
 // createKey makes the attempt's key. Never repeated: after an unknown outcome the next attempt removes what it may have made.
 func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *managed.Attempt) (createdKey, error) {
-	request := map[string]string{"name": keyName(a.User, a.Number)}
+	request := struct {
+		Name        string          `json:"name"`
+		Permissions map[string]bool `json:"permissions,omitzero"`
+	}{keyName(a.User, a.Number), p.permissions}
 	var key createdKey
 	err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 		err := p.client.once(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)
@@ -225,7 +242,7 @@ func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *mana
 		return outcome(err), err
 	})
 	if err != nil {
-		return createdKey{}, fmt.Errorf("making the key: %w", err)
+		return createdKey{}, refusedPermissions(fmt.Errorf("making the key: %w", err))
 	}
 	return key, nil
 }
@@ -252,7 +269,7 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 		return err
 	}
 	a.Accounted()
-	return nil
+	return p.updateKey(ctx, org, a.Resource, keys)
 }
 
 // keys lists all keys in the pod. Gone means that there is no such pod any more, by every path that there is.

@@ -68,6 +68,7 @@ type apiError struct {
 	method, path string
 	status       int
 	code         string
+	member       string // of the request, that a 400 is about
 	retryAfter   time.Duration
 	requestID    string
 }
@@ -167,13 +168,21 @@ var codeForm = regexp.MustCompile(`^[a-z_]{1,64}$`)
 
 func newAPIError(method, path string, res *http.Response, answer []byte) *apiError {
 	var body struct {
-		Code string `json:"code"`
+		Code   string `json:"code"`
+		Errors []struct {
+			Path []any `json:"path"`
+		} `json:"errors"`
 	}
 	_ = json.Unmarshal(answer, &body) // an answer from the edge has no code
 	if body.Code != "" && !codeForm.MatchString(body.Code) {
 		body.Code = "malformed_code" // it is logged, and could be anything
 	}
 	e := &apiError{method: method, path: path, status: res.StatusCode, code: body.Code, requestID: res.Header.Get("apigw-requestid")}
+	for _, wrong := range body.Errors {
+		if len(wrong.Path) > 0 && e.member == "" {
+			e.member, _ = wrong.Path[0].(string)
+		}
+	}
 	e.retryAfter = retryAfter(res.Header)
 	return e
 }

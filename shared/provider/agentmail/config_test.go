@@ -50,12 +50,12 @@ func TestTheClientIDPrefixIsWhatAgentMailTakes(t *testing.T) {
 func TestWhatIsSent(t *testing.T) {
 	t.Parallel()
 	m := start(t)
-	m.provider = newProvider(t, agentmail.Config{BaseURL: m.url + "/"})
+	m.provider = newProvider(t, agentmail.Config{BaseURL: m.url + "/", Permissions: `{"inbox_read":true}`})
 	g := m.mustProvision(attempt(7, credential.Resource{}, false))
 	m.mustDeprovision(attempt(8, g.Resource, false))
 	bodies := map[string]string{
 		"POST /v0/pods": `{"client_id":"alice","name":"alice-pod"}`,
-		"POST /v0/pods/" + g.Resource.ID + "/api-keys": `{"name":"alice-agpt-managed.7"}`, // no permissions: everything within the pod
+		"POST /v0/pods/" + g.Resource.ID + "/api-keys": `{"name":"alice-agpt-managed.7","permissions":{"inbox_read":true}}`,
 	}
 	for _, c := range m.proxy.Calls() {
 		if string(c.Body) != bodies[c.Op] {

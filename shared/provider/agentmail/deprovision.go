@@ -209,7 +209,7 @@ func (r *removal) note(err error) {
 
 // urgency is in which order errors of several classes decide about a pass: first what an operator has to see, then what a repeat can mend.
 var urgency = []managed.Class{
-	managed.Rejected, managed.Foreign, managed.Mismatch, managed.Transient, managed.Quota, managed.Permanent, managed.NotYet,
+	managed.Rejected, managed.Foreign, managed.Mismatch, managed.RateLimited, managed.Transient, managed.Quota, managed.Permanent, managed.NotYet,
 }
 
 // maxQuoted is how many of a pass's errors are told.

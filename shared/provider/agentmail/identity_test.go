@@ -108,7 +108,7 @@ func TestAPodOfAutoGPTsIsAdoptedAndItsKeyLeftAlone(t *testing.T) {
 		for _, k := range now.Keys {
 			names = append(names, k.Name)
 		}
-		if now.ID != pod.ID || !slices.Equal(names, append([]string{"alice-agpt-managed"}, ours...)) || now.Keys[0] != pod.Keys[0] {
+		if now.ID != pod.ID || !slices.Equal(names, append([]string{"alice-agpt-managed"}, ours...)) || now.Keys[0].ID != pod.Keys[0].ID {
 			t.Errorf("after %s: %+v", doing, now)
 		}
 	}

@@ -14,6 +14,7 @@ type identity struct {
 	organization string
 	pod          string // empty: a key of the whole organisation
 	key          string
+	expires      time.Time       // zero: never
 	permissions  map[string]bool // nil: everything within the scope
 }
 
@@ -25,8 +26,7 @@ func (i identity) reaches(p *pod) bool {
 // credential is a secret that opens something. The secret itself is not kept.
 type credential struct {
 	identity
-	expires time.Time // zero: never
-	apiKey  *apiKey   // nil: the organisation's
+	apiKey *apiKey // nil: the organisation's
 }
 
 type secretHash [sha256.Size]byte
@@ -94,6 +94,16 @@ func (s *Server) acceptOrgKey(key, organizationID string) {
 	s.credentials[hashOf(key)] = &credential{identity: identity{organization: organizationID, key: newID()}}
 }
 
+// ExpireOrgKey gives an organisation's key a time at which it ends. What it makes from now on ends with it, for good.
+func (s *Server) ExpireOrgKey(key string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.credentials[hashOf(key)]
+	if c != nil && c.apiKey == nil {
+		c.expires = at
+	}
+}
+
 // RejectOrgKey makes an organisation's key unknown, as when it was revoked or rotated away. It is no error if it was not accepted anyway.
 func (s *Server) RejectOrgKey(key string) {
 	s.mu.Lock()
@@ -115,6 +125,19 @@ func (s *Server) Identify(secret string) (podID, keyID string, accepted bool) {
 		return "", "", false
 	}
 	return c.pod, c.key, true
+}
+
+// getOrgKey answers what a list would show of the key of an organisation, which only knows its own.
+func (s *Server) getOrgKey(c *call) (any, error) {
+	if c.caller.pod != "" || c.item != c.caller.key {
+		return nil, refuse("not_found", "API key not found")
+	}
+	return struct {
+		APIKeyID  string    `json:"api_key_id"`
+		Type      string    `json:"type"`
+		Name      string    `json:"name"`
+		ExpiresAt timestamp `json:"expires_at,omitzero"`
+	}{c.item, bearer, "The organisation's", timestamp(c.caller.expires)}, nil
 }
 
 // authMe answers who the caller is.

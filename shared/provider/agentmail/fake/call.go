@@ -22,9 +22,12 @@ const (
 	DeletePod     Operation = "delete_pod"
 	CreateKey     Operation = "create_key"
 	ListKeys      Operation = "list_keys"
+	UpdateKey     Operation = "update_key"
 	DeleteKey     Operation = "delete_key"
+	GetOrgKey     Operation = "get_org_key"
 	CreateInbox   Operation = "create_inbox"
 	ListInboxes   Operation = "list_inboxes"
+	UpdateInbox   Operation = "update_inbox"
 	DeleteInbox   Operation = "delete_inbox"
 	CreateDomain  Operation = "create_domain"
 	ListDomains   Operation = "list_domains"
@@ -52,9 +55,12 @@ var routes = []route{
 	{"DELETE", "/v0/pods/{pod}", DeletePod, "pod_delete", 204, (*Server).deletePod},
 	{"POST", "/v0/pods/{pod}/api-keys", CreateKey, "api_key_create", 200, (*Server).createKey},
 	{"GET", "/v0/pods/{pod}/api-keys", ListKeys, "api_key_read", 200, (*Server).listKeys},
+	{"PATCH", "/v0/pods/{pod}/api-keys/{item}", UpdateKey, "api_key_update", 200, (*Server).updateKey},
+	{"GET", "/v0/api-keys/{item}", GetOrgKey, "api_key_read", 200, (*Server).getOrgKey},
 	{"DELETE", "/v0/pods/{pod}/api-keys/{item}", DeleteKey, "api_key_delete", 204, (*Server).deleteKey},
 	{"POST", "/v0/pods/{pod}/inboxes", CreateInbox, "inbox_create", 200, (*Server).createInbox},
 	{"GET", "/v0/pods/{pod}/inboxes", ListInboxes, "inbox_read", 200, (*Server).listInboxes},
+	{"PATCH", "/v0/pods/{pod}/inboxes/{item}", UpdateInbox, "inbox_update", 200, (*Server).updateInbox},
 	{"DELETE", "/v0/pods/{pod}/inboxes/{item}", DeleteInbox, "inbox_delete", 202, (*Server).deleteInbox},
 	{"POST", "/v0/pods/{pod}/domains", CreateDomain, "domain_create", 200, (*Server).createDomain},
 	{"GET", "/v0/pods/{pod}/domains", ListDomains, "domain_read", 200, (*Server).listDomains},
@@ -184,8 +190,7 @@ func (s *Server) perform(c *call) answer {
 
 // take carries a request out. Caller holds the lock.
 func (s *Server) take(c *call) answer {
-	permitted := c.caller.permissions == nil || c.route.permission == "" || c.caller.permissions[c.route.permission]
-	if !permitted {
+	if !c.caller.may(c.route.permission) {
 		return answerTo(refuse("missing_permission", ""))
 	}
 	odd, is := s.odd(c)

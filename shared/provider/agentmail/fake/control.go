@@ -45,6 +45,7 @@ func (s *Server) controlHandler() http.Handler {
 		var in orgKeyBody
 		if read(w, r, &in) {
 			s.AcceptOrgKey(in.Key, in.OrganizationID)
+			s.ExpireOrgKey(in.Key, in.ExpiresAt)
 			w.WriteHeader(http.StatusNoContent)
 		}
 	})
@@ -61,6 +62,8 @@ func (s *Server) controlHandler() http.Handler {
 type orgKeyBody struct {
 	Key            string `json:"key"`
 	OrganizationID string `json:"organization_id"`
+	// ExpiresAt is when the key ends; zero: never.
+	ExpiresAt time.Time `json:"expires_at"`
 }
 
 // faultBody is a Fault with its durations as text.

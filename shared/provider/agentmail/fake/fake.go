@@ -25,7 +25,7 @@
 //	GET    /_fake/switches             the [Switches]
 //	PATCH  /_fake/switches             sets those that the body names
 //	POST   /_fake/pods                 see [Server.SeedPod]
-//	PUT    /_fake/org-keys             {"key","organization_id"}, see [Server.AcceptOrgKey]
+//	PUT    /_fake/org-keys             {"key","organization_id","expires_at"}, see [Server.AcceptOrgKey], [Server.ExpireOrgKey]
 //	DELETE /_fake/org-keys             {"key"}, see [Server.RejectOrgKey]
 package fake
 

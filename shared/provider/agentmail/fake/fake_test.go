@@ -418,7 +418,7 @@ func TestOtherMethodsAndPathsAreNotFound(t *testing.T) {
 	id, _ := s.newKey(pod, "")
 	for _, request := range []string{
 		"GET /", "GET /v0", "GET /v0/no-such-route", "DELETE /v0/auth/me", "PUT /v0/pods", "PATCH " + pod, "GET " + pod + "/", "GET /v0/pods/",
-		"GET /v0//pods", "GET " + pod + "/api-keys/" + id, "PATCH " + pod + "/api-keys/" + id, "DELETE " + pod + "/api-keys/", "POST /v1/pods",
+		"GET /v0//pods", "GET " + pod + "/api-keys/" + id, "PUT " + pod + "/api-keys/" + id, "DELETE " + pod + "/api-keys/", "POST /v1/pods",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		r := s.wantCode(404, "not_found", method, path, "")

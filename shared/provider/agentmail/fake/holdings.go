@@ -15,7 +15,7 @@ type inbox struct {
 	stamp
 	address, displayName, clientID string // the address is also the id
 	pod                            *pod
-	deleting                       bool
+	deleting, paused               bool
 }
 
 func (i *inbox) view() any {
@@ -26,9 +26,47 @@ func (i *inbox) view() any {
 		Email          string    `json:"email"`
 		DisplayName    string    `json:"display_name"`
 		ClientID       string    `json:"client_id,omitempty"`
+		Status         string    `json:"status,omitempty"`
 		UpdatedAt      timestamp `json:"updated_at"`
 		CreatedAt      timestamp `json:"created_at"`
-	}{i.pod.organization, i.pod.id, i.address, i.address, i.displayName, i.clientID, timestamp(i.updated), timestamp(i.created)}
+	}{i.pod.organization, i.pod.id, i.address, i.address, i.displayName, i.clientID, i.status(), timestamp(i.updated), timestamp(i.created)}
+}
+
+// status is left out of an inbox that is active.
+func (i *inbox) status() string {
+	if i.paused {
+		return "paused"
+	}
+	return ""
+}
+
+// updateInbox pauses an inbox, lets it go on, or gives it another display name.
+func (s *Server) updateInbox(c *call) (any, error) {
+	var in struct {
+		DisplayName *string `json:"display_name"`
+		Status      string  `json:"status"`
+	}
+	err := decode(c.body, &in)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(c.target.inboxes, func(i *inbox) bool { return i.address == strings.ToLower(c.item) })
+	if at < 0 {
+		return nil, refuse("not_found", "Inbox not found")
+	}
+	i := c.target.inboxes[at]
+	switch in.Status {
+	case "":
+	case "active", "paused":
+		i.paused = in.Status == "paused"
+	default:
+		return nil, invalid("invalid_value", "Invalid option: expected active or paused", "status")
+	}
+	if in.DisplayName != nil {
+		i.displayName = *in.DisplayName
+	}
+	i.updated = s.now()
+	return i.view(), nil
 }
 
 var usernames = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$`)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // State is what a Server holds. It contains no secret.
@@ -39,12 +40,16 @@ type Key struct {
 	Name   string `json:"name"`
 	Prefix string `json:"prefix"`
 	Type   string `json:"type"` // "bearer", or "public_key" for the second family
+	// Permissions are what it may do; null: everything but what has to be opted into.
+	Permissions map[string]bool `json:"permissions"`
+	ExpiresAt   time.Time       `json:"expires_at,omitzero"`
 }
 
 // Inbox is an inbox of a pod.
 type Inbox struct {
 	Address  string `json:"inbox_id"`
 	Deleting bool   `json:"deleting"` // its DELETE was answered, and it still holds the pod
+	Paused   bool   `json:"paused"`
 }
 
 // FaultState is how far a rule has got.
@@ -114,10 +119,10 @@ func (p *pod) state() Pod {
 		Keys: []Key{}, Inboxes: []Inbox{}, Domains: []string{}, Webhooks: []string{},
 	}
 	for _, k := range p.keys {
-		state.Keys = append(state.Keys, Key{ID: k.id, Name: k.name, Prefix: k.prefix, Type: k.family})
+		state.Keys = append(state.Keys, Key{ID: k.id, Name: k.name, Prefix: k.prefix, Type: k.family, Permissions: k.permissions, ExpiresAt: k.expires})
 	}
 	for _, i := range p.inboxes {
-		state.Inboxes = append(state.Inboxes, Inbox{Address: i.address, Deleting: i.deleting})
+		state.Inboxes = append(state.Inboxes, Inbox{Address: i.address, Deleting: i.deleting, Paused: i.paused})
 	}
 	for _, d := range p.domains {
 		state.Domains = append(state.Domains, d.name)
@@ -220,11 +225,11 @@ func (s *Server) seedKey(p *pod, k Key) {
 	if k.Type == publicKey {
 		p.keys = append(p.keys, &apiKey{
 			stamp: s.stamp(), id: newID(), name: k.Name, family: publicKey, pod: p,
-			permissions: map[string]bool{"provider_connect": true}, createdBy: newID(),
+			permissions: map[string]bool{"app_connect": true}, createdBy: newID(),
 		})
 		return
 	}
-	s.addKey(p, &apiKey{name: k.Name})
+	s.addKey(p, &apiKey{name: k.Name, permissions: k.Permissions, expires: k.ExpiresAt})
 }
 
 // Webhooks are the ids of a pod's webhooks, oldest first.

@@ -75,12 +75,19 @@ func (s *Server) createKey(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &apiKey{name: in.Name, permissions: in.Permissions}
+	err = checkPermissions(in.Permissions)
+	if err != nil {
+		return nil, err
+	}
+	k := &apiKey{name: in.Name, permissions: in.Permissions, expires: c.caller.expires} // it ends with the key that makes it
 	if in.ExpiresAt != nil {
 		k.expires, err = time.Parse(time.RFC3339, *in.ExpiresAt)
 		if err != nil {
 			return nil, invalid("invalid_format", "Invalid ISO datetime", "expires_at")
 		}
+	}
+	if !c.caller.expires.IsZero() && k.expires.After(c.caller.expires) {
+		return nil, refuse("forbidden", "A key cannot make one that outlives it")
 	}
 	if escalates(c.caller.permissions, k.permissions) {
 		return nil, refuse("permission_escalation", "")
@@ -106,8 +113,7 @@ func (s *Server) addKey(p *pod, k *apiKey) string {
 	k.prefix, k.hash = secret[:prefixLength], hashOf(secret)
 	p.keys = append(p.keys, k)
 	s.credentials[k.hash] = &credential{
-		identity: identity{organization: p.organization, pod: p.id, key: k.id, permissions: k.permissions},
-		expires:  k.expires,
+		identity: identity{organization: p.organization, pod: p.id, key: k.id, permissions: k.permissions, expires: k.expires},
 		apiKey:   k,
 	}
 	return secret
@@ -129,6 +135,41 @@ func escalates(mine, asked map[string]bool) bool {
 // listKeys has neither an order to choose nor an echo of the limit, unlike the other lists.
 func (s *Server) listKeys(c *call) (any, error) {
 	return list(s, c, "api_keys", c.target.keys, 0)
+}
+
+// updateKey changes a key's name, its permissions, or both. Nothing else of a key can be changed.
+func (s *Server) updateKey(c *call) (any, error) {
+	var in struct {
+		Name        *string          `json:"name"`
+		Permissions *map[string]bool `json:"permissions"`
+	}
+	err := decode(c.body, &in)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(c.target.keys, func(k *apiKey) bool { return k.id == c.item })
+	if i < 0 {
+		return nil, refuse("not_found", "API key not found")
+	}
+	k := c.target.keys[i]
+	if in.Permissions != nil {
+		err = checkPermissions(*in.Permissions)
+		if err != nil {
+			return nil, err
+		}
+		if escalates(c.caller.permissions, *in.Permissions) {
+			return nil, refuse("permission_escalation", "")
+		}
+		k.permissions = *in.Permissions
+		if k.family == bearer {
+			s.credentials[k.hash].permissions = k.permissions
+		}
+	}
+	if in.Name != nil {
+		k.name = *in.Name
+	}
+	k.updated = s.now()
+	return k.view(), nil
 }
 
 func (s *Server) deleteKey(c *call) (any, error) {

@@ -1,0 +1,84 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/telemetry"
+)
+
+// ErrSettings, in a provider's error, says that the third party refuses what this service is configured to ask for. It is no user's
+// trouble, and only a change of the settings ends it.
+var ErrSettings = errors.New("the third party refuses what is configured")
+
+// Expiring is a Provider whose org keys may expire, and with them, at some third parties, every key that they made.
+type Expiring interface {
+	// OrgKeyExpires is when the third party lets the org key expire; zero if it does not.
+	OrgKeyExpires(ctx context.Context, org credential.Secret) (time.Time, error)
+}
+
+const (
+	// expiryNotice is how long ahead an operator is told that an org key expires.
+	expiryNotice = 30 * 24 * time.Hour
+	// expiryLook is how often a process looks.
+	expiryLook = time.Hour
+	// expiryPatience is how long a look may take.
+	expiryPatience = 10 * time.Second
+)
+
+// noteSettings counts a failure that only a change of the settings ends.
+func (e *Engine) noteSettings(ctx context.Context, provider string, err error) {
+	if errors.Is(err, ErrSettings) {
+		e.Metrics.Count(telemetry.SettingsRefused, provider, 1)
+		e.Log.ErrorContext(ctx, "the third party refuses what is configured: change the setting, then it goes on by itself",
+			"provider", provider, "error", err)
+	}
+}
+
+// expiryLooks is when this process looks at the org keys again.
+type expiryLooks struct {
+	mu   sync.Mutex
+	next time.Time
+}
+
+// due reports whether it is time to look, and if so, puts it off until the next time.
+func (l *expiryLooks) due(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Before(l.next) {
+		return false
+	}
+	l.next = now.Add(expiryLook)
+	return true
+}
+
+// WatchOrgKeys counts the org keys that expire soon, once an hour, and takes at most 10 s. Safe to repeat.
+func (e *Engine) WatchOrgKeys(ctx context.Context) {
+	now := e.Now()
+	if !e.expiry.due(now) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, expiryPatience)
+	defer cancel()
+	for _, p := range e.Providers {
+		expiring, ok := p.(Expiring)
+		if !ok {
+			continue
+		}
+		org, err := e.OrgKeys.Key(ctx, p.Name())
+		if err != nil {
+			continue // others count that
+		}
+		expires, err := expiring.OrgKeyExpires(ctx, org)
+		if err != nil {
+			e.Log.WarnContext(ctx, "nobody can say whether the org key expires", "provider", p.Name(), "error", err)
+		} else if !expires.IsZero() && expires.Sub(now) < expiryNotice {
+			e.Metrics.Count(telemetry.OrgKeyExpiring, p.Name(), 1)
+			e.Log.ErrorContext(ctx, "the org key expires: make one that does not, and put it into the org keys secret",
+				"provider", p.Name(), "expires_at", expires)
+		}
+	}
+}
