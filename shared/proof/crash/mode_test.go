@@ -114,7 +114,7 @@ func tableWrite(c *fault.Call) bool {
 
 // effect: the call changes something.
 func effect(c *fault.Call) bool {
-	return create(c) || tableWrite(c) || c.Method == "DELETE" || c.Op == "AdminDeleteUser"
+	return create(c) || tableWrite(c) || c.Op == "BatchWriteItem" || c.Method == "DELETE" || c.Op == "AdminDeleteUser"
 }
 
 // read: the call changes nothing.
