@@ -47,8 +47,8 @@ type Server struct {
 // Start starts an empty DynamoDB Local that keeps its tables in memory, on a free port of its own, and returns once it answers. It needs
 // Java, or else Docker. On Linux it ends with this program, however that ends; elsewhere Stop has to be called. ctx is for starting alone.
 //
-// It cannot be told to listen on the loopback interface alone and does not look at credentials, so that the machine's neighbours can reach
-// it. (In Docker it is published on 127.0.0.1 only.) It is no place for data that matters.
+// It does not look at credentials, and takes all of the machine's interfaces. On Linux it is kept to the loopback interface by a network of
+// its own, and in Docker it is published there alone. Where neither can be done, Log gets a warning. It is no place for data that matters.
 //
 // If Variable is set, Start uses that server; it may hold tables already, and Stop leaves it alone.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
@@ -150,6 +150,9 @@ func startOn(ctx context.Context, launch launcher) (*Server, error) {
 	out := &tail{}
 	cmd.Stdout, cmd.Stderr = out, out
 	process, err := child.Start(cmd)
+	for _, file := range cmd.ExtraFiles {
+		_ = file.Close() // the child has its own
+	}
 	if err != nil {
 		return nil, fmt.Errorf("starting DynamoDB Local: %w", err)
 	}

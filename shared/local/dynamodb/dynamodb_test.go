@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,6 +90,52 @@ func TestStartedServerTakesATableAndStopEndsIt(t *testing.T) {
 	_, err = http.Get(s.URL())
 	if err == nil {
 		t.Fatal("something still answers after Stop")
+	}
+}
+
+func TestOnlyThisMachineReachesIt(t *testing.T) {
+	t.Setenv(Variable, "")
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux can promise this")
+	}
+	var log strings.Builder
+	s, err := Start(t.Context(), Config{Log: &log})
+	if errors.Is(err, errNeeds) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	address, err := net.ResolveTCPAddr("tcp", strings.TrimPrefix(s.URL(), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 127.0.0.1 is not all that is this machine's own: whoever listens on all interfaces answers on 127.0.0.2, too.
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.2:%d", address.Port))
+	if err == nil {
+		_ = conn.Close()
+	}
+	reached, warned := err == nil, strings.Contains(log.String(), "WARNING")
+	if reached != warned {
+		t.Errorf("others reach it: %v, and the log says\n%s", reached, &log)
+	}
+	_, err = confine(t.TempDir())
+	if reached && err == nil {
+		t.Error("others reach it, although it could be confined")
+	}
+}
+
+func TestWithoutANetworkOfItsOwnThereIsAWarning(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	launch := confinedIfPossible("somewhere", &log, func(string) (launcher, error) { return nil, errors.New("not on this system") })
+	cmd := launch(8123, "http://x.invalid")
+	if cmd.Dir != "somewhere" || !slices.Contains(cmd.Args, "8123") || len(cmd.ExtraFiles) != 0 {
+		t.Errorf("it is started as %v", cmd)
+	}
+	if !strings.Contains(log.String(), "WARNING") || !strings.Contains(log.String(), "not on this system") {
+		t.Errorf("the log says %s", &log)
 	}
 }
 

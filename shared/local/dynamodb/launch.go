@@ -44,11 +44,24 @@ func findJava(ctx context.Context, log io.Writer) (launcher, error) {
 		return nil, fmt.Errorf("fetching DynamoDB Local: %w", err)
 	}
 	_, _ = fmt.Fprintln(log, "Starting DynamoDB Local …")
-	return func(port int, origin string) *exec.Cmd {
-		cmd := exec.Command("java", arguments(port, origin)...)
-		cmd.Dir = dir
-		return cmd
-	}, nil
+	return confinedIfPossible(dir, log, confine), nil
+}
+
+// confinedIfPossible falls back to what others reach, and says so.
+func confinedIfPossible(dir string, log io.Writer, confine func(dir string) (launcher, error)) launcher {
+	launch, err := confine(dir)
+	if err == nil {
+		return launch
+	}
+	_, _ = fmt.Fprintf(log, "WARNING: DynamoDB Local listens on all of this machine's interfaces, and whoever reaches them can read and write"+
+		" what is in it. It could not be kept to the loopback interface: %v\n", err)
+	return func(port int, origin string) *exec.Cmd { return javaCommand(dir, port, origin) }
+}
+
+func javaCommand(dir string, port int, origin string) *exec.Cmd {
+	cmd := exec.Command("java", arguments(port, origin)...)
+	cmd.Dir = dir
+	return cmd
 }
 
 func findDocker(ctx context.Context, log io.Writer) (launcher, error) {
