@@ -10,11 +10,12 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// ErrSettings, in a provider's error, says that the third party refuses what this service is configured to ask for. It is no user's
-// trouble, and only a change of the settings ends it.
+// ErrSettings, in a provider's error, says that the third party refuses what this service is
+// configured to ask for. It is no user's trouble, and only a change of the settings ends it.
 var ErrSettings = errors.New("the third party refuses what is configured")
 
-// Expiring is a Provider whose org keys may expire, and with them, at some third parties, every key that they made.
+// Expiring is a Provider whose org keys may expire, and with them, at some third parties, every key
+// that they made.
 type Expiring interface {
 	// OrgKeyExpires is when the third party lets the org key expire; zero if it does not.
 	OrgKeyExpires(ctx context.Context, org credential.Secret) (time.Time, error)
@@ -55,7 +56,8 @@ func (l *expiryLooks) due(now time.Time) bool {
 	return true
 }
 
-// WatchOrgKeys counts the org keys that expire soon, once an hour, and takes at most 10 s. Safe to repeat.
+// WatchOrgKeys counts the org keys that expire soon, once an hour, and takes at most 10 s. Safe to
+// repeat.
 func (e *Engine) WatchOrgKeys(ctx context.Context) {
 	now := e.Now()
 	if !e.expiry.due(now) {

@@ -10,8 +10,8 @@ import (
 	"managed-credentials/shared/managed"
 )
 
-// find looks for the pod that r names by every path that there is: by its id, and in the organisation's list. Gone means that none leads
-// to it, for an org key of its organisation.
+// find looks for the pod that r names by every path that there is: by its id, and in the
+// organisation's list. Gone means that none leads to it, for an org key of its organisation.
 func (p *Provider) find(ctx context.Context, org credential.Secret, r credential.Resource) (pod, error) {
 	var found pod
 	missing := p.client.get(ctx, org, podPath(r.ID), &found)
@@ -34,7 +34,8 @@ func (p *Provider) find(ctx context.Context, org credential.Secret, r credential
 	return pod{}, &managed.Error{Class: managed.Gone, Err: missing}
 }
 
-// pagesOfPods is how far the organisation's list, newest first, is searched for a pod that is not found by its id.
+// pagesOfPods is how far the organisation's list, newest first, is searched for a pod that is not
+// found by its id.
 const pagesOfPods = 10
 
 // notListed fails if the organisation's list has the pod.
@@ -59,8 +60,8 @@ func (p *Provider) complete(ctx context.Context, org credential.Secret, found *p
 	return err
 }
 
-// proveOwner makes sure that the org key is one of the organisation that the pod belongs to. Any other, and the key of a single pod, gets
-// "not found" for it, too.
+// proveOwner makes sure that the org key is one of the organisation that the pod belongs to. Any
+// other, and the key of a single pod, gets "not found" for it, too.
 func (p *Provider) proveOwner(ctx context.Context, org credential.Secret, r credential.Resource) error {
 	owner, err := p.organization(ctx, org)
 	if err != nil {

@@ -72,7 +72,8 @@ func TestTheSearchThroughTheListOfPodsEnds(t *testing.T) {
 	}
 }
 
-// An empty list may have been cut short: what it does not show is a suspicion, on which nothing is removed.
+// An empty list may have been cut short: what it does not show is a suspicion, on which nothing is
+// removed.
 func TestAnEmptyListOfKeysRemovesNothing(t *testing.T) {
 	t.Parallel()
 	m := start(t)

@@ -10,8 +10,8 @@ import (
 	"managed-credentials/shared/managed"
 )
 
-// Enumerate implements managed.Provider with the organisation's list of pods. Pods without our prefix are somebody else's, and so is the
-// organisation's default pod.
+// Enumerate implements managed.Provider with the organisation's list of pods. Pods without our
+// prefix are somebody else's, and so is the organisation's default pod.
 func (p *Provider) Enumerate(ctx context.Context, org credential.Secret, cursor string) ([]managed.Holding, string, error) {
 	holdings, next, err := p.enumerate(ctx, org, cursor)
 	if err != nil {
@@ -56,8 +56,8 @@ func (p *Provider) enumerate(ctx context.Context, org credential.Secret, cursor 
 	return holdings, at.String(), nil
 }
 
-// userOf is the user whose pod it is: the one of whom we would make the pod's client_id. A hash cannot be turned back, but the name that
-// we give a pod has the user id, too.
+// userOf is the user whose pod it is: the one of whom we would make the pod's client_id. A hash
+// cannot be turned back, but the name that we give a pod has the user id, too.
 func (p *Provider) userOf(pod pod) string {
 	named := strings.TrimSuffix(pod.Name, podName(""))
 	for _, user := range []string{strings.TrimPrefix(pod.ClientID, p.prefix), named} {

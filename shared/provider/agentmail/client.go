@@ -25,8 +25,9 @@ import (
 const (
 	// callTimeout bounds one HTTP exchange; the context mostly ends earlier.
 	callTimeout = 10 * time.Second
-	// mostIdle is how long a connection may be idle and still be used again. A process that is frozen meanwhile does not learn of its end,
-	// and a create that is sent on a dead one has an unknown outcome. net/http goes by the wall clock here, for this very reason.
+	// mostIdle is how long a connection may be idle and still be used again. A process that is
+	// frozen meanwhile does not learn of its end, and a create that is sent on a dead one has an
+	// unknown outcome. net/http goes by the wall clock here, for this very reason.
 	mostIdle = 5 * time.Second
 	// maxTries is how often a call that may be repeated is sent.
 	maxTries = 3
@@ -92,8 +93,8 @@ func canBeHeader(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// isPlain reports whether a path is the same to a server that cleans paths. With an id that is empty or ".." it would be another, such
-// as the organisation's own list in place of the pod's.
+// isPlain reports whether a path is the same to a server that cleans paths. With an id that is
+// empty or ".." it would be another, such as the organisation's own list in place of the pod's.
 func isPlain(target string) bool {
 	target, _, _ = strings.Cut(target, "?")
 	return target == path.Clean(target)
@@ -187,10 +188,12 @@ func newAPIError(method, path string, res *http.Response, answer []byte) *apiErr
 	return e
 }
 
-// maxRetryAfter is the longest wait that is taken from an answer: more is not meant, and would overflow.
+// maxRetryAfter is the longest wait that is taken from an answer: more is not meant, and would
+// overflow.
 const maxRetryAfter = 24 * time.Hour
 
-// retryAfter is how long an answer asks to wait: a number of seconds, or a date, which counts from the answer's own. 0 if it does not ask.
+// retryAfter is how long an answer asks to wait: a number of seconds, or a date, which counts from
+// the answer's own. 0 if it does not ask.
 func retryAfter(header http.Header) time.Duration {
 	value := header.Get("Retry-After")
 	seconds, err := strconv.ParseUint(value, 10, 32)
@@ -208,7 +211,8 @@ func retryAfter(header http.Header) time.Duration {
 	return min(max(until.Sub(from), 0), maxRetryAfter)
 }
 
-// outcome says what is known of a create that ended with err. An answer that is not what the API promises says nothing.
+// outcome says what is known of a create that ended with err. An answer that is not what the API
+// promises says nothing.
 func outcome(err error) managed.Outcome {
 	var answered *apiError
 	switch {
@@ -221,7 +225,8 @@ func outcome(err error) managed.Outcome {
 	}
 }
 
-// repeatable reports whether the same request may be sent again after err, and how long to wait first at least.
+// repeatable reports whether the same request may be sent again after err, and how long to wait
+// first at least.
 func repeatable(err error) (time.Duration, bool) {
 	var answered *apiError
 	var classed *managed.Error
@@ -236,8 +241,8 @@ func repeatable(err error) (time.Duration, bool) {
 	return 0, false
 }
 
-// do sends a request that may be repeated: a GET, a DELETE, or the create of a pod. Each send goes through try. It does not wait past
-// the context's deadline.
+// do sends a request that may be repeated: a GET, a DELETE, or the create of a pod. Each send goes
+// through try. It does not wait past the context's deadline.
 func (c *client) do(ctx context.Context, try func(context.Context) error) error {
 	pause := c.pause
 	for n := 1; ; n++ {
@@ -270,8 +275,8 @@ func (c *client) get(ctx context.Context, org credential.Secret, path string, ou
 	return c.do(ctx, func(ctx context.Context) error { return c.once(ctx, org, http.MethodGet, path, nil, out) })
 }
 
-// remove deletes path. It is done by one of these statuses only: any other success, of a page that says that the service is being
-// maintained, say, is no proof.
+// remove deletes path. It is done by one of these statuses only: any other success, of a page that
+// says that the service is being maintained, say, is no proof.
 func (c *client) remove(ctx context.Context, org credential.Secret, path string, done ...int) error {
 	return c.do(ctx, func(ctx context.Context) error {
 		status, err := c.send(ctx, org, http.MethodDelete, path, nil, nil)
@@ -282,7 +287,8 @@ func (c *client) remove(ctx context.Context, org credential.Secret, path string,
 	})
 }
 
-// isGone reports whether what a call was about was not found. An error that has its class says more than that.
+// isGone reports whether what a call was about was not found. An error that has its class says more
+// than that.
 func isGone(err error) bool {
 	var classed *managed.Error
 	var answered *apiError

@@ -44,22 +44,26 @@ func (p *Provider) Disarm(ctx context.Context, org credential.Secret, a *managed
 	return r.verdict(ctx)
 }
 
-// removal is one pass over what was made for a user. What goes wrong with one thing keeps it from nothing else.
+// removal is one pass over what was made for a user. What goes wrong with one thing keeps it from
+// nothing else.
 type removal struct {
 	*Provider
 	org credential.Secret
 
-	// removed counts the children that are gone, or going, because of this pass, and left those that are there still, as far as it knows.
+	// removed counts the children that are gone, or going, because of this pass, and left those
+	// that are there still, as far as it knows.
 	removed, left int
 	// deleted and absent say that it deleted a pod, and that one was not there to delete.
 	deleted, absent bool
-	// limited: AgentMail wants no more calls for now. accepted: it took the org key for the pod's own deletion, whatever it said before.
+	// limited: AgentMail wants no more calls for now. accepted: it took the org key for the pod's
+	// own deletion, whatever it said before.
 	limited, accepted bool
 	errs              []*managed.Error
 }
 
-// look looks at the pod that the slot names, and reports whether it is there. One that is somebody else's by its own mark, or the
-// organisation's own, is a Mismatch. The name is no mark: an adopted pod may have any.
+// look looks at the pod that the slot names, and reports whether it is there. One that is somebody
+// else's by its own mark, or the organisation's own, is a Mismatch. The name is no mark: an adopted
+// pod may have any.
 func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
 	if a.Resource.ID == "" {
 		return false, nil
@@ -78,8 +82,9 @@ func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
 	return true, nil
 }
 
-// remove empties what the slot names, then looks for more if there may be more, and deletes the pods last: a repeated POST finds a pod
-// that is still there, and would make another one after it. What comes of that POST keeps nothing else from being deleted.
+// remove empties what the slot names, then looks for more if there may be more, and deletes the
+// pods last: a repeated POST finds a pod that is still there, and would make another one after it.
+// What comes of that POST keeps nothing else from being deleted.
 func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
 	stored := a.Resource
 	if there {
@@ -113,8 +118,8 @@ type family struct {
 	done           []int
 }
 
-// families are what a pod can hold, and how AgentMail says that one of them is deleted. Keys come first: one that still works can make
-// more of everything else.
+// families are what a pod can hold, and how AgentMail says that one of them is deleted. Keys come
+// first: one that still works can make more of everything else.
 var families = []family{
 	{"/api-keys", "api_keys", "api_key_id", []int{http.StatusNoContent}},
 	{"/inboxes", "inboxes", "inbox_id", []int{http.StatusAccepted, http.StatusNoContent}},
@@ -122,7 +127,8 @@ var families = []family{
 	{"/webhooks", "webhooks", "webhook_id", []int{http.StatusNoContent}},
 }
 
-// pagesAtOnce is how many pages of a list are read before what they list is deleted. A pass over a long list has to get somewhere.
+// pagesAtOnce is how many pages of a list are read before what they list is deleted. A pass over a
+// long list has to get somewhere.
 const pagesAtOnce = 10
 
 // empty deletes all of the given families that the pod holds, the stored key first.
@@ -150,7 +156,8 @@ func (r *removal) empty(ctx context.Context, pod credential.Resource, families [
 	}
 }
 
-// child deletes one of a list. Where it is not found, or being deleted already, the pod's own deletion tells whether it is gone.
+// child deletes one of a list. Where it is not found, or being deleted already, the pod's own
+// deletion tells whether it is gone.
 func (r *removal) child(ctx context.Context, list, id string, done []int) {
 	if id == "" || r.over(ctx) {
 		r.left++
@@ -207,7 +214,8 @@ func (r *removal) note(err error) {
 	r.limited = r.limited || isLimited(err)
 }
 
-// urgency is in which order errors of several classes decide about a pass: first what an operator has to see, then what a repeat can mend.
+// urgency is in which order errors of several classes decide about a pass: first what an operator
+// has to see, then what a repeat can mend.
 var urgency = []managed.Class{
 	managed.Rejected, managed.Foreign, managed.Mismatch, managed.RateLimited, managed.Transient, managed.Quota, managed.Permanent, managed.NotYet,
 }

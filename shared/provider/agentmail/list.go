@@ -15,7 +15,8 @@ import (
 // errRound: a list that does not come to an end.
 var errRound = errors.New("the list goes round: it names a page that it has named before, or page after page that is empty")
 
-// maxEmptyPages is how many pages in a row may be empty. AgentMail says that a page may be, and not the last.
+// maxEmptyPages is how many pages in a row may be empty. AgentMail says that a page may be, and not
+// the last.
 const maxEmptyPages = 5
 
 // walk reads a list page by page.
@@ -64,8 +65,9 @@ func (w *walk[T]) pages(ctx context.Context, n int) ([]T, error) {
 	return all, nil
 }
 
-// place is how far a list was read of which each page is asked for by somebody else. It goes round if it comes back to Mark, which stays
-// behind for Reach pages, twice as many each time: that finds every round, whatever its length, without a note of each page.
+// place is how far a list was read of which each page is asked for by somebody else. It goes round
+// if it comes back to Mark, which stays behind for Reach pages, twice as many each time: that finds
+// every round, whatever its length, without a note of each page.
 type place struct {
 	Token string `json:"token"`
 	Mark  string `json:"mark,omitempty"`
@@ -134,8 +136,8 @@ func list[T any](ctx context.Context, c *client, org credential.Secret, path, me
 	return all, nil
 }
 
-// page reads the page of a list that token stands for, and returns the token of the next; "" is the first, and after the last. A page
-// may be empty and still not be the last.
+// page reads the page of a list that token stands for, and returns the token of the next; "" is the
+// first, and after the last. A page may be empty and still not be the last.
 func page[T any](ctx context.Context, c *client, org credential.Secret, path, member, token string) (items []T, next string, err error) {
 	query := url.Values{"limit": {"100"}}
 	if token != "" {

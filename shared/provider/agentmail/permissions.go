@@ -16,17 +16,18 @@ import (
 	"managed-credentials/shared/managed"
 )
 
-// defaultPermissions are what a managed key may do unless the configuration says otherwise: all that AgentMail gives a key that is made
-// without any, less the making of keys, which would outlive it. AgentMail has no way to say that: with a list, a key has only what is
-// true in it. So the list is data, of the names in PyPI's agentmail 2.0.18.
+// defaultPermissions are what a managed key may do unless the configuration says otherwise: all
+// that AgentMail gives a key that is made without any, less the making of keys, which would outlive
+// it. AgentMail has no way to say that: with a list, a key has only what is true in it. So the list
+// is data, of the names in PyPI's agentmail 2.0.18.
 //
 //go:embed permissions.json
 var defaultPermissions []byte
 
 var permissionForm = regexp.MustCompile(`^[a-z][a-z_]{0,63}$`)
 
-// parsePermissions reads what a managed key may do: a JSON object of names and whether it has them, null for AgentMail's own default, ""
-// for ours.
+// parsePermissions reads what a managed key may do: a JSON object of names and whether it has them,
+// null for AgentMail's own default, "" for ours.
 func parsePermissions(text string) (map[string]bool, error) {
 	if text == "" {
 		text = string(defaultPermissions)
@@ -44,8 +45,8 @@ func parsePermissions(text string) (map[string]bool, error) {
 	return permissions, nil
 }
 
-// updateKey gives the stored key the permissions that are configured now, if the list shows others. Where AgentMail knows no such call it
-// keeps what it has.
+// updateKey gives the stored key the permissions that are configured now, if the list shows others.
+// Where AgentMail knows no such call it keeps what it has.
 func (p *Provider) updateKey(ctx context.Context, org credential.Secret, r credential.Resource, keys []listedKey) error {
 	i := slices.IndexFunc(keys, func(key listedKey) bool { return key.ID == r.KeyID })
 	if p.permissions == nil || keys[i].Permissions != nil && maps.Equal(granted(keys[i].Permissions), granted(p.permissions)) {
@@ -68,9 +69,9 @@ func granted(permissions map[string]bool) map[string]bool {
 	return only
 }
 
-// refusedPermissions gives its class to an answer that the permissions cannot be given as they are configured: one of them is called
-// otherwise now, or the org key does not have it itself. That is no user's trouble. It stops what would be made, for everybody, and
-// nothing else.
+// refusedPermissions gives its class to an answer that the permissions cannot be given as they are
+// configured: one of them is called otherwise now, or the org key does not have it itself. That is
+// no user's trouble. It stops what would be made, for everybody, and nothing else.
 func refusedPermissions(err error) error {
 	var answered *apiError
 	if !errors.As(err, &answered) || answered.member != "permissions" && answered.code != "permission_escalation" {

@@ -80,7 +80,8 @@ func TestPermissionsAreWhatIsConfigured(t *testing.T) {
 	}
 }
 
-// That is the organisation's trouble: what would be made stops for all, and what is to be deleted is deleted.
+// That is the organisation's trouble: what would be made stops for all, and what is to be deleted
+// is deleted.
 func TestAPermissionThatIsCalledOtherwiseNowIsNoUsersTrouble(t *testing.T) {
 	t.Parallel()
 	m := start(t)

@@ -8,8 +8,8 @@ import (
 
 // Oddities are answers that AgentMail may give on a bad day. They last until they are switched off.
 type Oddities struct {
-	// MissingPods answers every call about a pod by its id with 404, as a replica does that has not heard of it. POST and the list of pods
-	// know it.
+	// MissingPods answers every call about a pod by its id with 404, as a replica does that has not
+	// heard of it. POST and the list of pods know it.
 	MissingPods bool `json:"missing_pods"`
 	// MissingLists answers the lists in a pod with 404. The pod itself is found.
 	MissingLists bool `json:"missing_lists"`
@@ -17,15 +17,18 @@ type Oddities struct {
 	EmptyLists bool `json:"empty_lists"`
 	// RoundLists lets the last page of every list name the first one as the next.
 	RoundLists bool `json:"round_lists"`
-	// DeletionStatus is answered to every DELETE in place of carrying it out, with a page that is no JSON. Zero: DELETE works.
+	// DeletionStatus is answered to every DELETE in place of carrying it out, with a page that is
+	// no JSON. Zero: DELETE works.
 	DeletionStatus int `json:"deletion_status"`
-	// RefusedDeletions are the statuses that a DELETE of one thing in a pod is refused with, by the thing's id. 409 is cannot_delete.
+	// RefusedDeletions are the statuses that a DELETE of one thing in a pod is refused with, by the
+	// thing's id. 409 is cannot_delete.
 	RefusedDeletions map[string]int `json:"refused_deletions"`
 	// NoOrganizationID leaves organization_id out of pods: no published type has it.
 	NoOrganizationID bool `json:"no_organization_id"`
 }
 
-// odd is the answer that an oddity gives to a call in place of carrying it out, if one does. Caller holds the lock.
+// odd is the answer that an oddity gives to a call in place of carrying it out, if one does. Caller
+// holds the lock.
 func (s *Server) odd(c *call) (answer, bool) {
 	o := s.switches.Oddities
 	deletes := c.route.method == http.MethodDelete

@@ -2,8 +2,8 @@ package fake
 
 import "slices"
 
-// permissions are all that a key can have, by the names of PyPI's agentmail 2.0.18. A name that is none of them is a 400: also what two of
-// them were called before.
+// permissions are all that a key can have, by the names of PyPI's agentmail 2.0.18. A name that is
+// none of them is a 400: also what two of them were called before.
 var permissions = []string{
 	"inbox_read", "inbox_create", "inbox_update", "inbox_delete", "message_read", "message_reply",
 	"message_send", "message_update", "message_delete", "agent_armor_release", "label_spam_read", "label_blocked_read",
@@ -16,7 +16,8 @@ var permissions = []string{
 	"file_read", "file_create", "file_update", "file_delete",
 }
 
-// optIn are the permissions that a key has only where it was given them: one without permissions does not.
+// optIn are the permissions that a key has only where it was given them: one without permissions
+// does not.
 var optIn = []string{"agent_armor_release", "app_connect"}
 
 // may tells whether a caller has a permission. "" is one that everybody has.
