@@ -158,6 +158,7 @@ prove: export GOGC := 400
 prove: build ## search pairs of faults, many random schedules, and more of everything (25 minutes)
 	cd shared/proof/crash && go test -count=1 -timeout 120m -run 'Pair|RandomSchedule' -prove -rapid.checks=500
 	cd shared/proof/processes && go test -count=1 -timeout 30m -chaos=2m
+	cd shared/proof/latency && go test -count=1 -timeout 30m -prove
 
 .PHONY: mutate
 mutate: build ## take each guard out in turn and see a test fail
