@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -20,6 +21,7 @@ import (
 	"managed-credentials/shared/provider"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
+	"managed-credentials/shared/userpool"
 )
 
 func main() { invocation.Serve(wire) }
@@ -42,6 +44,11 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		GoneShare: env.GoneShare(),
 		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
+	}
+	poolID := env.Optional("USER_POOL_ID")
+	if poolID != "" {
+		c.Members = userpool.New(cognitoidentityprovider.NewFromConfig(cfg), poolID)
+		c.UnknownAfter = env.UnknownAfter()
 	}
 	f := &function{
 		queue: deadLetters{

@@ -98,6 +98,14 @@ func (e *Env) GoneShare() float64 {
 	return share
 }
 
+// DefaultUnknownAfter is how far apart two looks are at which the user pool does not know a user, before an audit reports them.
+const DefaultUnknownAfter = 24 * time.Hour
+
+// UnknownAfter is how far apart two looks have to be at which the user pool does not know a user, before an audit reports them.
+func (e *Env) UnknownAfter() time.Duration {
+	return e.Duration("AUDIT_UNKNOWN_AFTER", DefaultUnknownAfter)
+}
+
 // DefaultMaxCredentials is how many credentials of their own a user may have.
 const DefaultMaxCredentials = 200
 

@@ -31,6 +31,7 @@ func read() error {
 	e.Holdback()
 	e.GoneFloor()
 	e.GoneShare()
+	e.UnknownAfter()
 	e.LogLevel()
 	e.SystemCredentials()
 	e.SealOpenFields()
@@ -45,6 +46,7 @@ func set(t *testing.T, others map[string]string) {
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
 		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
 		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1", "DELETION_HOLDBACK": "24h",
+		"AUDIT_UNKNOWN_AFTER": "48h",
 	}
 	maps.Copy(all, others)
 	for name, value := range all {
@@ -80,13 +82,16 @@ func TestVariablesAreRead(t *testing.T) {
 
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
-		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": ""})
+		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": ""})
 	if held := config.Environ().Holdback(); held != 0 {
 		t.Errorf("what is deleted is held back for %v", held)
 	}
 	e := config.Environ()
 	if e.MaxCredentials() != 200 {
 		t.Errorf("a user may have %d credentials", e.MaxCredentials())
+	}
+	if e.UnknownAfter() != 24*time.Hour {
+		t.Errorf("a user is unknown after %v", e.UnknownAfter())
 	}
 	if e.GoneFloor() != 10 || e.GoneShare() != 0.02 {
 		t.Errorf("an audit goes by %d and %v", e.GoneFloor(), e.GoneShare())

@@ -158,6 +158,11 @@ var settings = map[string]setting{
 		good: []string{"0", "1", "0.02"},
 		bad:  []string{"1.1", "2%", "-0.1", "NaN"},
 	},
+	"AUDIT_UNKNOWN_AFTER": {
+		read: env((*config.Env).UnknownAfter),
+		good: []string{"24h", "1h", "720h"},
+		bad:  []string{"24", "0h", "1d", "-1h"},
+	},
 	"SEAL_OPEN_FIELDS": {
 		read: env((*config.Env).SealOpenFields),
 		good: []string{"true", "false"},

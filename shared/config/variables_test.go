@@ -235,12 +235,13 @@ func TestTheDocumentedVariablesAndDefaultsAreTheCodes(t *testing.T) {
 		}
 	}
 	for name, value := range map[string]string{
-		"PROVISION_BUDGET":   seconds(config.DefaultBudget),
-		"LEASE":              seconds(config.DefaultLease),
-		"AGENTMAIL_BASE_URL": agentmail.DefaultBaseURL,
-		"MAX_CREDENTIALS":    strconv.Itoa(config.DefaultMaxCredentials),
-		"AUDIT_GONE_FLOOR":   strconv.Itoa(config.DefaultGoneFloor),
-		"AUDIT_GONE_SHARE":   strconv.FormatFloat(config.DefaultGoneShare, 'g', -1, 64),
+		"PROVISION_BUDGET":    seconds(config.DefaultBudget),
+		"LEASE":               seconds(config.DefaultLease),
+		"AGENTMAIL_BASE_URL":  agentmail.DefaultBaseURL,
+		"MAX_CREDENTIALS":     strconv.Itoa(config.DefaultMaxCredentials),
+		"AUDIT_GONE_FLOOR":    strconv.Itoa(config.DefaultGoneFloor),
+		"AUDIT_UNKNOWN_AFTER": strconv.Itoa(int(config.DefaultUnknownAfter.Hours())) + "h",
+		"AUDIT_GONE_SHARE":    strconv.FormatFloat(config.DefaultGoneShare, 'g', -1, 64),
 	} {
 		if defaults[name] != value {
 			t.Errorf("%s: the default is %q in README.md and %q in the code", name, defaults[name], value)

@@ -251,6 +251,11 @@ func (a *audit) slots(ctx context.Context, after store.Key) (findings, place, er
 	}
 	slots = slices.DeleteFunc(slots, func(s store.Slot) bool { return s.Provider != a.provider.Name() })
 	found, err := each(ctx, slots, a.slot)
+	if err != nil {
+		return findings{}, place{}, err
+	}
+	strangers, err := each(ctx, slots, a.stranger)
+	found = append(found, strangers...)
 	for _, key := range unreadable {
 		if key.Provider() == a.provider.Name() {
 			found = append(found, &suspect{Finding: Finding{Kind: Undecodable, User: key.User()}})

@@ -24,6 +24,10 @@ type Config struct {
 	Seal Sealer
 	// Users removes the user of a deleted account from the user pool; nil if there is no pool.
 	Users Users
+	// Members is the user pool in which audits look for the users; nil if there is no pool. UnknownAfter is how far apart two looks have to
+	// be that do not find a user.
+	Members      Members
+	UnknownAfter time.Duration
 	// Lease is how long a claim holds. Outside calls are made in its first half only.
 	Lease time.Duration
 	// Budget is how long a list may spend on provisioning: with a second to spare within half of the lease. 0 where nothing is listed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -15,6 +16,9 @@ import (
 // scanLimit is how many items of the table one page of a scan goes over.
 const scanLimit = 100
 
+// scanned is what an audit reads of a slot.
+const scanned = projection + ", #unknown_since"
+
 // Scan reads a page of all users' slots, from an item of the table on, and the item after which to go on; the zero Key is the start, and
 // the end. It goes over the whole table and is eventually consistent: it is for an audit, and for nothing else.
 func (s *Store) Scan(ctx context.Context, from Key) (slots []Slot, unreadable []Key, next Key, err error) {
@@ -23,8 +27,8 @@ func (s *Store) Scan(ctx context.Context, from Key) (slots []Slot, unreadable []
 	in := &dynamodb.ScanInput{
 		TableName:                 &s.table,
 		FilterExpression:          &filter,
-		ProjectionExpression:      aws.String(projection),
-		ExpressionAttributeNames:  names(projection, filter),
+		ProjectionExpression:      aws.String(scanned),
+		ExpressionAttributeNames:  names(scanned, filter),
 		ExpressionAttributeValues: values,
 		Select:                    types.SelectSpecificAttributes, // said aloud, because the role demands it
 		Limit:                     aws.Int32(scanLimit),
@@ -48,6 +52,24 @@ func (s *Store) Scan(ctx context.Context, from Key) (slots []Slot, unreadable []
 		next = keyOf(out.LastEvaluatedKey)
 	}
 	return slots, unreadable, next, nil
+}
+
+// NoteUnknown notes on a slot since when the user pool does not know its user; zero for a user that it knows. It returns ErrStale if the
+// slot is no longer as it was read. Safe to repeat.
+func (s *Store) NoteUnknown(ctx context.Context, slot Slot, since time.Time) error {
+	values := args{}
+	expression := "REMOVE #unknown_since"
+	if !since.IsZero() {
+		expression = "SET #unknown_since = " + values.time("since", since)
+	}
+	err := s.update(ctx, slot.Key(), expression, slot.asRead(values), values)
+	if isRefused(err) {
+		return ErrStale
+	}
+	if err != nil {
+		return fmt.Errorf("noting what the user pool knows: %w", err)
+	}
+	return nil
 }
 
 // Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of theirs that was found at the third party.

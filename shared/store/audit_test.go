@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
@@ -115,5 +116,39 @@ func TestNothingIsReopenedOfALivingUserNorOverASlot(t *testing.T) {
 	err := reopen()
 	if err == nil || errors.Is(err, store.ErrStale) {
 		t.Errorf("throttled: %v", err)
+	}
+}
+
+func TestWhatTheUserPoolDoesNotKnowIsNotedOnTheSlotAsItWasRead(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	key := store.SlotKey(user, provider)
+	tb.put(key, readyItem)
+	scan := func() store.Slot {
+		t.Helper()
+		slots, _, _, err := tb.Scan(t.Context(), store.Key{})
+		if err != nil || len(slots) != 1 {
+			t.Fatalf("%v, %+v", err, slots)
+		}
+		return slots[0]
+	}
+	was, since := scan(), time.UnixMilli(1_800_000_000_000)
+	err := tb.NoteUnknown(t.Context(), was, since)
+	if err != nil || !scan().UnknownSince.Equal(since) {
+		t.Errorf("%v, the slot is %+v", err, scan())
+	}
+	err = tb.NoteUnknown(t.Context(), was, time.Time{})
+	if now := scan(); err != nil || now != was {
+		t.Errorf("%v, the slot is %+v", err, now)
+	}
+	was.Attempt++ // somebody has claimed it meanwhile
+	err = tb.NoteUnknown(t.Context(), was, since)
+	if !errors.Is(err, store.ErrStale) || !scan().UnknownSince.IsZero() {
+		t.Errorf("%v, the slot is %+v", err, scan())
+	}
+	was.User = "nobody"
+	err = tb.NoteUnknown(t.Context(), was, since)
+	if !errors.Is(err, store.ErrStale) {
+		t.Errorf("of a slot that is not there: %v", err)
 	}
 }

@@ -62,6 +62,8 @@ type Slot struct {
 	HeldUntil time.Time
 	// ExpiresAt is when the third party lets the stored key expire; zero if it does not.
 	ExpiresAt time.Time
+	// UnknownSince is when an audit first found that the user pool does not know the user; zero if the last one found them. Only Scan reads it.
+	UnknownSince time.Time
 	// ReportFrom is from when on the stored key may be reported as rejected again; zero if it never was. ReportPause is how long the pause
 	// was that ends then. A commit removes both.
 	ReportFrom  time.Time
@@ -245,6 +247,8 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 		LeftSince:  r.time("left_since"),
 		HeldUntil:  r.time("held_until"),
 		ExpiresAt:  r.time("expires_at"),
+
+		UnknownSince: r.time("unknown_since"),
 
 		ReportFrom:  r.time("report_from"),
 		ReportPause: time.Duration(r.count("report_pause")) * time.Millisecond,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
@@ -44,6 +45,21 @@ func (p *Pool) Exists(ctx context.Context, username string) (bool, error) {
 	return sub != "", err
 }
 
+// Has reports whether there is a user with the given sub. AdminGetUser would not do: it takes a sub only for users of the pool's own, and
+// not for those who come from another identity provider. What ListUsers says may lag behind.
+func (p *Pool) Has(ctx context.Context, sub string) (bool, error) {
+	out, err := p.api.ListUsers(ctx, &cognitoidentityprovider.ListUsersInput{
+		UserPoolId:      &p.id,
+		Filter:          aws.String("sub = " + strconv.Quote(sub)),
+		AttributesToGet: []string{"sub"},
+		Limit:           aws.Int32(1),
+	})
+	if err != nil {
+		return false, fmt.Errorf("looking for the user with that sub: %w", err)
+	}
+	return len(out.Users) > 0, nil
+}
+
 // sub is the sub of the user with the given name; "" if there is none.
 func (p *Pool) sub(ctx context.Context, username string) (string, error) {
 	out, err := p.api.AdminGetUser(ctx, &cognitoidentityprovider.AdminGetUserInput{UserPoolId: &p.id, Username: &username})
@@ -72,5 +88,6 @@ func isUnknown(err error) bool {
 // API is what is needed of Cognito.
 type API interface {
 	AdminDeleteUser(context.Context, *cognitoidentityprovider.AdminDeleteUserInput, ...func(*cognitoidentityprovider.Options)) (*cognitoidentityprovider.AdminDeleteUserOutput, error)
+	ListUsers(context.Context, *cognitoidentityprovider.ListUsersInput, ...func(*cognitoidentityprovider.Options)) (*cognitoidentityprovider.ListUsersOutput, error)
 	AdminGetUser(context.Context, *cognitoidentityprovider.AdminGetUserInput, ...func(*cognitoidentityprovider.Options)) (*cognitoidentityprovider.AdminGetUserOutput, error)
 }

@@ -216,3 +216,23 @@ func TestExistsFindsAUserByNameOrSub(t *testing.T) {
 	}
 	s.wantDeleted(t)
 }
+
+func TestHasGoesByTheSubAlone(t *testing.T) {
+	t.Parallel()
+	s := start(t, alice, cognito.User{Username: `quo"ted`, Sub: `a" or sub = "b`})
+	for sub, want := range map[string]bool{aliceSub: true, "alice": false, evilSub: false, `a" or sub = "b`: true, `x" or sub = "` + aliceSub: false} {
+		has, err := s.Has(t.Context(), sub)
+		if err != nil || has != want {
+			t.Errorf("the pool has %q: %t, %v", sub, has, err)
+		}
+	}
+	// A user named after another's sub is not that one.
+	has, err := start(t, evil).Has(t.Context(), aliceSub)
+	if err != nil || has {
+		t.Errorf("the pool has alice: %t, %v", has, err)
+	}
+	has, err = s.pool("us-east-1_other").Has(t.Context(), aliceSub)
+	if err == nil || has {
+		t.Errorf("a pool that is not there has alice: %t, %v", has, err)
+	}
+}

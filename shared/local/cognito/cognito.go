@@ -5,7 +5,9 @@ package cognito
 import (
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -53,6 +55,7 @@ func New(cfg Config) *Server {
 	s.api = awsjson.Service{Target: "AWSCognitoIdentityProviderService", Operations: map[string]awsjson.Operation{
 		"AdminGetUser":    awsjson.Op(s.adminGetUser),
 		"AdminDeleteUser": awsjson.Op(s.adminDeleteUser),
+		"ListUsers":       awsjson.Op(s.listUsers),
 	}}
 	return s
 }
@@ -109,6 +112,44 @@ func (s *Server) adminGetUser(in userInput) (any, error) {
 		UserCreateDate:       created,
 		UserLastModifiedDate: created,
 	}, nil
+}
+
+type listUsersInput struct {
+	UserPoolID      string `json:"UserPoolId"`
+	Filter          string
+	AttributesToGet []string
+	Limit           int
+}
+
+type listedUser struct {
+	Username   string
+	Attributes []attribute
+}
+
+// bySub is the one filter that is known here; AWS has more.
+var bySub = regexp.MustCompile(`^sub = ("(?:[^"\\]|\\.)*")$`)
+
+func (s *Server) listUsers(in listUsersInput) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if in.UserPoolID != s.poolID {
+		return nil, awsjson.Errorf("ResourceNotFoundException", "User pool %s does not exist.", in.UserPoolID)
+	}
+	match := bySub.FindStringSubmatch(in.Filter)
+	if match == nil {
+		return nil, awsjson.Errorf("InvalidParameterException", "The filter is not one that this stand-in knows.")
+	}
+	sub, err := strconv.Unquote(match[1])
+	if err != nil {
+		return nil, awsjson.Errorf("InvalidParameterException", "The filter is malformed.")
+	}
+	users := []listedUser{}
+	for _, u := range s.users {
+		if u.Sub == sub {
+			users = append(users, listedUser{u.Username, []attribute{{Name: "sub", Value: u.Sub}}})
+		}
+	}
+	return struct{ Users []listedUser }{users}, nil
 }
 
 func (s *Server) adminDeleteUser(in userInput) (any, error) {

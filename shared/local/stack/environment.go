@@ -34,6 +34,7 @@ func newEnvironment(override map[string]string) *environment {
 		"AUDIT_GONE_FLOOR":             "",
 		"DELETION_HOLDBACK":            "",
 		"AUDIT_GONE_SHARE":             "",
+		"AUDIT_UNKNOWN_AFTER":          "",
 		"KMS_KEY_ID":                   "alias/managed-credentials",
 		"LEASE":                        "",
 		"LOG_LEVEL":                    "",

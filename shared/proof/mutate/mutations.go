@@ -975,4 +975,18 @@ var mutations = []mutation{
 		new:  "\t_ = telemetry.Audit(ctx, f.log, \"secret released\"",
 		test: "functions/resolve-credential", run: "ReleasedWithoutARecord",
 	},
+	{
+		rule: "one look makes nobody unknown",
+		file: managedDir + "/strangers.go",
+		old:  "a.Now().Sub(slot.UnknownSince) >= a.UnknownAfter",
+		new:  "true",
+		test: managedDir, run: "PoolDoesNotKnow",
+	},
+	{
+		rule: "who was found again is not unknown any more",
+		file: managedDir + "/strangers.go",
+		old:  "\tcase known:\n\t\terr = a.Store.NoteUnknown(ctx, slot, time.Time{})",
+		new:  "\tcase known && time.Second > 0:",
+		test: managedDir, run: "PoolDoesNotKnow",
+	},
 }

@@ -1,0 +1,86 @@
+package managed_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/managed/managedtest"
+)
+
+// members is a user pool with these users; nil for one that is down.
+type members map[string]bool
+
+func (m members) Has(_ context.Context, sub string) (bool, error) {
+	if m == nil {
+		return false, errors.New("the user pool is down")
+	}
+	return m[sub], nil
+}
+
+// look is an audit that also looks for the users in a pool, and says whom it does not find.
+func look(t *testing.T, w *managedtest.World, pool members) string {
+	t.Helper()
+	e := w.Engine()
+	e.Members, e.UnknownAfter = pool, 24*time.Hour
+	r, err := e.Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, Repair: 100, By: "the tests"})
+	if err != nil || r.Stopped != "" {
+		t.Fatalf("%v, the report is %+v", err, r)
+	}
+	var all []string
+	for _, f := range r.Findings {
+		if f.Kind != managed.UnknownUser || f.Remedy != "" || f.Resource == "" {
+			t.Errorf("it finds %+v", f)
+		}
+		all = append(all, f.User)
+	}
+	return strings.Join(all, ", ")
+}
+
+func TestAUserWhomThePoolDoesNotKnowIsReportedAtASecondLook(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	list(t, w.Engine(), bob)
+	both, bobAlone := members{alice: true, bob: true}, members{bob: true}
+	for _, step := range []struct {
+		after time.Duration
+		pool  members
+		want  string
+	}{
+		{time.Hour, both, ""},
+		{time.Hour, bobAlone, ""},
+		{24*time.Hour - time.Millisecond, bobAlone, ""},
+		{time.Millisecond, bobAlone, alice},
+		{time.Hour, bobAlone, alice},
+		{time.Hour, both, ""}, // found again: what was noted does not count any more
+		{time.Hour, bobAlone, ""},
+		{25 * time.Hour, bobAlone, alice},
+	} {
+		w.Clock.Advance(step.after)
+		if got := look(t, w, step.pool); got != step.want {
+			t.Errorf("the pool of %v does not know %q, want %q", step.pool, got, step.want)
+		}
+	}
+	w.CheckExactlyOne(alice) // reported, and nothing else
+	remove(t, w.Engine(), alice)
+	if got := look(t, w, bobAlone); got != "" {
+		t.Errorf("it reports %s, who was deleted", got)
+	}
+}
+
+func TestAPoolThatIsDownMakesNobodyUnknown(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	before := w.Dump()
+	e := w.Engine()
+	e.Members, e.UnknownAfter = members(nil), 24*time.Hour
+	r, err := e.Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider})
+	if err != nil || !strings.Contains(r.Stopped, "the user pool is down") || w.Dump() != before {
+		t.Errorf("%v, the report is %+v, the table:\n%s", err, r, w.Dump())
+	}
+}
