@@ -192,7 +192,7 @@ var expectations = map[string]map[string]expectation{
 	"operate": {
 		"audit": {given: (*world).amiss, answer: audited("1"), then: func(w *world) { w.slotIs(store.Absent) }},
 		// The slot that it puts back comes along with the others.
-		"audit-repair": {given: (*world).amiss, answer: audited("2"), then: func(w *world) { w.slotIs(store.Revoking) }},
+		"audit-repair": {given: (*world).amiss, answer: strings.TrimSuffix(audited("2"), "}") + `,"repaired":2}`, then: func(w *world) { w.slotIs(store.Revoking) }},
 		"audit-repair-by-nobody": {
 			given:  (*world).amiss,
 			answer: `{"status":422,"detail":"by: is required for a repair: who asks for it"}`,
@@ -229,16 +229,17 @@ var expectations = map[string]map[string]expectation{
 	},
 
 	"reconcile": {
-		// The deletion of one account got no further than to mark its slot; and one provisioning has failed.
+		// One account's deletion is due its last look, one user has still to go from the pool, and one provisioning has failed.
 		"schedule": {
 			given: func(w *world) {
-				w.buried()
+				w.removed()
 				w.pool.AddUser(cognito.User{Username: userID, Sub: userID})
 				w.failed(thirdID)
 			},
 			answer: `{"done":3,"failed":0,"more":false}`,
 			then: func(w *world) {
 				w.lost()
+				w.slotIs(store.Absent)
 				w.inPool(userID, false)
 				w.hasManaged(thirdID)
 			},
@@ -322,7 +323,10 @@ var expectations = map[string]map[string]expectation{
 		"trigger-post-confirmation": kept(`error the trigger "PostConfirmation_ConfirmSignUp" deletes no account: ` +
 			`only AccountDeletion does, and what begins with PostDelete`),
 
-		"direct":            deleted(),
+		"direct": {given: (*world).removed, answer: nothingLeft, then: func(w *world) {
+			w.lost()
+			w.slotIs(store.Absent)
+		}},
 		"direct-capitals":   deleted(),
 		"direct-address":    kept(`{"pending":[],"known":false}`),
 		"direct-empty-user": kept(unidentified + ": " + malformedUser),

@@ -71,6 +71,8 @@ type world struct {
 	queue    *sqs.Server
 	redriven []string
 
+	// before is the table an hour ago.
+	before *store.Store
 	mail   *fake.Server
 	pool   *cognito.Server
 	users  *userpool.Pool
@@ -138,6 +140,7 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 
 	cfg := aws.Config{Region: region, Credentials: credentials.NewStaticCredentialsProvider("local", "local", "")}
 	w.table = store.New(client, name, nil)
+	w.before = store.New(client, name, anHourAgo)
 	w.sealer = seal.New(awskms.NewFromConfig(cfg, func(o *awskms.Options) { o.BaseEndpoint = aws.String(here["AWS_ENDPOINT_URL_KMS"]) }), keyID)
 	w.users = userpool.New(cognitoidentityprovider.NewFromConfig(cfg, func(o *cognitoidentityprovider.Options) {
 		o.BaseEndpoint = aws.String(here["AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER"])
@@ -248,6 +251,30 @@ func (w *world) buried() {
 	}
 }
 
+func anHourAgo() time.Time { return time.Now().Add(-time.Hour) }
+
+// removed is an account that was deleted an hour ago, with its pod: what is left to do is a last look, and to remove the user from the pool.
+func (w *world) removed() {
+	w.t.Helper()
+	w.account()
+	_, err := w.before.Bury(w.t.Context(), userID, userID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c := w.config
+	c.Store, c.Now = w.before, anHourAgo
+	engine, err := managed.New(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, _, err = engine.DeleteAccount(w.t.Context(), userID, "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.lost()
+	w.slotIs(store.Revoking)
+}
+
 // parked is a buried account whose revocation was put aside.
 func (w *world) parked() {
 	w.t.Helper()
@@ -342,7 +369,7 @@ func (w *world) othersKeep() {
 	w.inPool(otherID, true)
 }
 
-// lost checks that nothing is left of the account, and all of the other user's.
+// lost checks that nothing is left of the account, but for a last look at the third party, and all of the other user's.
 func (w *world) lost() {
 	w.t.Helper()
 	pod, ok := w.mail.Pod(userID)
@@ -350,7 +377,12 @@ func (w *world) lost() {
 		w.t.Errorf("AgentMail still has the pod %+v", pod)
 	}
 	account := w.read()
-	if !account.Deleted || len(account.Own)+len(account.Slots)+len(account.Unreadable) != 0 {
+	for _, slot := range account.Slots {
+		if slot.State != store.Revoking || slot.Reason != store.ReasonLastLook {
+			w.t.Errorf("more than a last look is due of the slot %+v", slot)
+		}
+	}
+	if !account.Deleted || len(account.Own)+len(account.Unreadable) != 0 {
 		w.t.Errorf("the account holds %+v", account)
 	}
 	w.othersKeep()
