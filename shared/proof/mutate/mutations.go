@@ -332,6 +332,13 @@ var mutations = []mutation{
 		test: agentMailDir, run: "CalledOtherwise",
 	},
 	{
+		rule: "the keys of an inbox go with it",
+		file: agentMailDir + "/deprovision.go",
+		old:  "if f.haveKeys && id != \"\" {",
+		new:  "if f.haveKeys && id == \"\" {",
+		test: agentMailDir, run: "KeysOfAnInbox",
+	},
+	{
 		rule: "outside calls stop at the lease's half, by the clock",
 		file: managedDir + "/provider.go",
 		old:  "func (a *Attempt) over() bool { return !a.now().Before(a.cutoff) }",

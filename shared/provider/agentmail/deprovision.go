@@ -116,15 +116,17 @@ func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
 type family struct {
 	path, list, id string
 	done           []int
+	// haveKeys: each can have keys of its own, which the pod's list of keys does not show.
+	haveKeys bool
 }
 
 // families are what a pod can hold, and how AgentMail says that one of them is deleted. Keys come
 // first: one that still works can make more of everything else.
 var families = []family{
-	{"/api-keys", "api_keys", "api_key_id", []int{http.StatusNoContent}},
-	{"/inboxes", "inboxes", "inbox_id", []int{http.StatusAccepted, http.StatusNoContent}},
-	{"/domains", "domains", "domain_id", []int{http.StatusNoContent}},
-	{"/webhooks", "webhooks", "webhook_id", []int{http.StatusNoContent}},
+	{path: "/api-keys", list: "api_keys", id: "api_key_id", done: []int{http.StatusNoContent}},
+	{path: "/inboxes", list: "inboxes", id: "inbox_id", done: []int{http.StatusAccepted, http.StatusNoContent}, haveKeys: true},
+	{path: "/domains", list: "domains", id: "domain_id", done: []int{http.StatusNoContent}},
+	{path: "/webhooks", list: "webhooks", id: "webhook_id", done: []int{http.StatusNoContent}},
 }
 
 // pagesAtOnce is how many pages of a list are read before what they list is deleted. A pass over a
@@ -150,8 +152,26 @@ func (r *removal) empty(ctx context.Context, pod credential.Resource, families [
 			}
 			for _, item := range listed {
 				id, _ := item[f.id].(string)
+				if f.haveKeys && id != "" {
+					r.inboxKeys(ctx, id)
+				}
 				r.child(ctx, items.path, id, f.done)
 			}
+		}
+	}
+}
+
+// inboxKeys deletes the keys of one inbox. The inbox itself goes on being deleted for a while, and
+// they might go on working.
+func (r *removal) inboxKeys(ctx context.Context, inbox string) {
+	keys := newWalk[listedKey](r.client, r.org, "/v0/inboxes/"+url.PathEscape(inbox)+"/api-keys", "api_keys")
+	for !keys.ended && !r.over(ctx) {
+		listed, err := keys.next(ctx)
+		if !isGone(err) {
+			r.note(err)
+		}
+		for _, key := range listed {
+			r.child(ctx, keys.path, key.ID, []int{http.StatusNoContent})
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package agentmail_test
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -17,6 +18,19 @@ import (
 // as calls AgentMail with a key, and returns the status.
 func (m *mail) as(key credential.Secret, method, path, body string) int {
 	m.t.Helper()
+	status, _ := m.request(key, method, path, body)
+	return status
+}
+
+// call is as, and returns the answer.
+func (m *mail) call(key credential.Secret, method, path, body string) map[string]any {
+	m.t.Helper()
+	_, answer := m.request(key, method, path, body)
+	return answer
+}
+
+func (m *mail) request(key credential.Secret, method, path, body string) (int, map[string]any) {
+	m.t.Helper()
 	req, err := http.NewRequestWithContext(m.t.Context(), method, m.direct+path, strings.NewReader(body))
 	if err != nil {
 		m.t.Fatal(err)
@@ -27,7 +41,9 @@ func (m *mail) as(key credential.Secret, method, path, body string) int {
 		m.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	return res.StatusCode
+	var answer map[string]any
+	_ = json.NewDecoder(res.Body).Decode(&answer) // a deletion has no body
+	return res.StatusCode, answer
 }
 
 func TestAManagedKeyMakesEverythingButKeys(t *testing.T) {

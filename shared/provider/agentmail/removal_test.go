@@ -155,3 +155,25 @@ func TestEachPassOverAFullPodGetsSomewhere(t *testing.T) {
 	}
 	m.wantNoPods()
 }
+
+// A key that may make keys leaves some with an inbox, which the pod's list does not show and which
+// go only when they are deleted.
+func TestTheKeysOfAnInboxGoWithIt(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	g := m.ready()
+	m.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a+b@agentmail.to"}}})
+	res := m.call(orgKey, http.MethodPost, "/v0/inboxes/a+b@agentmail.to/api-keys", "")
+	secret, _ := res["api_key"].(string)
+	pod, _ := m.Pod(alice)
+	_, _, accepted := m.Identify(secret)
+	if len(pod.Keys) != 1 || !accepted {
+		t.Fatalf("accepted: %t, the pod has %+v", accepted, pod.Keys)
+	}
+	m.mustDeprovision(attempt(2, g.Resource, false))
+	m.wantNoPods()
+	_, _, accepted = m.Identify(secret)
+	if accepted {
+		t.Error("the inbox's key still works")
+	}
+}

@@ -36,6 +36,10 @@ const (
 	ListWebhooks  Operation = "list_webhooks"
 	DeleteWebhook Operation = "delete_webhook"
 	UnknownRoute  Operation = "unknown_route"
+
+	CreateInboxKey Operation = "create_inbox_key"
+	ListInboxKeys  Operation = "list_inbox_keys"
+	DeleteInboxKey Operation = "delete_inbox_key"
 )
 
 // route says how one operation is reached, which permission a restricted key needs for it, and how it is answered.
@@ -60,6 +64,9 @@ var routes = []route{
 	{"DELETE", "/v0/pods/{pod}/api-keys/{item}", DeleteKey, "api_key_delete", 204, (*Server).deleteKey},
 	{"POST", "/v0/pods/{pod}/inboxes", CreateInbox, "inbox_create", 200, (*Server).createInbox},
 	{"GET", "/v0/pods/{pod}/inboxes", ListInboxes, "inbox_read", 200, (*Server).listInboxes},
+	{"POST", "/v0/inboxes/{item}/api-keys", CreateInboxKey, "api_key_create", 200, (*Server).createInboxKey},
+	{"GET", "/v0/inboxes/{item}/api-keys", ListInboxKeys, "api_key_read", 200, (*Server).listInboxKeys},
+	{"DELETE", "/v0/inboxes/{item}/api-keys/{key}", DeleteInboxKey, "api_key_delete", 204, (*Server).deleteInboxKey},
 	{"PATCH", "/v0/pods/{pod}/inboxes/{item}", UpdateInbox, "inbox_update", 200, (*Server).updateInbox},
 	{"DELETE", "/v0/pods/{pod}/inboxes/{item}", DeleteInbox, "inbox_delete", 202, (*Server).deleteInbox},
 	{"POST", "/v0/pods/{pod}/domains", CreateDomain, "domain_create", 200, (*Server).createDomain},
@@ -71,33 +78,38 @@ var routes = []route{
 }
 
 // match finds the route of a request, and the ids in its path. It splits the path before it is unescaped, for an id may hold an escaped slash.
-func match(method, escapedPath string) (found route, pod, item string) {
+func match(method, escapedPath string) (found route, ids pathIDs) {
 	segments := strings.Split(escapedPath, "/")
 	for _, r := range routes {
 		pattern := strings.Split(r.path, "/")
 		if r.method != method || len(pattern) != len(segments) {
 			continue
 		}
-		pod, item, ok := "", "", true
+		ids, ok := pathIDs{}, true
 		for i, p := range pattern {
 			text, err := url.PathUnescape(segments[i])
 			switch {
 			case err != nil, text == "" && p != "":
 				ok = false
 			case p == "{pod}":
-				pod = text
+				ids.pod = text
 			case p == "{item}":
-				item = text
+				ids.item = text
+			case p == "{key}":
+				ids.key = text
 			case p != text:
 				ok = false
 			}
 		}
 		if ok {
-			return r, pod, item
+			return r, ids
 		}
 	}
-	return route{operation: UnknownRoute}, "", ""
+	return route{operation: UnknownRoute}, pathIDs{}
 }
+
+// pathIDs are the ids in a path.
+type pathIDs struct{ pod, item, key string }
 
 // call is one request on its way through the fake.
 type call struct {
@@ -107,6 +119,7 @@ type call struct {
 	pod     string // as in the path
 	target  *pod   // that one, found once the call is carried out; nil where the path names none
 	item    string // as in the path
+	key     string // as in the path, of an inbox
 	query   url.Values
 	body    []byte
 	refusal *answer // by the edge, or because there is no such route
@@ -123,7 +136,8 @@ func (s *Server) arrive(r *http.Request, body []byte) *call {
 	s.settle()
 
 	c := &call{world: s.world, query: r.URL.Query(), body: bytes.TrimSpace(body)}
-	c.route, c.pod, c.item = match(r.Method, r.URL.EscapedPath())
+	route, ids := match(r.Method, r.URL.EscapedPath())
+	c.route, c.pod, c.item, c.key = route, ids.pod, ids.item, ids.key
 	s.record(c)
 
 	caller, refusal := s.authenticate(r.Header.Get("Authorization"))

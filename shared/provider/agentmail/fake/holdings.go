@@ -16,6 +16,7 @@ type inbox struct {
 	address, displayName, clientID string // the address is also the id
 	pod                            *pod
 	deleting, paused               bool
+	keys                           []*apiKey
 }
 
 func (i *inbox) view() any {

@@ -8,7 +8,7 @@ func TestARequestReleasedWhileItsCallerLeftTakesEffectAtOnce(t *testing.T) {
 	s := New(Config{})
 	released := make(chan struct{})
 	close(released)
-	r, _, _ := match("POST", "/v0/pods")
+	r, _ := match("POST", "/v0/pods")
 	s.postpone(&call{
 		world:   s.world,
 		route:   r,
