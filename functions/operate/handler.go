@@ -36,6 +36,7 @@ var commands = map[string]func(*function, context.Context, request) (any, error)
 	"redrive": (*function).redrive,
 	// what a deletion holds back goes at once
 	"end_holdback": (*function).endHoldback,
+	"retry":        (*function).retry,
 }
 
 // refusal is the answer to a request that is not granted, with an HTTP status that says why. It is no function error: to repeat the
@@ -86,7 +87,7 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	}
 	command, ok := commands[r.Command]
 	if !ok {
-		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, parked, force, redrive, end_holdback"}
+		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, parked, force, redrive, end_holdback, retry"}
 	}
 	return command(f, ctx, r)
 }
@@ -183,3 +184,27 @@ func (r request) named() error {
 
 // redrive sends the account deletions that failed for good on their way again: {"command":"redrive"}.
 func (f *function) redrive(ctx context.Context, _ request) (any, error) { return f.queue.redrive(ctx) }
+
+// retry makes due at once what waits for a later try: {"command":"retry","by":"…"}, of one user with "user_id", at one provider with
+// "provider".
+func (f *function) retry(ctx context.Context, r request) (any, error) {
+	if r.By == "" {
+		return nil, &credential.FieldError{Field: "by", Problem: "is required"}
+	}
+	user := r.UserID
+	if user != "" {
+		var err error
+		user, err = credential.UserID(user)
+		if err != nil {
+			return nil, err
+		}
+	}
+	retried, more, err := f.engine.Retry(ctx, managed.RetryRequest{Provider: r.Provider, User: user, By: r.By})
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Retried int  `json:"retried"`
+		More    bool `json:"more"`
+	}{retried, more}, nil
+}

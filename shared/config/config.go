@@ -133,6 +133,19 @@ func (e *Env) Holdback() time.Duration {
 
 const maxHoldback = 30 * 24 * time.Hour
 
+// AgentMailRate is how many calls a second one process may send to AgentMail; 0 if that is not set.
+func (e *Env) AgentMailRate() float64 {
+	value := e.lookup("AGENTMAIL_RATE")
+	if value == "" {
+		return 0
+	}
+	rate, err := strconv.ParseFloat(value, 64)
+	if err != nil || !(rate >= 0.1 && rate <= 10_000) {
+		e.errs = append(e.errs, fmt.Errorf("AGENTMAIL_RATE has to be a number of calls a second from 0.1 to 10000, not %q", value))
+	}
+	return rate
+}
+
 // Budget is how long a list may spend on provisioning.
 func (e *Env) Budget() time.Duration { return e.Duration("PROVISION_BUDGET", DefaultBudget) }
 

@@ -148,6 +148,11 @@ var settings = map[string]setting{
 		good: []string{"", "1h", "72h", "168h", "700h", "720h"},
 		bad:  []string{"721h", "800h", "0h", "-1h", "30d", "1000h", "24"},
 	},
+	"AGENTMAIL_RATE": {
+		read: env((*config.Env).AgentMailRate),
+		good: []string{"", "20", "0.5", "1000"},
+		bad:  []string{"0", "-1", "many", "1e9", "0.01", "NaN"},
+	},
 	"AUDIT_GONE_FLOOR": {
 		read: env((*config.Env).GoneFloor),
 		good: []string{"0", "10", "1000"},

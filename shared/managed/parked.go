@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,32 +33,125 @@ const mostParked = 1000
 // parkedReserve is how much time has to be left to read another page of due work.
 const parkedReserve = 5 * time.Second
 
+// longestPostponed is more than any slot waits.
+const longestPostponed = 2 * parkedRetry
+
 // Parked returns the revocations that are parked, and whether there may be more than it had the time to find, or than it returns.
 func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool, err error) {
-	horizon := e.Now().Add(parkedRetry + e.Lease + store.SkewMargin)
-	for _, shard := range store.Shards() {
+	more, err = e.waiting(ctx, func(keys []store.Key) (bool, error) {
+		page, err := e.parkedOf(ctx, keys)
+		all = append(all, page...)
+		return len(all) < mostParked, err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return all, more, nil
+}
+
+// waiting goes through the keys of all that is due now or later, page by page, for as long as there is time and visit wants more. It
+// reports whether that ended it.
+func (e *Engine) waiting(ctx context.Context, visit func([]store.Key) (bool, error)) (more bool, err error) {
+	shards := store.Shards()
+	for _, p := range e.Providers {
+		shards = append(shards, store.KeylessShard(p.Name()))
+	}
+	wanted := true
+	for _, shard := range shards {
 		var from store.Cursor
 		for {
 			deadline, ok := ctx.Deadline()
-			if len(all) >= mostParked || ok && clock.Until(deadline) < parkedReserve {
-				return all, true, nil
+			if !wanted || ok && clock.Until(deadline) < parkedReserve {
+				return true, nil
 			}
-			keys, next, err := e.Store.Due(ctx, shard, horizon, pageSize, from)
+			keys, next, err := e.Store.Due(ctx, shard, e.Now().Add(longestPostponed), pageSize, from)
 			if err != nil {
-				return nil, false, err
+				return false, err
 			}
-			page, err := e.parkedOf(ctx, keys)
+			wanted, err = visit(keys)
 			if err != nil {
-				return nil, false, err
+				return false, err
 			}
-			all = append(all, page...)
 			if next == nil {
 				break
 			}
 			from = next
 		}
 	}
-	return all, false, nil
+	return false, nil
+}
+
+// RetryRequest says what is to be tried again at once: what waits of one user, or of all if it names none, at one provider, or at all.
+type RetryRequest struct {
+	Provider, User string
+	// By is who asks.
+	By string
+}
+
+// Retry makes due at once what waits for a later try: revocations, the parked ones, too, and credentials that could not be made. Each
+// is on record in the audit log before. It returns how many there were, and whether there may be more than it had the time to find.
+//
+// It returns ErrNoProvider. Safe to repeat: what is due already is left as it is.
+func (e *Engine) Retry(ctx context.Context, r RetryRequest) (retried int, more bool, err error) {
+	if r.Provider != "" && e.byName[r.Provider] == nil {
+		return 0, false, ErrNoProvider
+	}
+	var all atomic.Int64
+	visit := func(keys []store.Key) (bool, error) {
+		var work errgroup.Group
+		work.SetLimit(width)
+		for _, key := range keys {
+			if key.IsTombstone() || r.Provider != "" && r.Provider != key.Provider() {
+				continue
+			}
+			work.Go(func() error {
+				done, err := e.retry(ctx, key, r.By)
+				if done {
+					all.Add(1)
+				}
+				return err
+			})
+		}
+		return true, work.Wait()
+	}
+	if r.User == "" {
+		more, err = e.waiting(ctx, visit)
+		return int(all.Load()), more, err
+	}
+	var keys []store.Key
+	for _, p := range e.Providers {
+		keys = append(keys, store.SlotKey(r.User, p.Name()))
+	}
+	_, err = visit(keys)
+	return int(all.Load()), false, err
+}
+
+// retry makes one slot due, if it waits and nobody works on it, and reports whether it did.
+func (e *Engine) retry(ctx context.Context, key store.Key, by string) (bool, error) {
+	slot, err := e.slotOf(ctx, key)
+	now := e.Now()
+	waits := slot.State == store.Failed || slot.Dead() && !slot.Revoked() && slot.Reason != store.ReasonHeldBack
+	if err != nil || !waits || slot.Owner != "" || !slot.Claimable(now) || !slot.DueAt.After(now) {
+		return false, err
+	}
+	err = telemetry.Audit(ctx, e.Log, "retry", "by", by, "user", slot.User, "provider", slot.Provider, "state", slot.State, "reason", slot.Reason)
+	if err != nil {
+		return false, err
+	}
+	err = e.Store.Postpone(ctx, slot, slot.State, "an operator asked", now)
+	if errors.Is(err, store.ErrStale) {
+		return false, nil // somebody is at it now
+	}
+	return err == nil, err
+}
+
+// slotOf reads the slot with that key, of a deleted account as well; the zero slot if there is none.
+func (e *Engine) slotOf(ctx context.Context, key store.Key) (store.Slot, error) {
+	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
+	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
+		return store.Slot{}, err
+	}
+	return slots[key.Provider()], nil
 }
 
 // parkedOf are those of the due items that are parked, in their order.
@@ -92,11 +186,10 @@ func (e *Engine) parked(ctx context.Context, key store.Key) (ParkedRevocation, b
 	if key.IsTombstone() {
 		return ParkedRevocation{}, false, nil
 	}
-	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
-	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
+	slot, err := e.slotOf(ctx, key)
+	if err != nil {
 		return ParkedRevocation{}, false, err
 	}
-	slot := slots[key.Provider()]
 	return ParkedRevocation{
 		User:     slot.User,
 		Provider: slot.Provider,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
+	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
 )
@@ -119,5 +121,86 @@ func TestOnlyWhatIsParkedIsForced(t *testing.T) {
 	}
 	if !strings.Contains(w.Dump(), "sk=CRED#agent_mail#"+credential.ManagedID(managedtest.Provider, bob)) || strings.Contains(w.Logs(), "revocation forced") {
 		t.Errorf("something was forced:\n%s", w.Dump())
+	}
+}
+
+// A key that is back is known to be within ten seconds, and what waited for it is due at once: of the deleted and of the living.
+func TestWhatWaitsForAnOrgKeyIsDueWhenItIsThere(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Instead: &fake.Answer{Code: "internal_error"}})
+	list(t, w.Engine(), bob)
+	w.Heal()
+	process := w.Engine()
+	w.SetOrgKeys(`{}`)
+	remove(t, process, alice)
+	w.Clock.Advance(3 * time.Minute)
+	reconcile(t, process)
+	for _, user := range []string{alice, bob} {
+		if s := slot(t, w, user); s.Reason != store.ReasonNoKey || s.DueAt.Before(w.Clock.Now().Add(20*time.Minute)) {
+			t.Errorf("without a key the slot is %+v", s)
+		}
+	}
+	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `"}`)
+	for _, e := range []*managed.Engine{process, w.Engine()} { // one that saw that there was none, and one that did not
+		w.Clock.Advance(11 * time.Second)
+		reconcile(t, e)
+	}
+	w.CheckExactlyOne(bob)
+	w.CheckNoPod(alice)
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestWhatWaitsIsTriedAgainOnRecord(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		request managed.RetryRequest
+		want    []string
+	}{
+		"all":              {managed.RetryRequest{By: "Ops"}, []string{alice, bob, "carol"}},
+		"of one provider":  {managed.RetryRequest{By: "Ops", Provider: managedtest.Provider}, []string{alice, bob, "carol"}},
+		"of one user":      {managed.RetryRequest{By: "Ops", User: alice}, []string{alice}},
+		"of one, at one":   {managed.RetryRequest{By: "Ops", User: bob, Provider: managedtest.Provider}, []string{bob}},
+		"of nobody's":      {managed.RetryRequest{By: "Ops", User: "nobody"}, nil},
+		"of who is served": {managed.RetryRequest{By: "Ops", User: "dave"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := managedtest.New(t, managedtest.Options{})
+			all := []string{alice, bob, "carol", "dave"}
+			for _, user := range all {
+				if user == "carol" {
+					w.Mail.Inject(fake.Fault{ClientID: user, Instead: &fake.Answer{Code: "validation_error"}})
+				}
+				list(t, w.Engine(), user)
+			}
+			w.Mail.Inject(fake.Fault{ClientID: bob, Instead: &fake.Answer{Code: "internal_error"}})
+			remove(t, w.Engine(), bob)
+			w.SetOrgKeys(`{}`)
+			remove(t, w.Engine(), alice)
+			retried, more, err := w.Engine().Retry(t.Context(), c.request)
+			if err != nil || more || retried != len(c.want) {
+				t.Errorf("%d retried, %v, %v", retried, more, err)
+			}
+			var due []string
+			for _, user := range all {
+				if s := slot(t, w, user); !s.DueAt.IsZero() && !s.DueAt.After(w.Clock.Now()) {
+					due = append(due, user)
+				}
+			}
+			if !slices.Equal(due, c.want) || strings.Count(w.Logs(), `"retry","audit":true,"by":"Ops"`) != len(c.want) {
+				t.Errorf("due are %v, want %v:\n%s", due, c.want, w.Logs())
+			}
+		})
+	}
+}
+
+func TestAProviderThatIsNotRegisteredIsNotRetried(t *testing.T) {
+	t.Parallel()
+	_, _, err := parkedWorld(t).Engine().Retry(t.Context(), managed.RetryRequest{By: "Ops", Provider: "github"})
+	if !errors.Is(err, managed.ErrNoProvider) {
+		t.Error(err)
 	}
 }

@@ -11,7 +11,6 @@ import (
 
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
 )
@@ -34,7 +33,7 @@ const pageSize = 100
 // outside calls. An error means that due work could not be read. Safe to repeat, and to run twice at once.
 func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
 	r := &round{Engine: e, now: e.Now(), lanes: map[string][]store.Key{}, stopped: map[string]bool{}}
-	err := r.read(ctx)
+	err := errors.Join(r.read(ctx), r.wake(ctx))
 	var lanes sync.WaitGroup
 	for name, lane := range r.lanes {
 		lanes.Go(func() {
@@ -88,6 +87,59 @@ func (r *round) lane(key store.Key) string {
 		return tableLane
 	}
 	return p.Name()
+}
+
+// wake makes due what waits for an org key that is there.
+func (r *round) wake(ctx context.Context) error {
+	var errs []error
+	for _, p := range r.Providers {
+		_, err := r.OrgKeys.Key(ctx, p.Name())
+		if err == nil {
+			errs = append(errs, r.wakeAll(ctx, p.Name()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *round) wakeAll(ctx context.Context, provider string) error {
+	var from store.Cursor
+	for range pagesOfAShard {
+		if r.late(ctx) {
+			return nil
+		}
+		keys, next, err := r.Store.Due(ctx, store.KeylessShard(provider), r.now.Add(longestPostponed), pageSize, from)
+		if err != nil {
+			return err
+		}
+		var work errgroup.Group
+		work.SetLimit(width)
+		for _, key := range keys {
+			r.lanes[provider] = append(r.lanes[provider], key)
+			work.Go(func() error { return r.logged(ctx, "waking", key, r.wakeOne(ctx, key)) })
+		}
+		_ = work.Wait() // what failed was logged, and waits on
+		if next == nil {
+			return nil
+		}
+		from = next
+	}
+	return nil
+}
+
+// wakeOne has a slot that waited for the org key worked on as if it had not waited.
+func (r *round) wakeOne(ctx context.Context, key store.Key) error {
+	slot, err := r.slotOf(ctx, key)
+	if err != nil || slot.Reason != store.ReasonNoKey || slot.Owner != "" {
+		return err
+	}
+	next, due := slot.State, r.Now()
+	if next == store.Parked {
+		next = store.Revoking
+	}
+	if !slot.Claimable(due) {
+		due = slot.ClaimableAt()
+	}
+	return r.Store.Postpone(ctx, slot, next, "the org key is there", due)
 }
 
 // turn is the number of the shard that is read first. Each minute it is another one, so that none stands before another for longer: the
@@ -196,8 +248,8 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 		return r.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
 	}
 	_, err := r.OrgKeys.Key(ctx, slot.Provider)
-	if errors.Is(err, orgkey.ErrNone) {
-		return r.Store.Postpone(ctx, slot, slot.State, "no org key is configured", r.Now().Add(jittered(slowRetry)))
+	if isNoKey(err) {
+		return r.Store.Postpone(ctx, slot, slot.State, store.ReasonNoKey, r.Now().Add(jittered(slowRetry)))
 	}
 	next, x := store.Provisioning, r.pass(p, slot.User, making)
 	defer x.end()
@@ -206,8 +258,7 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	} else {
 		at := x.makes()
 		if !at.IsZero() { // the rest of the lane is not held up: it may be to revoke
-			slot.Tries++
-			return r.Store.Postpone(ctx, slot, slot.State, slot.Reason, later(at, r.retryAt(slot.Tries, &Error{Class: Transient})))
+			return r.Store.PutOff(ctx, slot, later(at, r.Now().Add(backoff(slot.Tries+1))))
 		}
 	}
 	at := x.wait(ctx, func() time.Duration { return r.patience(ctx) })

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
 )
@@ -19,8 +18,8 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 		return e.park(ctx, slot, "no such provider is registered")
 	}
 	_, err := e.OrgKeys.Key(ctx, slot.Provider)
-	if errors.Is(err, orgkey.ErrNone) {
-		return e.park(ctx, slot, "no org key is configured")
+	if isNoKey(err) {
+		return e.park(ctx, slot, store.ReasonNoKey)
 	}
 	now := e.Now()
 	if !slot.Claimable(now) {

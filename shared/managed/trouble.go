@@ -191,7 +191,7 @@ func (x *pass) reserve(now time.Time) time.Time {
 // key sees that the org keys can be read, which is nobody's slot's fault either. Without a key the slot is not held up: it has to be told.
 func (x *pass) key(ctx context.Context, now time.Time) time.Time {
 	_, err := x.e.OrgKeys.Key(ctx, x.provider.Name())
-	if err == nil || errors.Is(err, orgkey.ErrNone) {
+	if err == nil || isNoKey(err) {
 		return time.Time{}
 	}
 	x.e.noteOrgKey(ctx, x.provider, err)
@@ -199,11 +199,16 @@ func (x *pass) key(ctx context.Context, now time.Time) time.Time {
 	return now.Add(firstOpening)
 }
 
+// isNoKey reports whether err says that the secret holds no key that can be used, and not that it cannot be read.
+func isNoKey(err error) bool {
+	return errors.Is(err, orgkey.ErrNone) || errors.Is(err, orgkey.ErrUnusable)
+}
+
 // noteOrgKey counts and logs that a provider's org key cannot be had.
 func (e *Engine) noteOrgKey(ctx context.Context, p Provider, err error) {
 	e.Metrics.Count(telemetry.OrgKeyUnavailable, p.Name(), 1)
-	if errors.Is(err, orgkey.ErrNone) {
-		e.Log.WarnContext(ctx, "there is no org key: put one into the org keys secret", "provider", p.Name())
+	if isNoKey(err) {
+		e.Log.WarnContext(ctx, "there is no org key: put one into the org keys secret", "provider", p.Name(), "error", err)
 		return
 	}
 	e.Log.WarnContext(ctx, "the org keys cannot be read", "provider", p.Name(), "error", err)
@@ -369,7 +374,7 @@ func (x *pass) note(ctx context.Context, err error) {
 	}
 	switch classed.Class {
 	case Transient, Rejected:
-		if !errors.Is(err, orgkey.ErrNone) && !x.cutOff(ctx, now, err) {
+		if !isNoKey(err) && !x.cutOff(ctx, now, err) {
 			x.failed(ctx, now, classed.RetryAfter, err)
 		}
 		return

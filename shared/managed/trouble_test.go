@@ -387,3 +387,32 @@ func TestASetRateIsNeverExceeded(t *testing.T) {
 		t.Errorf("%d calls in %v", calls, w.Clock.Now().Sub(start))
 	}
 }
+
+// DynamoDB cancels a claim that meets another transaction, and one for which it is short of capacity: neither is a refusal.
+func TestAClaimThatIsCancelledIsSentAgainWithinTheBudget(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cancelled int32
+		want      managed.StandingState
+	}{"a few times": {5, managed.StandingReady}, "all the time": {1 << 30, managed.StandingFailed}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := managedtest.New(t, managedtest.Options{Lease: 10 * time.Second, Budget: 2 * time.Second})
+			var claims atomic.Int32
+			w.DynamoDB.SetHook(func(call *fault.Call) fault.Fault {
+				if call.Op != transact || claims.Add(1) > c.cancelled {
+					return nil
+				}
+				return fault.TransactionCanceled("ThrottlingError", "TransactionConflict")
+			})
+			l := list(t, w.Engine(), alice)
+			if stands(t, l) != c.want || claims.Load() < 6 {
+				t.Errorf("after %d claims: %+v", claims.Load(), l)
+			}
+			conflicted := strings.Contains(w.Logs(), `"ClaimsConflicted":1`) && strings.Contains(w.Logs(), "could not be claimed")
+			if conflicted != (c.want == managed.StandingFailed) {
+				t.Errorf("counted and logged: %v", conflicted)
+			}
+		})
+	}
+}

@@ -33,6 +33,8 @@ var ErrUnusable = errors.New("cannot be used as a key")
 const (
 	// ttl is how long fetched keys are used before they are fetched again.
 	ttl = 5 * time.Minute
+	// noneMemory is how long a secret without the key that is asked for is not fetched again.
+	noneMemory = 10 * time.Second
 	// faultMemory is how long a fetch that failed is not tried again: a list must not pay for it each time.
 	faultMemory = 5 * time.Second
 	// fetchTime is how long one fetch may take.
@@ -74,7 +76,8 @@ func New(api API, secretID string, now func() time.Time) *Keys {
 func (k *Keys) Key(ctx context.Context, provider string) (credential.Secret, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.keys == nil || k.now().Sub(k.fetchedAt) >= ttl {
+	age := k.now().Sub(k.fetchedAt)
+	if k.keys == nil || age >= ttl || age >= noneMemory && k.keys[provider].key.Empty() {
 		err := k.fetch(ctx)
 		if err != nil && k.keys == nil {
 			return credential.Secret{}, err

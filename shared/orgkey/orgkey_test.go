@@ -456,3 +456,24 @@ func TestWithoutAClockTheKeysGoByTheRealOne(t *testing.T) {
 		t.Errorf("the key is %q, %v", key.Reveal(), err)
 	}
 }
+
+// A key that was put in is found within ten seconds; until then a secret without it is not fetched for each who asks.
+func TestThatThereIsNoKeyIsRememberedForTenSeconds(t *testing.T) {
+	t.Parallel()
+	s := start(t, `{"other":"key"}`)
+	wantNone := func() {
+		t.Helper()
+		_, err := s.Key(t.Context(), provider)
+		if !errors.Is(err, orgkey.ErrNone) {
+			t.Errorf("got %v", err)
+		}
+	}
+	wantNone()
+	s.put(newKey)
+	s.advance(9 * time.Second)
+	wantNone()
+	s.wantFetches(t, 1)
+	s.advance(2 * time.Second)
+	s.wantKey(t, newKey)
+	s.wantFetches(t, 2)
+}

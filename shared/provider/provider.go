@@ -15,6 +15,7 @@ func All(env *config.Env) ([]managed.Provider, error) {
 		BaseURL:        env.Optional("AGENTMAIL_BASE_URL"),
 		ClientIDPrefix: env.Optional("AGENTMAIL_CLIENT_ID_PREFIX"),
 		Permissions:    env.Optional("AGENTMAIL_PERMISSIONS"),
+		Rate:           env.AgentMailRate(),
 	})
 	if err != nil {
 		return nil, err

@@ -45,6 +45,9 @@ var writes = map[string]struct {
 	"Postpone": {"UpdateItem", func(tb *table) { tb.put(slotKey, failedItem) }, func(ctx context.Context, tb *table) error {
 		return tb.Postpone(ctx, tb.read(), store.Failed, "", now)
 	}},
+	"PutOff": {"UpdateItem", func(tb *table) { tb.put(slotKey, failedItem) }, func(ctx context.Context, tb *table) error {
+		return tb.PutOff(ctx, tb.read(), now)
+	}},
 	"Remove": {"DeleteItem", func(tb *table) { tb.put(slotKey, deadItem) }, func(ctx context.Context, tb *table) error {
 		return tb.Remove(ctx, tb.read())
 	}},

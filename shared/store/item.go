@@ -76,6 +76,9 @@ const ReasonLastLook = "last_look"
 // ReasonHeldBack is the reason of a revoking slot whose keys are revoked, and the rest of whose resource waits until HeldUntil.
 const ReasonHeldBack = "held_back"
 
+// ReasonNoKey is the reason of a slot that waits for its provider's org key.
+const ReasonNoKey = "no org key is configured"
+
 // Revoked reports whether all that the slot names was deleted, and nothing but the last look is left to do.
 func (s Slot) Revoked() bool { return s.State == Revoking && s.Reason == ReasonLastLook }
 

@@ -103,6 +103,9 @@ func (s *Store) claim(slot Slot, values args) string {
 
 // shard is the index's partition in which the slot's work stands.
 func (s Slot) shard() string {
+	if s.Reason == ReasonNoKey && s.Owner == "" {
+		return KeylessShard(s.Provider)
+	}
 	if s.Dead() {
 		return shard("dead", s.Key().PK)
 	}
@@ -232,19 +235,25 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 	return nil
 }
 
-// Postpone moves the due time of a slot, if it still is as it was read but for its Tries, which are stored, too, and gives it the state
-// next. Nothing is written otherwise: an unconditional update would bring back a slot that has gone. It returns ErrStale then.
+// Postpone moves the due time of a slot, if it still is as it was read, and gives it the state next. Nothing
+// is written otherwise: an unconditional update would bring back a slot that has gone. It returns ErrStale then.
 func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
+	return s.postpone(ctx, slot, next, reason, dueAt, "", args{})
+}
+
+// PutOff is Postpone for work that could not be begun. It counts as a try, so that its pauses grow.
+func (s *Store) PutOff(ctx context.Context, slot Slot, dueAt time.Time) error {
 	values := args{}
+	return s.postpone(ctx, slot, slot.State, slot.Reason, dueAt, ", #tries = "+values.num("tries", int64(slot.Tries)+1), values)
+}
+
+func (s *Store) postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time, more string, values args) error {
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
-	slot.State = next
+	slot.State, slot.Reason = next, reason
 	expression := "SET #due_at = " + values.time("due", dueAt) +
 		", #due_shard = " + values.str("shard", slot.shard()) +
 		", #state = " + values.str("state", string(next)) +
-		", #reason = " + values.str("reason", reason)
-	if slot.Tries > 0 {
-		expression += ", #tries = " + values.num("tries", int64(slot.Tries))
-	}
+		", #reason = " + values.str("reason", reason) + more
 	err := s.update(ctx, slot.Key(), expression, condition, values)
 	if isRefused(err) {
 		return ErrStale

@@ -109,6 +109,10 @@ func Shards() []string {
 	return all
 }
 
+// KeylessShard is the index's partition of the slots that wait for the provider's org key. It is none of Shards: what is in it is due
+// when the key is there.
+func KeylessShard(provider string) string { return "keyless." + provider }
+
 func shard(family, pk string) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(pk))

@@ -31,6 +31,7 @@ func newEnvironment(override map[string]string) *environment {
 		"AGENTMAIL_BASE_URL":           "https://api.agentmail.to",
 		"AGENTMAIL_CLIENT_ID_PREFIX":   "",
 		"AGENTMAIL_PERMISSIONS":        "",
+		"AGENTMAIL_RATE":               "",
 		"AUDIT_GONE_FLOOR":             "",
 		"DELETION_HOLDBACK":            "",
 		"AUDIT_GONE_SHARE":             "",

@@ -528,6 +528,34 @@ var mutations = []mutation{
 		test: managedDir, run: "SetRate|UnderALimit",
 	},
 	{
+		rule: "a claim that is cancelled is sent again",
+		file: managedDir + "/list.go",
+		old:  "\t\tif sleep(trying, jittered(pause)) != nil {",
+		new:  "\t\tif pause > firstClaimAgain {",
+		test: managedDir, run: "Cancelled",
+	},
+	{
+		rule: "what waits for an org key is due when it is there",
+		file: managedDir + "/reconcile.go",
+		old:  "errors.Join(r.read(ctx), r.wake(ctx))",
+		new:  "r.read(ctx)",
+		test: managedDir, run: "WaitsForAnOrgKey",
+	},
+	{
+		rule: "what is tried again is on record first",
+		file: managedDir + "/parked.go",
+		old:  "\terr = telemetry.Audit(ctx, e.Log, \"retry\", \"by\", by, \"user\", slot.User, \"provider\", slot.Provider, \"state\", slot.State, \"reason\", slot.Reason)\n",
+		new:  "\terr = nil\n",
+		test: managedDir, run: "TriedAgainOnRecord",
+	},
+	{
+		rule: "that there is no org key is soon forgotten",
+		file: "shared/orgkey/orgkey.go",
+		old:  " || age >= noneMemory && k.keys[provider].key.Empty() {",
+		new:  " {",
+		test: "shared/orgkey", run: "TenSeconds",
+	},
+	{
 		rule: "several foreign slots in a row are the org key's fault",
 		file: managedDir + "/trouble.go",
 		old:  "\treturn class == Rejected || class == Foreign && len(x.h.foreign) >= slotsThatFail",
@@ -565,7 +593,7 @@ var mutations = []mutation{
 	{
 		rule: "without an org key a revocation is parked, never done",
 		file: managedDir + "/revoke.go",
-		old:  "return e.park(ctx, slot, \"no org key is configured\")",
+		old:  "return e.park(ctx, slot, store.ReasonNoKey)",
 		new:  "return e.Store.Remove(ctx, slot)",
 		test: managedDir, run: "WithoutProof",
 	},

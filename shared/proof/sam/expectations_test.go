@@ -213,6 +213,13 @@ var expectations = map[string]map[string]expectation{
 		},
 		"end-holdback":           {given: (*world).parked, answer: `{"ended":0,"more":false}`, then: func(w *world) { w.slotIs(store.Parked) }},
 		"end-holdback-of-nobody": {answer: `{"status":422,"detail":"user_id: is required, unless \"all\" is true"}`},
+		"retry":                  {given: (*world).parked, answer: `{"retried":1,"more":false}`, then: (*world).dueAtOnce},
+		"retry-one":              {given: (*world).parked, answer: `{"retried":1,"more":false}`, then: (*world).dueAtOnce},
+		"retry-by-nobody": {
+			given:  (*world).parked,
+			answer: `{"status":422,"detail":"by: is required"}`,
+			then:   func(w *world) { w.slotIs(store.Parked) },
+		},
 		"redrive": {
 			given: func(w *world) {
 				w.queue.Send(deletionsFailed, string(lambda.Undelivered("user-cleanup", []byte(`{"user_id":"`+userID+`"}`))))
@@ -225,7 +232,7 @@ var expectations = map[string]map[string]expectation{
 				}
 			},
 		},
-		"unknown-command": {answer: `{"status":422,"detail":"command: must be one of audit, parked, force, redrive, end_holdback"}`},
+		"unknown-command": {answer: `{"status":422,"detail":"command: must be one of audit, parked, force, redrive, end_holdback, retry"}`},
 	},
 
 	"reconcile": {

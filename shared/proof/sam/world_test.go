@@ -314,6 +314,15 @@ func (w *world) slotIs(state store.State) {
 	}
 }
 
+// dueAtOnce checks that the slot waits no more.
+func (w *world) dueAtOnce() {
+	w.t.Helper()
+	slot := w.read().Slots[agentmail.Name]
+	if slot.DueAt.After(time.Now()) {
+		w.t.Errorf("the slot is %+v, want it due", slot)
+	}
+}
+
 // list lists a user's credentials, as if some time ago.
 func (w *world) list(user string, ago time.Duration) {
 	w.t.Helper()
