@@ -116,6 +116,38 @@ func TestEachPassOverAnAccountMakesProgressHoweverShort(t *testing.T) {
 	w.CheckNothingLeft(alice)
 }
 
+// An account that takes many passes must not wait longer and longer between them.
+func TestAPassThatGotOnLengthensNoPause(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.SeedOwn(alice, "github", 4*store.RemainsPage, "repo")
+	_, err := w.Store.Bury(t.Context(), alice, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		w.DynamoDB.Reset()
+		w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
+			if c.Op == batchWrite && c.Nth == store.RemainsPage/store.DeleteBatch+1 { // the second page's first
+				return then(cancel)
+			}
+			return nil
+		})
+		_, err := w.Engine().Reconcile(ctx)
+		if err != nil {
+			t.Error(err)
+		}
+		tombstone := remains(t, w, alice).Tombstone
+		if tombstone.Tries != 0 || tombstone.DueAt.After(w.Clock.Now().Add(2*time.Second)) || !tombstone.DueAt.After(w.Clock.Now()) {
+			t.Errorf("the tombstone is %+v", tombstone)
+		}
+		w.Clock.Advance(2 * time.Second)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
 // Whoever deletes a page and dies of it must not come first in every round.
 func TestAnAccountIsPostponedAndCountedBeforeItIsWorkedOn(t *testing.T) {
 	t.Parallel()

@@ -95,14 +95,19 @@ func (e *Engine) bury(ctx context.Context, user string) error {
 	}
 	work, cancel := context.WithTimeout(ctx, min(burialTime, e.workTime()))
 	defer cancel()
-	e.clear(work, first, func(ctx context.Context, slot store.Slot) error {
+	more := e.clear(work, first, func(ctx context.Context, slot store.Slot) error {
 		if slot.Dead() {
 			return nil // it is due by itself
 		}
 		return e.Store.MarkRevoking(ctx, slot.Key(), e.heldUntil())
 	})
-	e.removeUser(work, first.Tombstone)
-	return nil
+	ending, done := writing(ctx)
+	defer done()
+	e.removeUser(ending, first.Tombstone)
+	if !more {
+		return nil
+	}
+	return e.Store.PostponeTombstone(ending, first.Tombstone, e.Now().Add(backoffBase)) // it did not fail
 }
 
 func (e *Engine) isDue(t store.Tombstone) bool { return !t.DueAt.IsZero() && !t.DueAt.After(e.Now()) }
@@ -143,22 +148,24 @@ func slotsDue(page store.Remains) time.Time {
 }
 
 // clear deletes the user's own credentials, and does end to each slot, page by page for as long as ctx lasts. What fails is logged, and
-// is still there to be found.
-func (e *Engine) clear(ctx context.Context, page store.Remains, end func(context.Context, store.Slot) error) {
+// is still there to be found. It reports whether it got on and there is more to do.
+func (e *Engine) clear(ctx context.Context, page store.Remains, end func(context.Context, store.Slot) error) bool {
 	if page.Next != nil { // a key that works goes first, however much stands before its slot
 		e.clearPage(ctx, store.Remains{Slots: e.expectedSlots(page.User)}, end)
 	}
-	for {
-		deleted := e.clearPage(ctx, page, end)
-		if !deleted || page.Next == nil || ctx.Err() != nil {
-			return
+	for gotOn := false; ; gotOn = true {
+		if !e.clearPage(ctx, page, end) {
+			return gotOn
 		}
-		var err error
-		page, err = e.Store.Remains(ctx, page.User, page.Next)
+		if page.Next == nil {
+			return false
+		}
+		next, err := e.Store.Remains(ctx, page.User, page.Next)
 		if err != nil {
 			e.Log.WarnContext(ctx, "deleting the account did not finish, it stays due", "user", page.User, "error", err)
-			return
+			return true
 		}
+		page = next
 	}
 }
 

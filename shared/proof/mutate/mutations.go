@@ -710,6 +710,13 @@ var mutations = []mutation{
 		test: managedDir, run: "AWorkingKey",
 	},
 	{
+		rule: "an account that takes many passes waits no longer from pass to pass",
+		file: managedDir + "/cleanup.go",
+		old:  "\tif !more {\n",
+		new:  "\tif true || !more {\n",
+		test: managedDir, run: "GotOn",
+	},
+	{
 		rule: "an account's last look counts from when it was begun",
 		file: storeDir + "/remains.go",
 		old:  "ReadAt: readAt,",
