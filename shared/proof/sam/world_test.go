@@ -71,7 +71,7 @@ type world struct {
 	queue    *sqs.Server
 	redriven []string
 
-	// before is the table an hour ago.
+	// before is the table a minute ago.
 	before *store.Store
 	mail   *fake.Server
 	pool   *cognito.Server
@@ -140,7 +140,7 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 
 	cfg := aws.Config{Region: region, Credentials: credentials.NewStaticCredentialsProvider("local", "local", "")}
 	w.table = store.New(client, name, nil)
-	w.before = store.New(client, name, anHourAgo)
+	w.before = store.New(client, name, aMinuteAgo)
 	w.sealer = seal.New(awskms.NewFromConfig(cfg, func(o *awskms.Options) { o.BaseEndpoint = aws.String(here["AWS_ENDPOINT_URL_KMS"]) }), keyID)
 	w.users = userpool.New(cognitoidentityprovider.NewFromConfig(cfg, func(o *cognitoidentityprovider.Options) {
 		o.BaseEndpoint = aws.String(here["AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER"])
@@ -251,9 +251,9 @@ func (w *world) buried() {
 	}
 }
 
-func anHourAgo() time.Time { return time.Now().Add(-time.Hour) }
+func aMinuteAgo() time.Time { return time.Now().Add(-time.Minute) }
 
-// removed is an account that was deleted an hour ago, with its pod: what is left to do is a last look, and to remove the user from the pool.
+// removed is an account that was deleted a minute ago, with its pod: what is left to do is a last look, and to remove the user from the pool.
 func (w *world) removed() {
 	w.t.Helper()
 	w.account()
@@ -262,7 +262,7 @@ func (w *world) removed() {
 		w.t.Fatal(err)
 	}
 	c := w.config
-	c.Store, c.Now = w.before, anHourAgo
+	c.Store, c.Now = w.before, aMinuteAgo
 	engine, err := managed.New(c)
 	if err != nil {
 		w.t.Fatal(err)
