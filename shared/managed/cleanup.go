@@ -122,16 +122,20 @@ func (e *Engine) postpone(ctx context.Context, first store.Remains, tries int) e
 	}
 	t.Tries = tries
 	at := e.Now().Add(backoff(tries))
-	wait := slotsDue(first)
+	wait := e.slotsDue(first)
 	if wait.After(at) {
 		at = wait
 	}
 	return e.Store.PostponeTombstone(ctx, t, at)
 }
 
+// longestRest is how long an account at most waits with a revocation that failed: less than the period of the alarm on what is overdue,
+// which is not to end in between.
+const longestRest = 50 * time.Minute
+
 // slotsDue is when the first slot is due by itself of an account of which nothing else is left; zero if that is now. Before then there is
-// nothing to see: a revocation that waits, for hours where it is parked, has its account wait with it.
-func slotsDue(page store.Remains) time.Time {
+// nothing to see: a revocation that waits, for hours where it is parked and for days where it is held back, has its account wait with it.
+func (e *Engine) slotsDue(page store.Remains) time.Time {
 	if page.Next != nil || len(page.Own) > 0 || page.Tombstone.Username != "" {
 		return time.Time{}
 	}
@@ -140,8 +144,13 @@ func slotsDue(page store.Remains) time.Time {
 		if !slot.Dead() || slot.DueAt.IsZero() {
 			return time.Time{}
 		}
-		if first.IsZero() || slot.DueAt.Before(first) {
-			first = slot.DueAt
+		due := slot.DueAt
+		rest := e.Now().Add(longestRest)
+		if slot.Reason != store.ReasonHeldBack && due.After(rest) {
+			due = rest
+		}
+		if first.IsZero() || due.Before(first) {
+			first = due
 		}
 	}
 	return first
