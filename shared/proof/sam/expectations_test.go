@@ -236,14 +236,16 @@ var expectations = map[string]map[string]expectation{
 	},
 
 	"reconcile": {
-		// One account's deletion is due its last look, one user has still to go from the pool, and one provisioning has failed.
+		// One account's deletion is due its last look, its user has still to go from the pool, another deletion got no further than its
+		// tombstone, and one provisioning has failed.
 		"schedule": {
 			given: func(w *world) {
 				w.removed()
+				w.tombstoneAlone(fourthID)
 				w.pool.AddUser(cognito.User{Username: userID, Sub: userID})
 				w.failed(thirdID)
 			},
-			answer: `{"done":3,"failed":0,"more":false}`,
+			answer: `{"done":4,"failed":0,"more":false}`,
 			then: func(w *world) {
 				w.lost()
 				w.slotIs(store.Absent)

@@ -44,8 +44,9 @@ import (
 const (
 	userID = "5f0c1e5e-3b0a-4f0e-9a55-0d6a1c9e7b11"
 	// otherID and thirdID are other users.
-	otherID = "c3a1f6d2-7f4e-4b0b-8f61-2a9d5e4c8b77"
-	thirdID = "9d0e7b64-2c1f-4a58-b3d7-6e5f4a3b2c1d"
+	otherID  = "c3a1f6d2-7f4e-4b0b-8f61-2a9d5e4c8b77"
+	thirdID  = "9d0e7b64-2c1f-4a58-b3d7-6e5f4a3b2c1d"
+	fourthID = "1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b"
 	// ownID is the user's own credential.
 	ownID  = "0b9f3f0e-6f3a-4f4e-8a3b-1c2d3e4f5a6b"
 	poolID = "us-east-1_Example01"
@@ -273,6 +274,19 @@ func (w *world) removed() {
 	}
 	w.lost()
 	w.slotIs(store.Revoking)
+}
+
+// tombstoneAlone is an account of which a deletion has written the tombstone, and nothing else done: a credential is still there.
+func (w *world) tombstoneAlone(user string) {
+	w.t.Helper()
+	err := w.table.Create(w.t.Context(), user, credential.Metadata{ID: ownID, Provider: "openai", Type: credential.APIKey}, []byte("sealed"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, err = w.before.Bury(w.t.Context(), user, "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // parked is a buried account whose revocation was put aside.
