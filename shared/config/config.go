@@ -154,10 +154,15 @@ func (e *Env) Lease() time.Duration { return e.Duration("LEASE", DefaultLease) }
 
 // SealOpenFields says whether what is stored in the clear beside a user's secret is sealed with it. It must not be on while a version of
 // this service runs that does not know of it.
-func (e *Env) SealOpenFields() bool {
-	value := e.lookup("SEAL_OPEN_FIELDS")
+func (e *Env) SealOpenFields() bool { return e.flag("SEAL_OPEN_FIELDS", e.lookup("SEAL_OPEN_FIELDS")) }
+
+// AgentMailAdopts says whether users may have pods that another service made, so that a deletion has to ask AgentMail for them.
+func (e *Env) AgentMailAdopts() bool { return e.flag("AGENTMAIL_ADOPTS", e.lookup("AGENTMAIL_ADOPTS")) }
+
+// flag is a variable that is true or false; false if it is empty.
+func (e *Env) flag(name, value string) bool {
 	if value != "" && value != "true" && value != "false" {
-		e.errs = append(e.errs, fmt.Errorf("SEAL_OPEN_FIELDS has to be true or false, not %q", value))
+		e.errs = append(e.errs, fmt.Errorf("%s has to be true or false, not %q", name, value))
 	}
 	return value == "true"
 }

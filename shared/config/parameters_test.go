@@ -138,6 +138,11 @@ var settings = map[string]setting{
 		good: []string{"22s", "60s", "120s"},
 		bad:  []string{"10s", "5s", "60", "1s", "0s", "-60s"},
 	},
+	"AGENTMAIL_ADOPTS": {
+		read: env((*config.Env).AgentMailAdopts),
+		good: []string{"true", "false"},
+		bad:  []string{"yes", "True", "1"},
+	},
 	"MAX_CREDENTIALS": {
 		read: env((*config.Env).MaxCredentials),
 		good: []string{"1", "200", "100000"},
@@ -199,7 +204,7 @@ func TestTheTemplateTakesNoParameterThatTheCodeRefuses(t *testing.T) {
 func (s setting) holds(t *testing.T, name string, p parameter) {
 	t.Setenv(name, "") // so that it is put back
 	refused := func(value string) bool {
-		err := os.Setenv(name, value)
+		err := os.Setenv(name, value) //nolint:usetesting // it is set some hundred times, and put back once
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +245,7 @@ func TestEachBudgetGoesWithEachLease(t *testing.T) {
 	t.Setenv("LEASE", strconv.Itoa(shortest)+"s")
 	rapid.Check(t, func(t *rapid.T) {
 		budget := byVariable["PROVISION_BUDGET"].any(t)
-		err := os.Setenv("PROVISION_BUDGET", budget)
+		err := os.Setenv("PROVISION_BUDGET", budget) //nolint:usetesting // as above
 		if err == nil {
 			err = durations()
 		}

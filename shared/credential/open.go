@@ -44,7 +44,7 @@ func hasOpen(t Type) bool {
 
 // sum is the SHA-256 of the fields, in hexadecimal. Scopes have no white space, and none are as good as no list of them: the table keeps
 // them as one text.
-func (o Open) sum() string {
+func (o *Open) sum() string {
 	text, _ := encode([]any{o.Username, strings.Join(o.Scopes, " "), o.Host}) // texts always encode
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])

@@ -387,3 +387,38 @@ func TestAnAccountIsNotReadWhileItsRevocationWaits(t *testing.T) {
 	w.Converge()
 	w.CheckNothingLeft(alice)
 }
+
+func TestAPodThatAnotherServiceMadeGoesWithTheAccountOfAUserWhoNeverListedHere(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{Adopts: true})
+	w.Mail.SeedPod(fake.Pod{ClientID: alice, Name: "anything", Keys: []fake.Key{{Name: alice + "-agpt-managed"}}})
+	w.Mail.SeedPod(fake.Pod{ClientID: bob, Name: "anything"})
+	left, known, err := w.Engine().DeleteAccount(t.Context(), alice, "")
+	if err != nil || known || len(left) != 0 {
+		t.Errorf("left: %+v, %t, %v", left, known, err)
+	}
+	w.CheckNoPod(alice)
+	w.Converge()
+	w.CheckNothingLeft(alice)
+	if _, ok := w.Mail.Pod(bob); !ok {
+		t.Error("another user's pod went, too")
+	}
+}
+
+func TestAThirdPartyIsAskedThoughTheDeletionDiedBeforeIt(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{Adopts: true})
+	w.Mail.SeedPod(fake.Pod{ClientID: alice, Name: "anything"})
+	w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault { // after the tombstone nothing of it gets through
+		if c.Op == put {
+			return nil
+		}
+		return fault.Drop()
+	})
+	_, _, err := w.Engine().DeleteAccount(t.Context(), alice, "")
+	if err == nil {
+		t.Error("the deletion went through")
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}

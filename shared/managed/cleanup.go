@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,7 +43,7 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) (left
 	if e.Users == nil {
 		username = ""
 	}
-	buried, err := e.Store.Bury(ctx, user, username)
+	buried, err := e.Store.Bury(ctx, user, username, e.adopters()...)
 	if err != nil {
 		return nil, false, err
 	}
@@ -54,6 +55,10 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) (left
 		return nil, false, err
 	}
 	known = !buried || len(first.Slots) > 0 || len(first.Own) > 0
+	first, err = e.ask(ctx, first)
+	if err != nil {
+		return nil, false, err
+	}
 	if first.Empty() {
 		return nil, known, e.rest(ctx, first)
 	}
@@ -93,6 +98,10 @@ func (e *Engine) bury(ctx context.Context, user string) error {
 	if err != nil {
 		return err
 	}
+	first, err = e.ask(ctx, first)
+	if err != nil {
+		return err
+	}
 	work, cancel := context.WithTimeout(ctx, min(burialTime, e.workTime()))
 	defer cancel()
 	more := e.clear(work, first, func(ctx context.Context, slot store.Slot) error {
@@ -108,6 +117,41 @@ func (e *Engine) bury(ctx context.Context, user string) error {
 		return nil
 	}
 	return e.Store.PostponeTombstone(ending, first.Tombstone, e.Now().Add(backoffBase)) // it did not fail
+}
+
+// adopters are the providers at which users may have what the table knows nothing of.
+func (e *Engine) adopters() []string {
+	var all []string
+	for _, p := range e.Providers {
+		a, ok := p.(Adopter)
+		if ok && a.Adopts() {
+			all = append(all, p.Name())
+		}
+	}
+	return all
+}
+
+// ask puts in a slot for each provider that the account's tombstone says has to be asked, where there is none: revoking, and naming
+// nothing, so that the third party is asked for what the user has there. It returns what then is left of the account.
+func (e *Engine) ask(ctx context.Context, first store.Remains) (store.Remains, error) {
+	if first.Tombstone.Asks == "" {
+		return first, nil
+	}
+	for _, name := range strings.Fields(first.Tombstone.Asks) {
+		p := e.byName[name]
+		if p == nil { // an older setting
+			continue
+		}
+		err := e.Store.Reopen(ctx, first.User, name, p.Title(), credential.Resource{})
+		if err != nil && !errors.Is(err, store.ErrStale) { // there is one
+			return store.Remains{}, err
+		}
+	}
+	err := e.Store.Asked(ctx, first.User)
+	if err != nil {
+		return store.Remains{}, err
+	}
+	return e.Store.Remains(ctx, first.User, nil)
 }
 
 func (e *Engine) isDue(t store.Tombstone) bool { return !t.DueAt.IsZero() && !t.DueAt.After(e.Now()) }

@@ -75,6 +75,12 @@ type Provider interface {
 	Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]HeldKey, error)
 }
 
+// Adopter is a provider at which users may have a resource that the table knows nothing of, because another service made it.
+type Adopter interface {
+	// Adopts reports whether a deletion has to ask the third party for what the user has there, though they have no slot.
+	Adopts() bool
+}
+
 // Holding is a resource as the third party lists it.
 type Holding struct {
 	// User is whose it is; "" if its marks do not tell.

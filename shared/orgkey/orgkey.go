@@ -156,7 +156,7 @@ func (k *Keys) read(provider string, value json.RawMessage, twice bool) entry {
 	var text string
 	err := json.Unmarshal(value, &text)
 	text = strings.TrimSpace(text)
-	problem := ""
+	var problem string
 	switch {
 	case twice:
 		problem = "is there twice: leave the one that is meant"

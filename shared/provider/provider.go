@@ -16,6 +16,7 @@ func All(env *config.Env) ([]managed.Provider, error) {
 		ClientIDPrefix: env.Optional("AGENTMAIL_CLIENT_ID_PREFIX"),
 		Permissions:    env.Optional("AGENTMAIL_PERMISSIONS"),
 		Rate:           env.AgentMailRate(),
+		Adopts:         env.AgentMailAdopts(),
 	})
 	if err != nil {
 		return nil, err

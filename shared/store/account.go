@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -18,6 +19,8 @@ type Tombstone struct {
 	Tries int
 	// CreatedAt is when it was written.
 	CreatedAt time.Time
+	// Asks names the providers, with a blank between them, that have still to be asked for what the table knows nothing of.
+	Asks string
 	// DueAt is when there is work to do; zero if the account is at rest, or has no tombstone.
 	DueAt time.Time
 }
@@ -25,8 +28,8 @@ type Tombstone struct {
 // Bury writes the user's tombstone if there is none yet, due at once, and reports whether it did. From then on no claim and no create of
 // that user can succeed. A username is noted for removal, on a tombstone that stands already, too, which is then due at once; noting the
 // one that is noted already changes nothing, so that a repeat does not shorten the backoff. Safe to repeat; a write whose answer was lost
-// and that the SDK repeated finds its own tombstone, and reports false.
-func (s *Store) Bury(ctx context.Context, user, username string) (bool, error) {
+// and that the SDK repeated finds its own tombstone, and reports false. asks are noted with a new tombstone.
+func (s *Store) Bury(ctx context.Context, user, username string, asks ...string) (bool, error) {
 	key := tombstoneKey(user)
 	item := key.item()
 	now := number(s.now().UnixMilli())
@@ -36,6 +39,9 @@ func (s *Store) Bury(ctx context.Context, user, username string) (bool, error) {
 	item["due_shard"] = &types.AttributeValueMemberS{Value: shard("dead", key.PK)}
 	if username != "" {
 		item["cognito_username"] = &types.AttributeValueMemberS{Value: username}
+	}
+	if len(asks) > 0 {
+		item["asks"] = &types.AttributeValueMemberS{Value: strings.Join(asks, " ")}
 	}
 	condition := "attribute_not_exists(#pk)"
 	err := repeat(ctx, func() error {
@@ -57,6 +63,15 @@ func (s *Store) Bury(ctx context.Context, user, username string) (bool, error) {
 		return false, fmt.Errorf("writing the tombstone: %w", err)
 	}
 	return true, nil
+}
+
+// Asked notes that each provider that was to be asked has a slot for it. Safe to repeat.
+func (s *Store) Asked(ctx context.Context, user string) error {
+	err := s.update(ctx, tombstoneKey(user), "REMOVE #asks", "attribute_exists(#asks)", nil)
+	if err != nil && !isRefused(err) {
+		return fmt.Errorf("noting that the providers are asked: %w", err)
+	}
+	return nil
 }
 
 func (s *Store) noteUsername(ctx context.Context, user, username string) error {

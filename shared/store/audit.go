@@ -72,7 +72,8 @@ func (s *Store) NoteUnknown(ctx context.Context, slot Slot, since time.Time) err
 	return nil
 }
 
-// Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of theirs that was found at the third party.
+// Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of theirs that was found at the third party,
+// or, if it names none, for one that the third party has to be asked for.
 // It returns ErrStale if the account is not deleted, or there is a slot. Safe to repeat.
 func (s *Store) Reopen(ctx context.Context, user, provider, title string, resource credential.Resource) error {
 	slot := Slot{User: user, Provider: provider, State: Revoking}

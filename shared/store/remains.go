@@ -29,14 +29,14 @@ type Remains struct {
 
 // Empty reports whether nothing of the account is left but its tombstone. Only the first page can tell.
 func (r Remains) Empty() bool {
-	return len(r.Slots) == 0 && len(r.Own) == 0 && r.Next == nil && r.Tombstone.Username == ""
+	return len(r.Slots) == 0 && len(r.Own) == 0 && r.Next == nil && r.Tombstone.Username == "" && r.Tombstone.Asks == ""
 }
 
 // RemainsPage is how many items one page of Remains has at most, the tombstone included.
 const RemainsPage = 8 * DeleteBatch
 
 // remainsProjection is what a deletion reads. What users wrote is left out: however long it is, a page stays small.
-const remainsProjection = "#pk, #sk, #state, #reason, #due_at, #cognito_username, #tries, #created_at"
+const remainsProjection = "#pk, #sk, #state, #reason, #due_at, #cognito_username, #asks, #tries, #created_at"
 
 // Remains reads a page of the user's partition, consistently, from the cursor on; nil is the start.
 func (s *Store) Remains(ctx context.Context, user string, from Cursor) (Remains, error) {
@@ -64,6 +64,7 @@ func (s *Store) Remains(ctx context.Context, user string, from Cursor) (Remains,
 			remains.Tombstone = Tombstone{
 				User:      user,
 				Username:  r.text("cognito_username"),
+				Asks:      r.text("asks"),
 				Tries:     int(r.count("tries")),
 				CreatedAt: r.time("created_at"),
 				DueAt:     r.time("due_at"),

@@ -30,6 +30,7 @@ func newEnvironment(override map[string]string) *environment {
 		"ACCOUNT_DELETIONS_FAILED_URL": DeadLetters,
 		"AGENTMAIL_BASE_URL":           "https://api.agentmail.to",
 		"AGENTMAIL_CLIENT_ID_PREFIX":   "",
+		"AGENTMAIL_ADOPTS":             "",
 		"AGENTMAIL_PERMISSIONS":        "",
 		"AGENTMAIL_RATE":               "",
 		"AUDIT_GONE_FLOOR":             "",

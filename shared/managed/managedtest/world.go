@@ -182,6 +182,8 @@ func (c *Clock) LastEvent() time.Time {
 type Options struct {
 	// Lease and Budget are the engines'; 0 means 60s and 5s.
 	Lease, Budget time.Duration
+	// Adopts has a deletion ask AgentMail for pods that another service made.
+	Adopts bool
 	// Holdback is how long what cannot be made again is kept after a deletion.
 	Holdback time.Duration
 	// Providers are the engines'; nil means AgentMail alone. They get the world's AgentMail's URL.
@@ -344,6 +346,9 @@ func (w *World) wait(ctx context.Context, d time.Duration) error {
 func (w *World) providers(url string) []managed.Provider {
 	if w.options.Providers != nil {
 		return w.options.Providers(url)
+	}
+	if w.options.Adopts {
+		return []managed.Provider{adopter{AgentMail(w.t, url, Provider).(named)}}
 	}
 	return []managed.Provider{AgentMail(w.t, url, Provider)}
 }
@@ -754,6 +759,12 @@ func PacedAgentMail(t testing.TB, url, name string, rate float64) managed.Provid
 	}
 	return named{p, name, rate}
 }
+
+// adopter is a provider with whose third party another service has made something, too.
+type adopter struct{ named }
+
+// Adopts implements managed.Adopter.
+func (adopter) Adopts() bool { return true }
 
 // named is a provider under another name.
 type named struct {

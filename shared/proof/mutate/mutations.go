@@ -87,6 +87,20 @@ var mutations = []mutation{
 		test: managedDir, run: "FailedSweep",
 	},
 	{
+		rule: "a deletion asks for what another service made",
+		file: managedDir + "/cleanup.go",
+		old:  "\t\tif ok && a.Adopts() {",
+		new:  "\t\tif false {",
+		test: managedDir, run: "NeverListedHere",
+	},
+	{
+		rule: "a tombstone does not rest while a third party has to be asked",
+		file: storeDir + "/remains.go",
+		old:  " && r.Tombstone.Asks == \"\"",
+		new:  "",
+		test: managedDir, run: "AskedThough|NeverListedHere",
+	},
+	{
 		rule: "what is held back stays until its time is over",
 		file: managedDir + "/holdback.go",
 		old:  "\tif ok && slot.HeldUntil.After(e.Now()) {",

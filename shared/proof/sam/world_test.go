@@ -112,6 +112,7 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 		"SYSTEM_KEYS_SECRET_ID":        systemKeys,
 		"SYSTEM_CREDENTIALS":           `{"openai":"Use Credits for OpenAI"}`,
 		"SEAL_OPEN_FIELDS":             "true",
+		"AGENTMAIL_ADOPTS":             "true",
 		"USER_POOL_ID":                 poolID,
 		"PROVISION_BUDGET":             budget.String(),
 		"MANAGED_LOGIN_URL":            "https://example.auth.us-east-1.amazoncognito.com",
@@ -283,7 +284,7 @@ func (w *world) tombstoneAlone(user string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	_, err = w.before.Bury(w.t.Context(), user, "")
+	_, err = w.before.Bury(w.t.Context(), user, "", agentmail.Name)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	ClientIDPrefix string
 	// Rate is how many calls a second a process may send on average; 0 means that it finds out by itself.
 	Rate float64
+	// Adopts says that users may have pods that another service made: a deletion asks for them.
+	Adopts bool
 	// Permissions are what a managed key may do: a JSON object of names and whether it has them, null for what AgentMail gives a key by
 	// itself; "" for that less the making of keys.
 	Permissions string
@@ -48,6 +50,7 @@ type Provider struct {
 	client      *client
 	prefix      string
 	rate        float64
+	adopts      bool
 	permissions map[string]bool // nil: what AgentMail gives a key by itself
 
 	mu sync.Mutex
@@ -59,6 +62,8 @@ type Provider struct {
 var (
 	_ managed.Provider = (*Provider)(nil)
 	_ managed.Paced    = (*Provider)(nil)
+	_ managed.Disarmer = (*Provider)(nil)
+	_ managed.Adopter  = (*Provider)(nil)
 )
 
 // maxClientID is how long a client_id may be.
@@ -82,7 +87,7 @@ func New(c Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Provider{client: client, prefix: c.ClientIDPrefix, rate: c.Rate, permissions: permissions}, nil
+	return &Provider{client: client, prefix: c.ClientIDPrefix, rate: c.Rate, adopts: c.Adopts, permissions: permissions}, nil
 }
 
 // Name implements managed.Provider.
@@ -90,6 +95,9 @@ func (p *Provider) Name() string { return Name }
 
 // Title implements managed.Provider with AutoGPT's title.
 func (p *Provider) Title() string { return "AgentMail (managed by AutoGPT)" }
+
+// Adopts implements managed.Adopter.
+func (p *Provider) Adopts() bool { return p.adopts }
 
 // Rate implements managed.Paced.
 func (p *Provider) Rate() float64 { return p.rate }
