@@ -90,7 +90,7 @@ var mutations = []mutation{
 		rule: "a deletion asks for what another service made",
 		file: managedDir + "/cleanup.go",
 		old:  "\t\tif ok && a.Adopts() {",
-		new:  "\t\tif false {",
+		new:  "\t\tif ok && !a.Adopts() {",
 		test: managedDir, run: "NeverListedHere",
 	},
 	{

@@ -119,7 +119,7 @@ func TestNoRoleWritesWhatIsNotItsWork(t *testing.T) {
 	for name, attributes := range map[string][]string{
 		"list-with-provision": append(beside, "cognito_username"),
 		"reconcile":           beside,
-		"user-cleanup":        append(beside, "secret", "key_id", "committed"),
+		"user-cleanup":        append(beside, "committed"),
 		"resolve-credential":  append(beside, "secret", "resource_id", "key_id", "committed"),
 		"operate":             append(beside, "secret", "key_id", "committed"),
 		"delete-guard":        append(beside, "secret", "state"),
