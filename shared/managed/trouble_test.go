@@ -416,3 +416,29 @@ func TestAClaimThatIsCancelledIsSentAgainWithinTheBudget(t *testing.T) {
 		})
 	}
 }
+
+func TestTheLogSaysWhetherThereIsNoOrgKeyOrTheKeysCannotBeRead(t *testing.T) {
+	t.Parallel()
+	const none, unread = "there is no org key", "the org keys cannot be read"
+	for name, c := range map[string]struct {
+		trouble func(*managedtest.World)
+		told    string
+		not     string
+	}{
+		"none": {func(w *managedtest.World) { w.SetOrgKeys(`{}`) }, none, unread},
+		"Secrets Manager is down": {func(w *managedtest.World) {
+			w.SecretsManager.SetHook(func(*fault.Call) fault.Fault { return fault.Drop() })
+		}, unread, none},
+		"no object": {func(w *managedtest.World) { w.SetOrgKeys(`am_us_f`) }, unread, none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := managedtest.New(t, managedtest.Options{})
+			c.trouble(w)
+			list(t, w.Engine(), alice)
+			if logs := w.Logs(); !strings.Contains(logs, c.told) || strings.Contains(logs, c.not) || !strings.Contains(logs, `"OrgKeyUnavailable":1`) {
+				t.Errorf("the log is %s", logs)
+			}
+		})
+	}
+}
