@@ -66,7 +66,7 @@ func TestACheckoutIsTheSameWhateverGitDoesToLineEnds(t *testing.T) {
 		t.Errorf("the clone has only %d files", files)
 	}
 	// What is built from it is told by make itself.
-	told := run(t, clone, []string{"ARTIFACTS_DIR=out"}, "make", "--dry-run", "build-Operate")
+	told := run(t, clone, []string{"ARTIFACTS_DIR=out"}, "make", "--no-print-directory", "--dry-run", "build-Operate")
 	if !strings.HasSuffix(strings.TrimSpace(told), "./functions/operate") {
 		t.Errorf("make would do\n%s", told)
 	}
