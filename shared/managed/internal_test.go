@@ -2,8 +2,14 @@ package managed
 
 import (
 	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"testing"
 	"time"
+
+	"managed-credentials/shared/telemetry"
 )
 
 // simulation is a lane of reconcile at a third party that takes so many calls a second, with nothing real in it but the pace: eight
@@ -149,5 +155,42 @@ func TestUnderALimitNearlyAllThatItAllowsIsUsed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A call that this process held back says nothing of the third party. If it lowered the rate, each pass that was cut off would have the
+// next one cut off earlier; and if the next one took no more calls before its claim, it would be cut off at the same call.
+func TestACallThatWasHeldBackLowersNoRateAndIsForeseenTheNextTime(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	e := &Engine{Config: Config{
+		Now:     func() time.Time { return now },
+		Wait:    func(context.Context, time.Duration) error { return errors.New("there is no time") },
+		Metrics: telemetry.NewMetrics(io.Discard),
+	}}
+	h := &health{circuit: circuit{most: slotsThatFail}, pace: newPace(0), costs: map[work]int{}}
+	h.pace.rate, h.pace.tokens, h.pace.at = 5, 1, now
+	x := &pass{e: e, h: h, work: revoking}
+	err := x.sending(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rate := h.pace.rate
+	err = x.sending(t.Context())
+	if classified(err).Class != RateLimited {
+		t.Fatalf("the second call is answered with %v", err)
+	}
+	x.note(t.Context(), fmt.Errorf("not sent: %w", err))
+	if h.pace.rate != rate || h.pace.until.After(now) {
+		t.Errorf("the rate is %v, and nothing is sent until %v", h.pace.rate, h.pace.until)
+	}
+	if h.costs[revoking] != 2 {
+		t.Errorf("the next pass takes %d calls", h.costs[revoking])
+	}
+	slow := &pass{e: e, h: h, work: revoking, provider: nil}
+	slow.slowed = true
+	slow.note(t.Context(), &Error{Class: RateLimited})
+	if h.costs[revoking] != 2 {
+		t.Errorf("a pass that sent nothing has the next one take %d calls", h.costs[revoking])
 	}
 }

@@ -60,8 +60,9 @@ const (
 )
 
 const (
-	// longestPause is how long a call may wait under a claim: one that the pass could not foresee, and one that was refused a moment ago.
-	longestPause = 2 * time.Second
+	// These are how long a call may wait under a claim.
+	longestPauseOfAList = 2 * time.Second
+	longestPause        = 10 * time.Second
 	// shortPause is how long a third party that asks for fewer calls is left alone if it does not say.
 	shortPause = time.Second
 	// hang is how long a call has to have taken for our own deadline to be the third party's failure.
@@ -237,14 +238,30 @@ func Sending(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// longestPause is how long a call of this pass may wait under its claim: one that the pass could not foresee, and one that was refused a
+// moment ago. Somebody waits for what a list makes, and nobody for the rest, which would have to begin anew.
+func (x *pass) longestPause() time.Duration {
+	switch x.work {
+	case making:
+		return longestPauseOfAList
+	case other:
+		return math.MaxInt64
+	case sweeping, revoking, looking:
+	}
+	return longestPause
+}
+
+// errPaced: this process held a call back. The third party refused nothing.
+var errPaced = errors.New("the third party takes no more calls for now, nothing was sent")
+
 func (x *pass) sending(ctx context.Context) error {
 	for {
 		wait := x.send(x.e.Now())
 		if wait == 0 {
 			return nil
 		}
-		if wait > longestPause && x.work != other || x.e.Wait(ctx, wait) != nil {
-			return &Error{Class: RateLimited, RetryAfter: wait, Err: errors.New("the third party takes no more calls for now, nothing was sent")}
+		if wait > x.longestPause() || x.e.Wait(ctx, wait) != nil {
+			return &Error{Class: RateLimited, RetryAfter: wait, Err: errPaced}
 		}
 	}
 }
@@ -379,9 +396,10 @@ func (x *pass) note(ctx context.Context, err error) {
 		}
 		return
 	case RateLimited:
-		if !x.slowed { // the provider did not say so itself
+		if !x.slowed && !errors.Is(err, errPaced) { // the provider did not say so itself
 			x.slowDown(classed.RetryAfter)
 		}
+		x.foresee()
 		return
 	case Quota, Permanent, NotYet, Gone, Foreign, Mismatch:
 	}
@@ -397,6 +415,13 @@ func (x *pass) note(ctx context.Context, err error) {
 	if err == nil || classed.Class == Gone {
 		x.h.costs[x.work] = x.sent
 	}
+}
+
+// foresee has the next pass of this kind take more calls before its claim than this one could send, or it would get no further.
+func (x *pass) foresee() {
+	x.h.mu.Lock()
+	defer x.h.mu.Unlock()
+	x.h.costs[x.work] = max(x.h.costs[x.work], 2*x.sent)
 }
 
 // failed notes a failure of the third party's.

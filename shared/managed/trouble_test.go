@@ -388,6 +388,29 @@ func TestASetRateIsNeverExceeded(t *testing.T) {
 	}
 }
 
+// A pass that is cut off begins anew: it must not be cut off at the same call each time.
+func TestARevocationThatNeedsMoreCallsThanMayBeSentAtOnceIsDone(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{Waits: true})
+	all := users(12)
+	condemned(t, w, all)
+	w.Mail.SetSwitches(fake.Switches{CallsPerSecond: 8, Burst: 4})
+	e := w.Engine() // one process, warm
+	rounds := 0
+	for ; revoked(t, w, all) < len(all) && rounds < 10; rounds++ {
+		for _, user := range all {
+			if s := slot(t, w, user); s.State == store.Parked {
+				t.Fatalf("%s is parked: %+v", user, s)
+			}
+		}
+		reconcile(t, e)
+		w.Clock.Advance(time.Minute)
+	}
+	if n := revoked(t, w, all); n < len(all) {
+		t.Errorf("%d of %d are revoked after %d rounds", n, len(all), rounds)
+	}
+}
+
 // DynamoDB cancels a claim that meets another transaction, and one for which it is short of capacity: neither is a refusal.
 func TestAClaimThatIsCancelledIsSentAgainWithinTheBudget(t *testing.T) {
 	t.Parallel()
