@@ -173,7 +173,7 @@ func (f *function) identify(ctx context.Context, e event) (user, ignored string,
 		}
 		sub := e.Request.UserAttributes.Sub
 		if sub == "" {
-			user, err = bySub(e.UserName)
+			user, err = f.byFreeName(ctx, e.UserName)
 			return user, "", err
 		}
 		user, err = byID(sub)
@@ -184,6 +184,23 @@ func (f *function) identify(ctx context.Context, e event) (user, ignored string,
 	default:
 		return "", "", errUnidentified
 	}
+}
+
+// byFreeName is the user whose name, in a trigger without a sub, has a sub's form. Whoever has that name now may have named themselves after
+// another user's sub.
+func (f *function) byFreeName(ctx context.Context, name string) (string, error) {
+	user, err := bySub(name)
+	if err != nil || f.pool == nil {
+		return user, err
+	}
+	exists, err := f.pool.Exists(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if exists {
+		return "", errUnidentified
+	}
+	return user, nil
 }
 
 // byID is the user with that id.

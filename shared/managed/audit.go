@@ -333,7 +333,7 @@ func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]*suspec
 	}
 	f.Kind, f.Remedy = LeftBehind, Revoke
 	return []*suspect{{f, func(ctx context.Context) error {
-		return a.Store.Reopen(ctx, h.User, a.provider.Name(), a.provider.Title(), h.Resource)
+		return a.Store.Reopen(ctx, h.User, a.provider.Name(), a.provider.Title(), h.Resource, time.Time{})
 	}}}, nil
 }
 

@@ -142,7 +142,7 @@ func (e *Engine) ask(ctx context.Context, first store.Remains) (store.Remains, e
 		if p == nil { // an older setting
 			continue
 		}
-		err := e.Store.Reopen(ctx, first.User, name, p.Title(), credential.Resource{})
+		err := e.Store.Reopen(ctx, first.User, name, p.Title(), credential.Resource{}, e.heldUntil())
 		if err != nil && !errors.Is(err, store.ErrStale) { // there is one
 			return store.Remains{}, err
 		}

@@ -3,11 +3,11 @@ package managed
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
@@ -62,45 +62,27 @@ type HoldbackRequest struct {
 	By, Reason     string
 }
 
-// EndHoldback makes due at once what is held back, and returns how much that was, and whether it had no time to find all. Each is on
-// record in the audit log first. Safe to repeat.
+// EndHoldback makes due at once what is held back, and returns how much that was, and whether there is more: it had no time to find all,
+// or something is being worked on just now. Each is on record in the audit log first. Safe to repeat.
 func (e *Engine) EndHoldback(ctx context.Context, r HoldbackRequest) (ended int, more bool, err error) {
 	if r.User != "" {
 		var keys []store.Key
 		for _, p := range e.Providers {
 			keys = append(keys, store.SlotKey(r.User, p.Name()))
 		}
-		ended, err = e.endHoldbackOf(ctx, r, keys)
-		return ended, false, err
+		return e.endHoldbackOf(ctx, r, keys)
 	}
-	horizon := e.Now().Add(MaxHoldback + e.Lease + store.SkewMargin)
-	for _, shard := range store.Shards() {
-		var from store.Cursor
-		for {
-			deadline, ok := ctx.Deadline()
-			if ok && clock.Until(deadline) < parkedReserve {
-				return ended, true, nil
-			}
-			keys, next, err := e.Store.Due(ctx, shard, horizon, pageSize, from)
-			if err != nil {
-				return ended, true, err
-			}
-			n, err := e.endHoldbackOf(ctx, r, keys)
-			ended += n
-			if err != nil {
-				return ended, true, err
-			}
-			if next == nil {
-				break
-			}
-			from = next
-		}
-	}
-	return ended, false, nil
+	busy := false
+	more, err = e.waiting(ctx, MaxHoldback+e.Lease+store.SkewMargin, func(keys []store.Key) (bool, error) {
+		n, some, err := e.endHoldbackOf(ctx, r, keys)
+		ended, busy = ended+n, busy || some
+		return true, err
+	})
+	return ended, more || busy, err
 }
 
-func (e *Engine) endHoldbackOf(ctx context.Context, r HoldbackRequest, keys []store.Key) (int, error) {
-	done := make(chan bool, len(keys))
+func (e *Engine) endHoldbackOf(ctx context.Context, r HoldbackRequest, keys []store.Key) (ended int, busy bool, err error) {
+	var mu sync.Mutex
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(width)
 	for _, key := range keys {
@@ -108,17 +90,25 @@ func (e *Engine) endHoldbackOf(ctx context.Context, r HoldbackRequest, keys []st
 			continue
 		}
 		work.Go(func() error {
-			ended, err := e.endHoldback(ctx, r, key)
-			if ended {
-				done <- true
+			held, err := e.endHoldback(ctx, r, key)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.Is(err, store.ErrStale):
+				busy = true
+				return nil
+			case held && err == nil:
+				ended++
 			}
 			return err
 		})
 	}
-	err := work.Wait()
-	return len(done), err
+	err = work.Wait()
+	return ended, busy, err
 }
 
+// endHoldback reports whether the slot was held back. It returns store.ErrStale for one that somebody works on, who would write down
+// again until when it is held back.
 func (e *Engine) endHoldback(ctx context.Context, r HoldbackRequest, key store.Key) (bool, error) {
 	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
 	if !errors.Is(err, credential.ErrAccountDeleted) {
@@ -128,14 +118,13 @@ func (e *Engine) endHoldback(ctx context.Context, r HoldbackRequest, key store.K
 	if !ok || slot.HeldUntil.IsZero() {
 		return false, nil
 	}
+	if slot.Owner != "" {
+		return false, store.ErrStale
+	}
 	err = telemetry.Audit(ctx, e.Log, "holdback ended", "by", r.By, "reason", r.Reason, "user", slot.User, "provider", slot.Provider,
 		"resource", slot.Resource.ID, "held_until", slot.HeldUntil)
 	if err != nil {
 		return false, err
 	}
-	err = e.Store.EndHoldback(ctx, slot)
-	if errors.Is(err, store.ErrStale) { // it is being worked on; a repeat finds it
-		return false, nil
-	}
-	return err == nil, err
+	return true, e.Store.EndHoldback(ctx, slot)
 }

@@ -106,3 +106,34 @@ func TestNothingOfSomebodyElseIsBroughtForward(t *testing.T) {
 		}
 	}
 }
+
+func TestAPodThatAnotherServiceMadeIsHeldBackToo(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{Holdback: holdback, Adopts: true})
+	w.Mail.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}, Keys: []fake.Key{{Name: "another service's"}}})
+	remove(t, w.Engine(), alice) // she never listed here
+	pod, ok := w.Mail.Pod(alice)
+	if !ok || len(pod.Inboxes) != 1 || len(pod.Keys) != 0 {
+		t.Errorf("the pod is %+v", pod)
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestWhatIsBeingWorkedOnIsNotBroughtForwardButSaidToBeLeft(t *testing.T) {
+	t.Parallel()
+	w := held(t)
+	w.Clock.Advance(managed.LastLook)
+	_, err := w.Store.ClaimDead(t.Context(), slot(t, w, alice), w.Clock.Now().Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []managed.HoldbackRequest{{User: alice}, {}} {
+		n, more, err := w.Engine().EndHoldback(t.Context(), r)
+		if n != 0 || !more || err != nil {
+			t.Errorf("%+v: %d, %t, %v", r, n, more, err)
+		}
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}

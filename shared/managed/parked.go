@@ -38,7 +38,7 @@ const longestPostponed = 2 * parkedRetry
 
 // Parked returns the revocations that are parked, and whether there may be more than it had the time to find, or than it returns.
 func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool, err error) {
-	more, err = e.waiting(ctx, func(keys []store.Key) (bool, error) {
+	more, err = e.waiting(ctx, longestPostponed, func(keys []store.Key) (bool, error) {
 		page, err := e.parkedOf(ctx, keys)
 		all = append(all, page...)
 		return len(all) < mostParked, err
@@ -51,7 +51,7 @@ func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool,
 
 // waiting goes through the keys of all that is due now or later, page by page, for as long as there is time and visit wants more. It
 // reports whether that ended it.
-func (e *Engine) waiting(ctx context.Context, visit func([]store.Key) (bool, error)) (more bool, err error) {
+func (e *Engine) waiting(ctx context.Context, horizon time.Duration, visit func([]store.Key) (bool, error)) (more bool, err error) {
 	shards := store.Shards()
 	for _, p := range e.Providers {
 		shards = append(shards, store.KeylessShard(p.Name()))
@@ -64,7 +64,7 @@ func (e *Engine) waiting(ctx context.Context, visit func([]store.Key) (bool, err
 			if !wanted || ok && clock.Until(deadline) < parkedReserve {
 				return true, nil
 			}
-			keys, next, err := e.Store.Due(ctx, shard, e.Now().Add(longestPostponed), pageSize, from)
+			keys, next, err := e.Store.Due(ctx, shard, e.Now().Add(horizon), pageSize, from)
 			if err != nil {
 				return false, err
 			}
@@ -115,7 +115,7 @@ func (e *Engine) Retry(ctx context.Context, r RetryRequest) (retried int, more b
 		return true, work.Wait()
 	}
 	if r.User == "" {
-		more, err = e.waiting(ctx, visit)
+		more, err = e.waiting(ctx, longestPostponed, visit)
 		return int(all.Load()), more, err
 	}
 	var keys []store.Key

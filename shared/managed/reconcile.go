@@ -310,7 +310,6 @@ func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, cla
 		release.Tries = slot.Tries + 1
 		release.Reason = string(classed.Class)
 		release.DueAt = r.retryAt(release.Tries, classed)
-		release.GoneSince = slot.GoneSince
 		if release.Tries >= triesUntilPark {
 			r.Metrics.Count(telemetry.SweepsStuck, p.Name(), 1)
 		}

@@ -113,16 +113,15 @@ func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attem
 	classed := classified(cause)
 	now := e.Now()
 	r := store.Release{
-		State:     slot.State,
-		Settled:   a.Settled(),
-		Tries:     slot.Tries,
-		Reason:    string(classed.Class),
-		Resource:  a.Resource,
-		GoneSince: slot.GoneSince,
+		State:    slot.State,
+		Settled:  a.Settled(),
+		Tries:    slot.Tries,
+		Reason:   string(classed.Class),
+		Resource: a.Resource,
 	}
 	failed := classed.Class != RateLimited
 	if classed.Class == NotYet { // something is there
-		r.GoneSince, r.Left, r.LeftSince = time.Time{}, classed.Left, slot.LeftSince
+		r.Left, r.LeftSince = classed.Left, slot.LeftSince
 		if slot.LeftSince.IsZero() || classed.Left < slot.Left {
 			r.LeftSince = now
 		}

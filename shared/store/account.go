@@ -116,7 +116,7 @@ func (s *Store) Rest(ctx context.Context, user string) error {
 func (s *Store) EndHoldback(ctx context.Context, slot Slot) error {
 	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#held_until)"
-	expression := "SET #due_at = " + values.time("now", s.now()) + " REMOVE #held_until"
+	expression := "SET #due_at = " + values.time("now", s.now()) + " REMOVE #held_until, #gone_since"
 	err := s.update(ctx, slot.Key(), expression, condition, values)
 	if isRefused(err) {
 		return ErrStale

@@ -74,8 +74,8 @@ func (s *Store) NoteUnknown(ctx context.Context, slot Slot, since time.Time) err
 
 // Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of theirs that was found at the third party,
 // or, if it names none, for one that the third party has to be asked for.
-// It returns ErrStale if the account is not deleted, or there is a slot. Safe to repeat.
-func (s *Store) Reopen(ctx context.Context, user, provider, title string, resource credential.Resource) error {
+// heldUntil is the slot's. It returns ErrStale if the account is not deleted, or there is a slot. Safe to repeat.
+func (s *Store) Reopen(ctx context.Context, user, provider, title string, resource credential.Resource, heldUntil time.Time) error {
 	slot := Slot{User: user, Provider: provider, State: Revoking}
 	now := number(s.now().UnixMilli())
 	item := slot.Key().item()
@@ -90,6 +90,9 @@ func (s *Store) Reopen(ctx context.Context, user, provider, title string, resour
 	item["due_shard"] = &types.AttributeValueMemberS{Value: slot.shard()}
 	item["resource_id"] = &types.AttributeValueMemberS{Value: resource.ID}
 	item["org_id"] = &types.AttributeValueMemberS{Value: resource.OrgID}
+	if !heldUntil.IsZero() {
+		item["held_until"] = number(heldUntil.UnixMilli())
+	}
 	deleted, absent := "attribute_exists(#pk)", "attribute_not_exists(#pk)"
 	err := repeat(ctx, func() error {
 		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{

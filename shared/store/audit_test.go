@@ -85,7 +85,7 @@ func TestASlotOfADeletedAccountIsReopenedToRevokeWhatWasFound(t *testing.T) {
 		tb.put(tombKey, tombItem)
 		tb.on("TransactWriteItems", faults...)
 		found := credential.Resource{ID: "pod-1", OrgID: "org-1"}
-		err := tb.Reopen(t.Context(), user, provider, title, found)
+		err := tb.Reopen(t.Context(), user, provider, title, found, time.Time{})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -103,7 +103,9 @@ func TestASlotOfADeletedAccountIsReopenedToRevokeWhatWasFound(t *testing.T) {
 func TestNothingIsReopenedOfALivingUserNorOverASlot(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
-	reopen := func() error { return tb.Reopen(t.Context(), user, provider, title, credential.Resource{ID: "pod-1"}) }
+	reopen := func() error {
+		return tb.Reopen(t.Context(), user, provider, title, credential.Resource{ID: "pod-1"}, time.Time{})
+	}
 	wantError(t, "no tombstone", reopen(), store.ErrStale)
 	tb.wantItem(slotKey, nil)
 	tb.put(tombKey, tombItem)

@@ -10,7 +10,7 @@ import (
 	"managed-credentials/shared/local/template"
 )
 
-var row = regexp.MustCompile("(?m)^\\| (.+) \\| `Test\\w+` \\|$")
+var row = regexp.MustCompile("(?m)^\\| ([^|]+) \\| `Test\\w+` \\|$")
 
 func TestEachGuardStandsInTheCodeOnce(t *testing.T) {
 	root, err := template.Root(".")

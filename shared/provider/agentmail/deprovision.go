@@ -38,6 +38,7 @@ func (p *Provider) Disarm(ctx context.Context, org credential.Secret, a *managed
 	}
 	if there {
 		r.empty(ctx, a.Resource, families[:1])
+		r.keysOfInboxes(ctx, a.Resource)
 	}
 	r.note(err)
 	r.deleted = r.removed > 0
@@ -156,6 +157,23 @@ func (r *removal) empty(ctx context.Context, pod credential.Resource, families [
 					r.inboxKeys(ctx, id)
 				}
 				r.child(ctx, items.path, id, f.done)
+			}
+		}
+	}
+}
+
+// keysOfInboxes deletes the keys of all the pod's inboxes, and leaves the inboxes.
+func (r *removal) keysOfInboxes(ctx context.Context, pod credential.Resource) {
+	inboxes := newWalk[map[string]any](r.client, r.org, podPath(pod.ID)+"/inboxes", "inboxes")
+	for !inboxes.ended && !r.over(ctx) {
+		listed, err := inboxes.next(ctx)
+		if !isGone(err) {
+			r.note(err)
+		}
+		for _, item := range listed {
+			id, _ := item["inbox_id"].(string)
+			if id != "" {
+				r.inboxKeys(ctx, id)
 			}
 		}
 	}

@@ -177,3 +177,22 @@ func TestTheKeysOfAnInboxGoWithIt(t *testing.T) {
 		t.Error("the inbox's key still works")
 	}
 }
+
+func TestTheKeysOfAnInboxGoBeforeItsMail(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	g := m.ready()
+	m.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a+b@agentmail.to"}}})
+	res := m.call(orgKey, http.MethodPost, "/v0/inboxes/a+b@agentmail.to/api-keys", "")
+	secret, _ := res["api_key"].(string)
+	a := attempt(2, g.Resource, false)
+	err := m.provider.Disarm(t.Context(), orgKey, a)
+	if err != nil {
+		t.Error(err)
+	}
+	pod, _ := m.Pod(alice)
+	_, _, accepted := m.Identify(secret)
+	if accepted || len(pod.Keys) != 0 || len(pod.Inboxes) != 1 || pod.Inboxes[0].Deleting {
+		t.Errorf("the inbox's key works: %t, the pod has %+v", accepted, pod)
+	}
+}
