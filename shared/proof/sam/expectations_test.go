@@ -241,6 +241,7 @@ var expectations = map[string]map[string]expectation{
 		"schedule": {
 			given: func(w *world) {
 				w.removed()
+				w.values["DELETION_HOLDBACK"] = "1h"
 				w.tombstoneAlone(fourthID)
 				w.pool.AddUser(cognito.User{Username: userID, Sub: userID})
 				w.failed(thirdID)
@@ -336,8 +337,15 @@ var expectations = map[string]map[string]expectation{
 			w.lost()
 			w.slotIs(store.Absent)
 		}},
-		"direct-capitals":   deleted(),
-		"direct-address":    kept(`{"pending":[],"known":false}`),
+		"direct-capitals": deleted(),
+		"direct-address": {
+			given: func(w *world) {
+				w.account()
+				w.values["DELETION_HOLDBACK"] = "1h"
+			},
+			answer: `{"pending":[{"provider":"agent_mail","state":"held_back","retry_at":*}],"known":false}`,
+			then:   (*world).keeps,
+		},
 		"direct-empty-user": kept(unidentified + ": " + malformedUser),
 		"direct-line-break": kept(unidentified + ": " + malformedUser),
 		"unknown":           kept(unidentified),
