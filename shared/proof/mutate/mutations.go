@@ -104,7 +104,7 @@ var mutations = []mutation{
 		rule: "what is held back stays until its time is over",
 		file: managedDir + "/holdback.go",
 		old:  "\tif ok && slot.HeldUntil.After(e.Now()) {",
-		new:  "\tif false {",
+		new:  "\tif ok && slot.HeldUntil.After(e.Now().Add(MaxHoldback)) {",
 		test: managedDir, run: "HeldBack",
 	},
 	{
