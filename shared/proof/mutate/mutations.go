@@ -311,13 +311,6 @@ var mutations = []mutation{
 		test: agentMailDir, run: "OneChild",
 	},
 	{
-		rule: "a list that goes round is an error at once",
-		file: agentMailDir + "/list.go",
-		old:  "w.seen[next] || ",
-		new:  "",
-		test: agentMailDir, run: "GoesRound",
-	},
-	{
 		rule: "a walk through the pods that goes round ends",
 		file: agentMailDir + "/list.go",
 		old:  "next == p.Token || next == p.Mark || ",
@@ -876,13 +869,6 @@ var mutations = []mutation{
 		old:  "err = managed.Sending(ctx)",
 		new:  "_ = managed.Sending(ctx)",
 		test: agentMailDir, run: "Conforms$/nothing_is_sent",
-	},
-	{
-		rule: "one provider's work holds up no other's",
-		file: managedDir + "/reconcile.go",
-		old:  "\treturn p.Name()\n",
-		new:  "\treturn tableLane\n",
-		test: managedDir, run: "HoldsUpNoOthers",
 	},
 	{
 		rule: "what cannot be decoded stands before nothing else that is due",
