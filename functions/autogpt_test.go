@@ -68,7 +68,7 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 		},
 		"unknown, of another provider and somebody else's are one 404": func(t *testing.T, s *service, _, token string) {
 			mine := s.create(token, "github", ownKey)
-			theirs := s.create(s.token("somebody else"), "github", ownKey)
+			theirs := s.create(s.token("somebody-else"), "github", ownKey)
 			for _, path := range []string{
 				"/github/credentials/" + credential.NewID(), "/gitlab/credentials/" + mine.ID, "/github/credentials/" + theirs.ID, "/github/credentials/x",
 			} {
@@ -99,7 +99,7 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 			s.list(token)
 			id := credential.ManagedID(agentmail.Name, user)
 			s.call("DELETE", "/github/credentials/"+id, token, "").want(t, http.StatusNotFound, notFound)
-			s.call("DELETE", "/agent_mail/credentials/"+id, s.token("somebody else"), "").want(t, http.StatusNotFound, notFound)
+			s.call("DELETE", "/agent_mail/credentials/"+id, s.token("somebody-else"), "").want(t, http.StatusNotFound, notFound)
 			s.call("DELETE", "/agent_mail/credentials/"+id, token, "").
 				want(t, http.StatusForbidden, `{"detail":"AutoGPT-managed credentials cannot be deleted"}`)
 		},
@@ -165,7 +165,7 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 			}
 		},
 		"system credentials are everybody's, and stored for nobody": func(t *testing.T, s *service, user, token string) {
-			for _, who := range []string{token, s.token("somebody else")} {
+			for _, who := range []string{token, s.token("somebody-else")} {
 				list := s.list(who)
 				last := list[len(list)-1]
 				if last.ID != credential.SystemID("openai") || *last.Title != "Use Credits for OpenAI" || !last.System {

@@ -114,7 +114,7 @@ func TestASecondListCostsOneQueryAndNoOtherCall(t *testing.T) {
 		t.Errorf("resolve: %s", got)
 	}
 	mine := s.create(token, "github", `{"type":"api_key","api_key":"x"}`)
-	if got := count(); got != "TransactWriteItems Encrypt" {
+	if got := count(); got != "Query TransactWriteItems Encrypt" {
 		t.Errorf("create: %s", got)
 	}
 	path := "/github/credentials/" + mine.ID
