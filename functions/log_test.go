@@ -42,6 +42,9 @@ func TestAFunctionErrorIsOneLineOfJSON(t *testing.T) {
 		return fault.AWSError(http.StatusBadRequest, "ResourceNotFoundException", "no such table")
 	})
 	s.resolve(alice, agentmail.Name, "").want(t, http.StatusBadGateway, "")
+	if !s.logs("no such table") {
+		t.Fatal("the error is not in the log")
+	}
 	lines := errorsIn(t, s.log.String())
 	if len(lines) != 1 || lines[0]["requestId"] == nil || !strings.Contains(lines[0]["error"].(string), "no such table") {
 		t.Errorf("the errors are %v", lines)
@@ -56,10 +59,10 @@ func TestAWarningOfTheSDKIsOneLineOfJSON(t *testing.T) {
 		return fault.Respond(http.StatusOK, http.Header{"Date": {"yesterday"}, "Content-Type": {"application/x-amz-json-1.0"}}, []byte(`{"Items":[]}`))
 	})
 	s.call("GET", "/credentials", s.token(alice), "")
-	errorsIn(t, s.log.String())
-	if !strings.Contains(s.log.String(), `"message":"the AWS SDK reports","text":"failed to parse`) {
+	if !s.logs(`"message":"the AWS SDK reports","text":"failed to parse`) {
 		t.Error("the warning is not in the log")
 	}
+	errorsIn(t, s.log.String())
 }
 
 func TestAFunctionThatCannotStartSaysWhyInOneLineOfJSON(t *testing.T) {

@@ -132,7 +132,7 @@ func TestParkedRevocationsAreListedAndForced(t *testing.T) {
 		t.Errorf("parked: %+v", got)
 	}
 	s.call("POST", "/local/operate", "", force).want(t, http.StatusConflict, "")
-	if !strings.Contains(s.log.String(), `"message":"revocation forced","audit":true,"by":"somebody@example.com"`) {
+	if !s.logs(`"message":"revocation forced","audit":true,"by":"somebody@example.com"`) {
 		t.Error("it is not on record")
 	}
 }

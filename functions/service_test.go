@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -100,6 +101,24 @@ func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// logs reports whether the functions have written all of the texts, each on a line of its own or in one. A process's output is copied
+// beside its answers, so that a line may come after the answer: logs waits for it.
+func (s *service) logs(texts ...string) bool {
+	return s.logsThat(func(log string) bool {
+		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(log, text) })
+	})
+}
+
+// logsThat is logs for what is more than a text.
+func (s *service) logsThat(wanted func(log string) bool) bool {
+	for deadline := time.Now().Add(30 * time.Second); !wanted(s.log.String()); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
 
 // answer is a response that was read.
@@ -348,7 +367,7 @@ func TestTheMainJob(t *testing.T) {
 	if strings.Contains(s.log.String(), secret.APIKey) {
 		t.Error("the key was logged")
 	}
-	if !strings.Contains(s.log.String(), `"audit":true`) {
+	if !s.logs(`"audit":true`) {
 		t.Error("the release of the secret was not audited")
 	}
 }
