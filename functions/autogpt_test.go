@@ -103,8 +103,9 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 			s.call("DELETE", "/agent_mail/credentials/"+id, token, "").
 				want(t, http.StatusForbidden, `{"detail":"AutoGPT-managed credentials cannot be deleted"}`)
 		},
-		"metadata has AutoGPT's fields, null where the type has none, and is_system": func(t *testing.T, s *service, _, token string) {
-			fields := []string{"autogpt_managed", "host", "id", "is_system", "provider", "scopes", "title", "type", "username"}
+		"metadata has AutoGPT's fields, null where the type has none, and ours": func(t *testing.T, s *service, _, token string) {
+			fields := []string{"autogpt_managed", "created_at", "expires_at", "hint", "host", "id", "is_managed", "is_system", "provider", "scopes",
+				"stored", "title", "type", "username"}
 			for _, c := range []struct{ body, shown string }{
 				{`{"type":"api_key","api_key":"s3cret"}`, ``},
 				{`{"type":"oauth2","access_token":"s3cret","username":"al","scopes":["repo"]}`, `scopes username`},
@@ -126,7 +127,7 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 		"each type's secret parts reach the executor, and nobody else": func(t *testing.T, s *service, user, token string) {
 			for _, c := range []struct{ kind, parts string }{
 				{"api_key", `"api_key":"s3cret","expires_at":1893456000`},
-				{"oauth2", `"access_token":"s3cret","access_token_expires_at":1,"refresh_token":"s3cret2","refresh_token_expires_at":2,"username":"al","scopes":["repo"]`},
+				{"oauth2", `"access_token":"s3cret","access_token_expires_at":1893456000,"refresh_token":"s3cret2","refresh_token_expires_at":1893456001,"username":"al","scopes":["repo"]`},
 				{"user_password", `"username":"s3cret","password":"s3cret2"`},
 				{"host_scoped", `"host":"example.com","headers":{"A":"s3cret","B":"s3cret2"}`},
 			} {
@@ -150,6 +151,10 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 			}
 			if a := s.resolve(user, "agent_mail", ""); !strings.Contains(a.body, `"expires_at":null`) {
 				t.Errorf("resolve says %s", a.body)
+			}
+			// Its pages read is_managed, its first drafts read autogpt_managed.
+			if list := s.call("GET", "/credentials", token, "").body; !strings.Contains(list, `"is_managed":true`) || !strings.Contains(list, `"autogpt_managed":true`) {
+				t.Errorf("the list is %s", list)
 			}
 			pod, _ := s.AgentMail.Pod(user)
 			if pod.Name != user+"-pod" || len(pod.Keys) != 1 || !strings.HasPrefix(pod.Keys[0].Name, user+"-agpt-managed") {
@@ -177,8 +182,10 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 			}
 		},
 		"nobody forges a managed credential": func(t *testing.T, s *service, user, token string) {
-			s.call("POST", "/agent_mail/credentials", token,
-				`{"type":"api_key","api_key":"x","autogpt_managed":true,"metadata":{"pod_id":"x"}}`).want(t, http.StatusForbidden, "")
+			for _, flag := range []string{`"autogpt_managed":true`, `"is_managed":true`, `"autogpt_managed":false,"is_managed":true`} {
+				s.call("POST", "/agent_mail/credentials", token,
+					`{"type":"api_key","api_key":"x",`+flag+`,"metadata":{"pod_id":"x"}}`).want(t, http.StatusForbidden, "")
+			}
 			if items := s.items(user); len(items) != 0 {
 				t.Errorf("the table has %v", items)
 			}

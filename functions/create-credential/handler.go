@@ -44,6 +44,10 @@ func (f function) create(ctx context.Context, r gateway.Request) (gateway.Respon
 		Scopes:   wanted.Open.Scopes,
 		Username: wanted.Open.Username,
 		Host:     wanted.Open.Host,
+
+		ExpiresAt: wanted.Material.ExpiresAt(),
+		Hint:      wanted.Material.Hint(),
+		Stored:    wanted.Material.Stored(),
 	}
 	material := wanted.Material
 	if f.sealOpen {
@@ -61,7 +65,7 @@ func (f function) create(ctx context.Context, r gateway.Request) (gateway.Respon
 	if err != nil {
 		return gateway.Response{}, err
 	}
-	err = f.table.Create(ctx, r.User, m, sealed)
+	m, err = f.table.Create(ctx, r.User, m, sealed)
 	if err != nil {
 		return gateway.Response{}, err
 	}

@@ -120,7 +120,7 @@ func serve(tb testing.TB, log *slog.Logger) lambda.Handler {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		err = store.New(client, name, nil).Create(tb.Context(), c[0], m, sealed)
+		_, err = store.New(client, name, nil).Create(tb.Context(), c[0], m, sealed)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -66,6 +66,8 @@ func refusalOf(err error) (status, bool) {
 		return status{http.StatusNotFound, "Credentials not found"}, true
 	case errors.Is(err, errReplaced):
 		return status{http.StatusConflict, "The credential has been replaced since, or is being worked on: resolve it again"}, true
+	case errors.Is(err, errExpired):
+		return status{http.StatusConflict, "The credential has expired: its user has to replace it"}, true
 	case errors.Is(err, credential.ErrNotUsable):
 		return status{http.StatusConflict, "The credential cannot be used now"}, true
 	case errors.Is(err, credential.ErrAccountDeleted):
@@ -101,6 +103,9 @@ func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if expires := material.ExpiresAt(); !m.Managed && expires != nil && *expires <= clock.Now().Unix() {
+		return nil, errExpired
+	}
 	err = telemetry.Audit(ctx, f.log, "secret released",
 		"user", r.UserID, "provider", m.Provider, "credential", m.ID, "managed", m.Managed, "system", m.System, "open_proven", material.OpenProven())
 	if err != nil {
@@ -108,6 +113,10 @@ func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 	}
 	return answer(m, attempt, material), nil
 }
+
+// errExpired: nothing of the credential can be used any more, by what its user said of it. A managed key's expiry is the service's own
+// business: whoever gets it reports it if it is refused.
+var errExpired = errors.New("the credential has expired")
 
 // errReplaced: the reported key is not the one that is stored and at rest now.
 var errReplaced = errors.New("the key has been replaced")

@@ -3,6 +3,7 @@
 package credential
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
@@ -40,9 +41,29 @@ type Metadata struct {
 	Username *string  `json:"username"`
 	Host     *string  `json:"host"`
 	// Managed is true for a credential that the platform made for this one user. The user sees and uses it, and cannot change it.
+	// AutoGPT's clients read it as is_managed, its first drafts as autogpt_managed: an answer has both.
 	Managed bool `json:"autogpt_managed"`
 	// System is true for a credential of the platform's own, the same for all users, which nobody changes over this API.
 	System bool `json:"is_system"`
+	// CreatedAt is when it was first stored or claimed, in Unix seconds; nil where that is not known.
+	CreatedAt *int64 `json:"created_at"`
+	// ExpiresAt is until when it can be used, in Unix seconds; nil if for ever, or where that is not known.
+	ExpiresAt *int64 `json:"expires_at"`
+	// Hint is the end of an API key, for people to tell two keys apart; nil where there is none.
+	Hint *string `json:"hint"`
+	// Stored names the secret fields that there are, each header as "headers." and its name; nil where that is not known.
+	Stored []string `json:"stored"`
+	// Revision is another one after each change. It is an ETag's text.
+	Revision string `json:"-"`
+}
+
+// MarshalJSON shows the metadata under the API's names.
+func (m Metadata) MarshalJSON() ([]byte, error) {
+	type fields Metadata
+	return json.Marshal(struct {
+		fields
+		IsManaged bool `json:"is_managed"`
+	}{fields(m), m.Managed})
 }
 
 // Open is the part of the metadata that goes out with the secret.

@@ -12,7 +12,7 @@ import (
 )
 
 // fieldNames are all that a FieldError may name.
-var fieldNames = []string{"body", "type", "title", "autogpt_managed", "api_key", "expires_at", "access_token", "access_token_expires_at",
+var fieldNames = []string{"body", "type", "title", "autogpt_managed", "is_managed", "api_key", "expires_at", "access_token", "access_token_expires_at",
 	"refresh_token", "refresh_token_expires_at", "username", "scopes", "password", "headers", "host"}
 
 // bodies seeds a fuzz target with what each parser takes, and with some of what it does not.

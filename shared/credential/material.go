@@ -268,19 +268,18 @@ func parse(body []byte) (map[string]json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	managed := all["autogpt_managed"]
-	if isNull(managed) {
-		return all, nil
+	var wrong error
+	for _, name := range []string{"autogpt_managed", "is_managed"} {
+		var forged bool
+		err := json.Unmarshal(orNull(all[name]), &forged)
+		if err != nil {
+			wrong = &FieldError{name, "must be a boolean"}
+		}
+		if forged {
+			return nil, &ForbiddenError{"AutoGPT-managed credentials cannot be created by users"}
+		}
 	}
-	var forged bool
-	err = json.Unmarshal(managed, &forged)
-	if err != nil {
-		return nil, &FieldError{"autogpt_managed", "must be a boolean"}
-	}
-	if forged {
-		return nil, &ForbiddenError{"AutoGPT-managed credentials cannot be created by users"}
-	}
-	return all, nil
+	return all, wrong
 }
 
 // typeOf is the type that a body names, or else the one whose first field it has, or none.
@@ -478,6 +477,13 @@ func encode(v any) (json.RawMessage, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+func orNull(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 {
+		return json.RawMessage("null")
+	}
+	return raw
 }
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }

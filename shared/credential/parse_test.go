@@ -253,22 +253,29 @@ func TestATruncatedBodyIsRefused(t *testing.T) {
 
 func TestAForgedManagedCredentialIsForbidden(t *testing.T) {
 	t.Parallel()
+	for _, flag := range []string{"autogpt_managed", "is_managed"} {
+		testForged(t, flag)
+	}
+}
+
+func testForged(t *testing.T, flag string) {
+	t.Helper()
 	for _, all := range whole {
 		for name, parse := range parsers {
-			err := parse(all.with("autogpt_managed", "true").body())
+			err := parse(all.with(flag, "true").body())
 			var forbidden *credential.ForbiddenError
 			if !errors.As(err, &forbidden) || forbidden.Detail == "" {
 				t.Errorf("%s returned %v", name, err)
 			}
 			for _, value := range []string{"false", "null"} {
-				err := parse(all.with("autogpt_managed", value).body())
+				err := parse(all.with(flag, value).body())
 				if err != nil {
-					t.Errorf("%s with autogpt_managed as %s: %v", name, value, err)
+					t.Errorf("%s with %s as %s: %v", name, flag, value, err)
 				}
 			}
 		}
 		for _, value := range []string{`"true"`, `1`, `0`, `[]`, `[true]`, `{}`, `""`} {
-			wantField(t, all.with("autogpt_managed", value).body(), "autogpt_managed")
+			wantField(t, all.with(flag, value).body(), flag)
 		}
 	}
 }
@@ -276,7 +283,7 @@ func TestAForgedManagedCredentialIsForbidden(t *testing.T) {
 func TestAForgedManagedCredentialIsForbiddenWhateverElseIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, parse := range parsers {
-		err := parse([]byte(`{"autogpt_managed": true, "type": 1, "title": 1, "api_key": []}`))
+		err := parse([]byte(`{"autogpt_managed": 1, "is_managed": true, "type": 1, "title": 1, "api_key": []}`))
 		var forbidden *credential.ForbiddenError
 		if !errors.As(err, &forbidden) {
 			t.Errorf("%s returned %v", name, err)

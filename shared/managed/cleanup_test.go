@@ -43,7 +43,7 @@ func TestALastLookFindsWhatATransactionMadeInTheTombstonesInstant(t *testing.T) 
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	m := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}
-	err := w.Store.Create(t.Context(), bob, m, []byte("sealed"))
+	_, err := w.Store.Create(t.Context(), bob, m, []byte("sealed"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestADeletedAccountsOwnCredentialsGoToo(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	for range 30 {
 		m := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}
-		err := w.Store.Create(t.Context(), alice, m, []byte("sealed"))
+		_, err := w.Store.Create(t.Context(), alice, m, []byte("sealed"))
 		if err != nil {
 			t.Fatal(err)
 		}

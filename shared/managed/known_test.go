@@ -12,7 +12,7 @@ func TestADeletionSaysWhetherTheTableKnewTheUser(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	e := w.Engine()
 	list(t, e, alice)
-	err := w.Store.Create(t.Context(), bob, credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}, []byte("sealed"))
+	_, err := w.Store.Create(t.Context(), bob, credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}, []byte("sealed"))
 	if err != nil {
 		t.Fatal(err)
 	}

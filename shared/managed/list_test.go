@@ -189,7 +189,7 @@ func TestFaultsAroundAListNeverFailIt(t *testing.T) {
 			w := managedtest.New(t, managedtest.Options{})
 			title := "mine"
 			own := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey, Title: &title}
-			err := w.Store.Create(t.Context(), alice, own, []byte("sealed"))
+			_, err := w.Store.Create(t.Context(), alice, own, []byte("sealed"))
 			if err != nil {
 				t.Fatal(err)
 			}

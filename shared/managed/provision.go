@@ -34,7 +34,8 @@ func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *At
 	if err != nil {
 		return e.fail(ctx, slot, a, err)
 	}
-	sealed, err := e.seal(ctx, slot, grant)
+	material := credential.APIKeyMaterial(grant.Key).Expiring(grant.ExpiresAt)
+	sealed, err := e.seal(ctx, slot, material)
 	if err != nil {
 		e.discard(ctx, p, slot.User, grant.Resource)
 		return e.fail(ctx, slot, a, err)
@@ -43,17 +44,18 @@ func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *At
 		Ciphertext: sealed,
 		Resource:   grant.Resource,
 		ExpiresAt:  grant.ExpiresAt,
+		Hint:       material.Hint(),
 		// Where another key was stored before, it may be there after all: the sweep that is due then removes it.
 		Settled: a.Settled() && slot.Resource.KeyID == "",
 	})
 }
 
 // seal encrypts the key, and remembers a KMS in trouble.
-func (e *Engine) seal(ctx context.Context, slot store.Slot, grant Grant) ([]byte, error) {
+func (e *Engine) seal(ctx context.Context, slot store.Slot, material credential.Material) ([]byte, error) {
 	x := passIn(ctx)
 	x.begin()
 	id := credential.ManagedID(slot.Provider, slot.User)
-	sealed, err := e.Seal.Seal(ctx, slot.User, slot.Provider, id, credential.APIKeyMaterial(grant.Key).Expiring(grant.ExpiresAt))
+	sealed, err := e.Seal.Seal(ctx, slot.User, slot.Provider, id, material)
 	if errors.Is(err, credential.ErrTooLarge) {
 		return nil, &Error{Class: Permanent, Err: fmt.Errorf("sealing the key: %w", err)}
 	}
@@ -72,6 +74,10 @@ func (e *Engine) commit(ctx context.Context, p Provider, slot store.Slot, made s
 		e.Metrics.Count(telemetry.CredentialsProvisioned, p.Name(), 1)
 		e.Log.InfoContext(ctx, "provisioned", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt, "settled", made.Settled)
 		slot.State, slot.Committed, slot.Resource, slot.GoneSince = store.Ready, slot.Attempt, made.Resource, time.Time{}
+		slot.ExpiresAt, slot.Hint = made.ExpiresAt, ""
+		if made.Hint != nil {
+			slot.Hint = *made.Hint
+		}
 		return slot
 	}
 	if !errors.Is(err, store.ErrLost) { // unknown: nothing is destroyed, the lease runs out

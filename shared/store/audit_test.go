@@ -90,7 +90,7 @@ func TestASlotOfADeletedAccountIsReopenedToRevokeWhatWasFound(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		slots, err := tb.Slots(t.Context(), user, provider)
-		want := store.Slot{User: user, Provider: provider, Title: title, State: store.Revoking, DueAt: now, Resource: found}
+		want := store.Slot{User: user, Provider: provider, Title: title, State: store.Revoking, DueAt: now, Resource: found, CreatedAt: now}
 		if !errors.Is(err, credential.ErrAccountDeleted) || slots[provider] != want {
 			t.Errorf("%s: %v %+v", name, err, slots[provider])
 		}

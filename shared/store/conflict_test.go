@@ -23,7 +23,8 @@ var writes = map[string]struct {
 	write   func(context.Context, *table) error
 }{
 	"Create": {"TransactWriteItems", func(*table) {}, func(ctx context.Context, tb *table) error {
-		return tb.Create(ctx, user, credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
+		_, err := tb.Create(ctx, user, credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
+		return err
 	}},
 	"Update": {"UpdateItem", func(tb *table) { tb.put(ownKey, ownItem) }, func(ctx context.Context, tb *table) error {
 		_, err := tb.Update(ctx, user, "github", ownID, credential.Change{Title: str("New")}, nil)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,6 +63,10 @@ type Slot struct {
 	HeldUntil time.Time
 	// ExpiresAt is when the third party lets the stored key expire; zero if it does not.
 	ExpiresAt time.Time
+	// CreatedAt is when the slot was first claimed; zero where that is not known.
+	CreatedAt time.Time
+	// Hint is the end of the stored key, to be shown; "" for none.
+	Hint string
 	// UnknownSince is when an audit first found that the user pool does not know the user; zero if the last one found them. Only Scan reads it.
 	UnknownSince time.Time
 	// ReportFrom is from when on the stored key may be reported as rejected again; zero if it never was. ReportPause is how long the pause
@@ -116,13 +121,19 @@ func (s Slot) Dead() bool { return s.State == Revoking || s.State == Parked }
 
 // Metadata is the slot as a credential of its user.
 func (s Slot) Metadata() credential.Metadata {
-	return credential.Metadata{
-		ID:       credential.ManagedID(s.Provider, s.User),
-		Provider: s.Provider,
-		Type:     credential.APIKey,
-		Title:    &s.Title,
-		Managed:  true,
+	m := credential.Metadata{
+		ID:        credential.ManagedID(s.Provider, s.User),
+		Provider:  s.Provider,
+		Type:      credential.APIKey,
+		Title:     &s.Title,
+		Managed:   true,
+		CreatedAt: seconds(s.CreatedAt),
+		ExpiresAt: seconds(s.ExpiresAt),
 	}
+	if s.Hint != "" {
+		m.Hint = &s.Hint
+	}
+	return m
 }
 
 // asRead is the condition that the slot is still as it was read.
@@ -228,6 +239,40 @@ func keyOf(item map[string]types.AttributeValue) Key {
 	return Key{r.str("pk"), r.str("sk")}
 }
 
+// What is only shown, and nothing depends on, is read leniently: items of before it was stored have none of it, and an item that has it
+// in another form is whole without.
+
+func shownTime(item map[string]types.AttributeValue, name string) time.Time {
+	r := reader{item: item}
+	at := r.time(name)
+	if r.bad {
+		return time.Time{}
+	}
+	return at
+}
+
+func shownText(item map[string]types.AttributeValue, name string) string {
+	r := reader{item: item}
+	return r.text(name)
+}
+
+func shownTexts(item map[string]types.AttributeValue, name string) []string {
+	set, ok := item[name].(*types.AttributeValueMemberSS)
+	if !ok {
+		return nil
+	}
+	return slices.Sorted(slices.Values(set.Value))
+}
+
+// seconds is a time in Unix seconds, as the API shows it; nil for the zero time.
+func seconds(at time.Time) *int64 {
+	if at.IsZero() {
+		return nil
+	}
+	s := at.Unix()
+	return &s
+}
+
 // decodeSlot reads a slot, strictly.
 func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 	key := keyOf(item)
@@ -251,6 +296,8 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 		HeldUntil:  r.time("held_until"),
 		ExpiresAt:  r.time("expires_at"),
 
+		CreatedAt:    shownTime(item, "created_at"),
+		Hint:         shownText(item, "hint"),
 		UnknownSince: r.time("unknown_since"),
 
 		ReportFrom:  r.time("report_from"),
@@ -299,6 +346,13 @@ func decodeOwn(item map[string]types.AttributeValue) (credential.Metadata, error
 		Title:    r.optional("title"),
 		Username: r.optional("username"),
 		Host:     r.optional("host"),
+
+		CreatedAt: seconds(shownTime(item, "created_at")),
+		ExpiresAt: seconds(shownTime(item, "expires_at")),
+		Stored:    shownTexts(item, "stored"),
+	}
+	if hint := shownText(item, "hint"); hint != "" {
+		m.Hint = &hint
 	}
 	scopes := r.optional("scopes")
 	if scopes != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -13,9 +15,9 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// Create stores a user's own credential, in one transaction with the condition that the account is not deleted. m.ID has to be a
-// fresh one. It returns ErrAccountDeleted. Not to be repeated after an unknown outcome: that would store it twice, under two ids.
-func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, ciphertext []byte) error {
+// Create stores a user's own credential, in one transaction with the condition that the account is not deleted, and returns it as it
+// is stored. m.ID has to be a fresh one. It returns ErrAccountDeleted. Not to be repeated after an unknown outcome: that would store it twice, under two ids.
+func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, ciphertext []byte) (credential.Metadata, error) {
 	key := CredentialKey(user, m.Provider, m.ID)
 	item := key.item()
 	item["v"] = number(version)
@@ -23,6 +25,7 @@ func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, 
 	item["autogpt_managed"] = &types.AttributeValueMemberBOOL{Value: false}
 	item["secret"] = &types.AttributeValueMemberB{Value: ciphertext}
 	item["created_at"] = number(s.now().UnixMilli())
+	maps.Copy(item, beside(m))
 	for name, value := range shown(m.Title, credential.Open{Username: m.Username, Scopes: m.Scopes, Host: m.Host}) {
 		item[name] = &types.AttributeValueMemberS{Value: value}
 	}
@@ -36,12 +39,27 @@ func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, 
 	})
 	reasons := cancellation(err)
 	if len(reasons) > 0 && reasons[0] == conditionalCheckFailed {
-		return credential.ErrAccountDeleted
+		return credential.Metadata{}, credential.ErrAccountDeleted
 	}
 	if err != nil {
-		return fmt.Errorf("creating the credential: %w", err)
+		return credential.Metadata{}, fmt.Errorf("creating the credential: %w", err)
 	}
-	return nil
+	return decodeOwn(item)
+}
+
+// beside is what an item holds in the clear of its secret, attribute by attribute, without what there is none of.
+func beside(m credential.Metadata) map[string]types.AttributeValue {
+	all := map[string]types.AttributeValue{}
+	if m.ExpiresAt != nil {
+		all["expires_at"] = number(time.Unix(*m.ExpiresAt, 0).UnixMilli())
+	}
+	if m.Hint != nil {
+		all["hint"] = &types.AttributeValueMemberS{Value: *m.Hint}
+	}
+	if len(m.Stored) > 0 {
+		all["stored"] = &types.AttributeValueMemberSS{Value: m.Stored}
+	}
+	return all
 }
 
 // CheckRoom returns a *credential.LimitError if the user has most credentials of their own, or more; ErrAccountDeleted instead if the
@@ -125,6 +143,20 @@ func (s *Store) Update(ctx context.Context, user, provider, id string, change cr
 			if !ok {
 				remove = append(remove, "#"+name)
 			}
+		}
+		var m credential.Material
+		if change.Material != nil {
+			m = *change.Material
+		}
+		put := beside(credential.Metadata{ExpiresAt: m.ExpiresAt(), Hint: m.Hint(), Stored: m.Stored()})
+		for _, name := range []string{"expires_at", "hint", "stored"} {
+			value, ok := put[name]
+			if !ok {
+				remove = append(remove, "#"+name)
+				continue
+			}
+			values[":new_"+name] = value
+			set = append(set, "#"+name+" = :new_"+name)
 		}
 	}
 	for name, value := range put {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -18,19 +19,21 @@ import (
 var own = []credential.Metadata{
 	{ID: "00000000-0000-4000-8000-000000000001", Provider: "a_first", Type: credential.UserPassword},
 	{ID: "00000000-0000-4000-8000-000000000002", Provider: "github", Type: credential.OAuth2, Title: str("Mine"), Username: str("ada"),
-		Scopes: []string{"repo", "user:email"}},
+		Scopes: []string{"repo", "user:email"}, ExpiresAt: seconds(4102444800), Stored: []string{"access_token", "refresh_token"}},
 	{ID: "00000000-0000-4000-8000-000000000003", Provider: "github", Type: credential.OAuth2, Title: str(""), Scopes: []string{}},
-	{ID: "00000000-0000-4000-8000-000000000004", Provider: "github_2", Type: credential.APIKey, Title: str("Mine")},
+	{ID: "00000000-0000-4000-8000-000000000004", Provider: "github_2", Type: credential.APIKey, Title: str("Mine"), Hint: str("7f3a")},
 	{ID: "00000000-0000-4000-8000-000000000005", Provider: "http", Type: credential.HostScoped, Host: str("example.com")},
 }
 
 func TestACreatedCredentialIsListedAndRead(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
+	own := slices.Clone(own)
 	for i := len(own) - 1; i >= 0; i-- {
-		err := tb.Create(t.Context(), user, own[i], []byte(own[i].ID))
-		if err != nil {
-			t.Fatal(err)
+		got, err := tb.Create(t.Context(), user, own[i], []byte(own[i].ID))
+		own[i].CreatedAt = seconds(now.Unix())
+		if err != nil || !reflect.DeepEqual(got, own[i]) {
+			t.Fatalf("got %+v, %v", got, err)
 		}
 	}
 	account, err := tb.Account(t.Context(), user)
@@ -49,7 +52,7 @@ func TestACreatedCredentialIsListedAndRead(t *testing.T) {
 	}
 	tb.wantItem(store.CredentialKey(user, "github", own[1].ID), attributes{
 		"v": 1, "type": "oauth2", "autogpt_managed": false, "title": "Mine", "username": "ada", "scopes": "repo user:email",
-		"secret": []byte(own[1].ID), "created_at": ms(now),
+		"secret": []byte(own[1].ID), "created_at": ms(now), "expires_at": 4102444800000, "stored": texts("access_token", "refresh_token"),
 	})
 	if len(tb.dueAt(now.AddDate(1, 0, 0))) != 0 {
 		t.Error("a user's own credential is due for something")
@@ -69,7 +72,7 @@ func TestAnExpiredCredentialStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}
-	err = tb.Create(t.Context(), user, m, material)
+	_, err = tb.Create(t.Context(), user, m, material)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,10 +91,10 @@ func TestNothingIsCreatedInADeletedAccount(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	tb.bury()
-	err := tb.Create(t.Context(), user, credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
+	_, err := tb.Create(t.Context(), user, credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
 	wantError(t, "create", err, credential.ErrAccountDeleted)
 	tb.wantItem(ownKey, nil)
-	err = tb.Create(t.Context(), "bob", credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
+	_, err = tb.Create(t.Context(), "bob", credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
 	if err != nil {
 		t.Errorf("another user's account: %v", err)
 	}
@@ -101,7 +104,7 @@ func TestCreateReplacesNothing(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	tb.put(ownKey, ownItem)
-	err := tb.Create(t.Context(), user, credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
+	_, err := tb.Create(t.Context(), user, credential.Metadata{ID: ownID, Provider: "github", Type: credential.APIKey}, []byte("new"))
 	if err == nil || errors.Is(err, credential.ErrAccountDeleted) {
 		t.Errorf("got the error %v", err)
 	}
@@ -112,7 +115,7 @@ func TestACreateWhoseAnswerIsLostIsDoneOnce(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	tb.on("TransactWriteItems", fault.LoseAnswer())
-	err := tb.Create(t.Context(), user, own[0], []byte("new"))
+	_, err := tb.Create(t.Context(), user, own[0], []byte("new"))
 	if err != nil {
 		t.Errorf("create: %v", err)
 	}
@@ -124,8 +127,12 @@ func TestACreateWhoseAnswerIsLostIsDoneOnce(t *testing.T) {
 // ownItem is a user's own credential.
 var ownItem = attributes{
 	"v": 1, "type": "oauth2", "autogpt_managed": false, "title": "Mine", "username": "ada", "scopes": "repo user:email",
-	"secret": []byte("ciphertext"), "created_at": 5,
+	"secret": []byte("ciphertext"), "created_at": 5000,
 }
+
+func seconds(s int64) *int64 { return &s }
+
+func texts(all ...string) types.AttributeValue { return &types.AttributeValueMemberSS{Value: all} }
 
 func TestAChangeOfTheTitleKeepsTheSecretAndWhatGoesWithIt(t *testing.T) {
 	t.Parallel()
@@ -134,7 +141,7 @@ func TestAChangeOfTheTitleKeepsTheSecretAndWhatGoesWithIt(t *testing.T) {
 		tb.put(ownKey, ownItem)
 		got, err := tb.Update(t.Context(), user, "github", ownID, credential.Change{Type: typ, Title: str("New")}, nil)
 		want := credential.Metadata{ID: ownID, Provider: "github", Type: credential.OAuth2, Title: str("New"), Username: str("ada"),
-			Scopes: []string{"repo", "user:email"}}
+			Scopes: []string{"repo", "user:email"}, CreatedAt: seconds(5)}
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v", got, err)
 		}
@@ -166,8 +173,15 @@ func TestAChangeOfTheSecretReplacesWhatGoesWithIt(t *testing.T) {
 		},
 		{
 			"an API key", ownItem.with(attributes{"type": "api_key", "username": nil, "scopes": nil}),
+			`{"api_key":"a-key-of-24-characters-1","expires_at":4102444800}`,
+			attributes{"hint": "rs-1", "expires_at": 4102444800000},
+			credential.Metadata{Type: credential.APIKey, Title: str("Mine"), Hint: str("rs-1"), ExpiresAt: seconds(4102444800)},
+		},
+		{
+			"an API key by a short one that does not expire",
+			ownItem.with(attributes{"type": "api_key", "username": nil, "scopes": nil, "hint": "rs-1", "expires_at": 5000, "stored": texts("api_key", "expires_at")}),
 			`{"api_key":"a"}`,
-			nil,
+			attributes{"hint": nil, "expires_at": nil},
 			credential.Metadata{Type: credential.APIKey, Title: str("Mine")},
 		},
 		{
@@ -183,11 +197,11 @@ func TestAChangeOfTheSecretReplacesWhatGoesWithIt(t *testing.T) {
 		}
 		tb.put(ownKey, c.item)
 		got, err := tb.Update(t.Context(), user, "github", ownID, change, []byte("new"))
-		c.answer.ID, c.answer.Provider = ownID, "github"
+		c.answer.ID, c.answer.Provider, c.answer.CreatedAt, c.answer.Stored = ownID, "github", seconds(5), change.Material.Stored()
 		if err != nil || !reflect.DeepEqual(got, c.answer) {
 			t.Errorf("%s: got %+v, %v", c.name, got, err)
 		}
-		tb.wantItem(ownKey, c.item.with(c.want).with(attributes{"secret": []byte("new")}))
+		tb.wantItem(ownKey, c.item.with(c.want).with(attributes{"secret": []byte("new"), "stored": texts(c.answer.Stored...)}))
 	}
 }
 
@@ -357,7 +371,8 @@ func TestWhatCanBeDecodedCanBeChanged(t *testing.T) {
 	for name, change := range map[string]attributes{
 		"whole": {}, "without a title": {"title": nil}, "with an empty title": {"title": ""}, "without a username": {"username": nil},
 		"without scopes": {"scopes": nil}, "with empty scopes": {"scopes": ""}, "with a host": {"host": "example.com"},
-		"of a newer version, that adds": {"added": "something"}, "without a time": {"created_at": nil}, "of another type": {"type": "user_password"},
+		"of a newer version, that adds": {"added": "something"}, "without a time": {"created_at": nil},
+		"with a time that is none": {"created_at": "then", "expires_at": -1}, "with a hint and a list that are none": {"hint": 5, "stored": "api_key"}, "of another type": {"type": "user_password"},
 	} {
 		item := ownItem.with(change)
 		for verb, try := range guards {

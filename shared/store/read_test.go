@@ -59,7 +59,7 @@ func TestASlotIsReadWithAllThatItHolds(t *testing.T) {
 	want := store.Slot{
 		User: user, Provider: provider, Title: title, State: store.Provisioning, Owner: "owner", Attempt: 7, Tries: 2, LeaseUntil: leaseEnd,
 		DueAt: leaseEnd, Committed: 3, Resource: credential.Resource{ID: "pod", KeyID: "key", OrgID: "org"}, Reason: "transient",
-		GoneSince: now.Add(-time.Minute), Left: 4, LeftSince: now.Add(-time.Hour), ExpiresAt: now.AddDate(1, 0, 0),
+		GoneSince: now.Add(-time.Minute), Left: 4, LeftSince: now.Add(-time.Hour), ExpiresAt: now.AddDate(1, 0, 0), CreatedAt: now.Add(-time.Hour),
 		ReportFrom: now.Add(5 * time.Minute), ReportPause: 10 * time.Minute,
 	}
 	if got := tb.slot(claimedItem); !reflect.DeepEqual(got, want) {

@@ -27,6 +27,9 @@ func (s *Store) Claim(ctx context.Context, user string, slots []Slot, next State
 		values := args{}
 		condition := slot.asRead(values)
 		claimed[i] = slot.claimed(owner, next, leaseUntil)
+		if slot.CreatedAt.IsZero() {
+			claimed[i].CreatedAt = s.now()
+		}
 		expression := s.claim(claimed[i], values) +
 			", #v = " + values.num("v", version) +
 			", #type = " + values.str("type", string(credential.APIKey)) +
@@ -118,6 +121,8 @@ type Made struct {
 	Resource   credential.Resource
 	// ExpiresAt is when the third party lets the key expire; zero if it does not.
 	ExpiresAt time.Time
+	// Hint is the end of the key, to be stored in the clear; nil for none.
+	Hint *string
 	// Settled is true only if the outcome of every create under the slot is known, and nothing is left that it does not name.
 	Settled bool
 }
@@ -139,6 +144,11 @@ func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 		remove += ", #expires_at"
 	} else {
 		set += ", #expires_at = " + values.time("expires", m.ExpiresAt)
+	}
+	if m.Hint == nil {
+		remove += ", #hint"
+	} else {
+		set += ", #hint = " + values.str("hint", *m.Hint)
 	}
 	if m.Settled {
 		remove += ", #lease_until, #due_at, #due_shard"

@@ -62,13 +62,14 @@ var scenarios = []*scenario{
 	{name: "deletion with a credential of one's own", deleted: []string{alice}, before: func(r *run) {
 		listed(r)
 		m := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}
-		r.check(r.w.Store.Create(context.Background(), alice, m, []byte("sealed")))
+		_, err := r.w.Store.Create(context.Background(), alice, m, []byte("sealed"))
+		r.check(err)
 	}, do: func(r *run) { r.process().remove(alice) }},
 	{name: "a credential of one's own while the account is deleted", deleted: []string{alice}, before: listed, do: func(r *run) {
 		p := r.process()
 		r.before(p, "TransactWriteItems", func() { r.process().remove(alice) })
 		m := credential.Metadata{ID: credential.NewID(), Provider: "github", Type: credential.APIKey}
-		_ = p.Store.Create(p.Context, alice, m, []byte("sealed")) // refused, as a rule
+		_, _ = p.Store.Create(p.Context, alice, m, []byte("sealed")) // refused, as a rule
 	}},
 	{name: "an AgentMail that takes few calls", deleted: []string{alice}, before: func(r *run) {
 		r.w.Mail.SetSwitches(fake.Switches{CallsPerSecond: 1, Burst: 8})

@@ -40,15 +40,15 @@ const (
 	malformedUser = `user_id: must be a text of 1 to 256 characters, without blanks and control characters`
 
 	managedKey = `{"id":"b7dd5fbc-ba86-5841-b952-387afbd1bc5e","provider":"agent_mail","type":"api_key","title":"AgentMail (managed by AutoGPT)",` +
-		`"scopes":null,"username":null,"host":null,"autogpt_managed":true,"is_system":false}`
+		`"scopes":null,"username":null,"host":null,"autogpt_managed":true,"is_system":false,*,"is_managed":true}`
 	systemKey = `{"id":"331b65ec-da3c-5c26-b6ba-e71ce538f6f4","provider":"openai","type":"api_key","title":"Use Credits for OpenAI",` +
-		`"scopes":null,"username":null,"host":null,"autogpt_managed":false,"is_system":true}`
+		`"scopes":null,"username":null,"host":null,"autogpt_managed":false,"is_system":true,*}`
 )
 
 // shown is a credential of the user's own as it is listed; id may be "*".
 func shown(id, provider, title string) string {
 	return `{"id":"` + id + `","provider":"` + provider + `","type":"api_key","title":"` + title +
-		`","scopes":null,"username":null,"host":null,"autogpt_managed":false,"is_system":false}`
+		`","scopes":null,"username":null,"host":null,"autogpt_managed":false,"is_system":false,*,"is_managed":false}`
 }
 
 func ownOf(provider string) func(*world)    { return func(w *world) { w.own(provider) } }
@@ -108,18 +108,18 @@ var expectations = map[string]map[string]expectation{
 		"api-key-base64": {answer: "201 " + shown("*", "openai", "Schlüssel"), then: holdsKey},
 		"oauth2": {
 			answer: `201 {"id":"*","provider":"github","type":"oauth2","title":"GitHub","scopes":["repo","read:org"],"username":"octocat",` +
-				`"host":null,"autogpt_managed":false,"is_system":false}`,
+				`"host":null,"autogpt_managed":false,"is_system":false,*,"is_managed":false}`,
 			then: holds("github", credential.OAuth2,
 				`{"access_token":"not-a-real-token","access_token_expires_at":1767261600,"refresh_token":"not-a-real-refresh-token"}`),
 		},
 		"user-password": {
 			answer: `201 {"id":"*","provider":"smtp","type":"user_password","title":"Mail server","scopes":null,"username":null,"host":null,` +
-				`"autogpt_managed":false,"is_system":false}`,
+				`"autogpt_managed":false,"is_system":false,*,"is_managed":false}`,
 			then: holds("smtp", credential.UserPassword, `{"password":"not-a-real-password","username":"someone"}`),
 		},
 		"host-scoped": {
 			answer: `201 {"id":"*","provider":"http","type":"host_scoped","title":"Intranet","scopes":null,"username":null,` +
-				`"host":"intranet.example.com","autogpt_managed":false,"is_system":false}`,
+				`"host":"intranet.example.com","autogpt_managed":false,"is_system":false,*,"is_managed":false}`,
 			then: holds("http", credential.HostScoped, `{"headers":{"X-Api-Key":"not-a-real-key"}}`),
 		},
 		"ignored-fields": {

@@ -218,7 +218,7 @@ func (w *world) own(provider string) {
 		w.t.Fatal(err)
 	}
 	m := credential.Metadata{ID: ownID, Provider: provider, Type: credential.APIKey, Title: &title}
-	err = w.table.Create(w.t.Context(), userID, m, sealed)
+	_, err = w.table.Create(w.t.Context(), userID, m, sealed)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func (w *world) removed() {
 // tombstoneAlone is an account of which a deletion has written the tombstone, and nothing else done: a credential is still there.
 func (w *world) tombstoneAlone(user string) {
 	w.t.Helper()
-	err := w.table.Create(w.t.Context(), user, credential.Metadata{ID: ownID, Provider: "openai", Type: credential.APIKey}, []byte("sealed"))
+	_, err := w.table.Create(w.t.Context(), user, credential.Metadata{ID: ownID, Provider: "openai", Type: credential.APIKey}, []byte("sealed"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
