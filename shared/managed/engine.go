@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/jitter"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
 )
@@ -160,7 +160,7 @@ func backoff(n int) time.Duration {
 }
 
 // jittered is d less up to a half.
-func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
+func jittered(d time.Duration) time.Duration { return d/2 + jitter.Below(d/2) }
 
 // sleep waits for d, or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {

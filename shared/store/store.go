@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"math/rand/v2"
 	"regexp"
 	"strconv"
 	"strings"
@@ -23,6 +22,7 @@ import (
 
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/jitter"
 )
 
 var (
@@ -190,7 +190,7 @@ func repeat(ctx context.Context, write func() error) error {
 
 // sleep waits for about d, and reports false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d/2 + rand.N(d))
+	timer := time.NewTimer(d/2 + jitter.Below(d))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -43,6 +43,8 @@ type Config struct {
 	// Permissions are what a managed key may do: a JSON object of names and whether it has them, null for what AgentMail gives a key by
 	// itself; "" for that less the making of keys.
 	Permissions string
+	// Transport carries the calls; nil means connections of its own.
+	Transport http.RoundTripper
 }
 
 // Provider is AgentMail as a managed.Provider.
@@ -79,7 +81,7 @@ func New(c Config) (*Provider, error) {
 	if !clientIDForm.MatchString(c.ClientIDPrefix) || len(c.ClientIDPrefix) > maxClientID/2 {
 		return nil, fmt.Errorf("AGENTMAIL_CLIENT_ID_PREFIX may have letters, digits, '-', '.', '_' and '~', and %d of them at most", maxClientID/2)
 	}
-	client, err := newClient(c.BaseURL)
+	client, err := newClient(c.BaseURL, c.Transport)
 	if err != nil {
 		return nil, err
 	}

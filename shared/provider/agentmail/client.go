@@ -44,14 +44,17 @@ type client struct {
 	pause time.Duration // before the first repeat
 }
 
-func newClient(base string) (*client, error) {
+func newClient(base string, transport http.RoundTripper) (*client, error) {
 	base = strings.TrimSuffix(base, "/")
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || base != u.Scheme+"://"+u.Host {
 		return nil, fmt.Errorf("AGENTMAIL_BASE_URL has to be an origin such as https://api.agentmail.to, not %q", base)
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.IdleConnTimeout = mostIdle
+	if transport == nil {
+		own := http.DefaultTransport.(*http.Transport).Clone()
+		own.IdleConnTimeout = mostIdle
+		transport = own
+	}
 	return &client{
 		base:  base,
 		pause: firstPause,
