@@ -15,20 +15,20 @@ import (
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/managed/managedtest"
+	"managed-credentials/shared/managed/providertest"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
 func TestItConforms(t *testing.T) {
 	t.Parallel()
-	managedtest.Conform(t, func(t *testing.T) managedtest.Subject { return start(t).subject() })
+	providertest.Conform(t, func(t *testing.T) providertest.Subject { return start(t).subject() })
 }
 
 // Small pages, keys that outlive their revocation, deletions that hide what they have not finished.
 func TestItConformsWithAnAwkwardAgentMail(t *testing.T) {
 	t.Parallel()
-	managedtest.Conform(t, func(t *testing.T) managedtest.Subject {
+	providertest.Conform(t, func(t *testing.T) providertest.Subject {
 		m := start(t)
 		m.SetSwitches(fake.Switches{
 			PageSize: 1, KeyOutlives: time.Hour, CodedKeyErrors: true, HideDeletingInboxes: true, WebhooksDoNotBlock: true,
@@ -54,7 +54,7 @@ const (
 type mail struct {
 	*fake.Server
 	t        *testing.T
-	clock    *managedtest.Clock
+	clock    *providertest.Clock
 	proxy    *fault.Proxy
 	url      string // of the proxy
 	direct   string // past the proxy
@@ -63,8 +63,7 @@ type mail struct {
 
 func start(t *testing.T) *mail {
 	t.Helper()
-	m := &mail{t: t, clock: &managedtest.Clock{}}
-	m.clock.Advance(time.Since(time.Time{}))
+	m := &mail{t: t, clock: providertest.NewClock()}
 	m.Server = fake.New(fake.Config{Now: m.clock.Now})
 	m.AcceptOrgKey(otherOrgKey, otherOrganization)
 	m.direct = m.serve(m.Server)
@@ -97,21 +96,21 @@ var (
 	secretForm    = regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`)
 )
 
-func (m *mail) subject() managedtest.Subject {
-	return managedtest.Subject{
+func (m *mail) subject() providertest.Subject {
+	return providertest.Subject{
 		Provider:      m.provider,
 		Proxy:         m.proxy,
 		OrgKey:        orgKey,
 		ForeignOrgKey: foreignOrgKey,
 		Secrets:       secretForm,
-		Creates: func(c *fault.Call) managedtest.Creation {
+		Creates: func(c *fault.Call) providertest.Creation {
 			switch {
 			case c.Op == "POST /v0/pods":
-				return managedtest.Same
+				return providertest.Same
 			case c.Method == "POST":
-				return managedtest.Another
+				return providertest.Another
 			}
-			return managedtest.Nothing
+			return providertest.Nothing
 		},
 		KeyName: func(user string, attempt int64) string {
 			return user + "-agpt-managed." + strconv.FormatInt(attempt, 10)
@@ -123,11 +122,11 @@ func (m *mail) subject() managedtest.Subject {
 			}
 			return ids
 		},
-		Keys: func() []managedtest.Key {
-			var keys []managedtest.Key
+		Keys: func() []providertest.Key {
+			var keys []providertest.Key
 			for _, pod := range m.Pods() {
 				for _, k := range pod.Keys {
-					keys = append(keys, managedtest.Key{Resource: pod.ID, ID: k.ID, Name: k.Name})
+					keys = append(keys, providertest.Key{Resource: pod.ID, ID: k.ID, Name: k.Name})
 				}
 			}
 			return keys

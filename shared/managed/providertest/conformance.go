@@ -1,4 +1,6 @@
-package managedtest
+// Package providertest checks that a provider keeps the contract of managed.Provider. It needs a fake of the third party, and nothing
+// of AWS.
+package providertest
 
 import (
 	"regexp"

@@ -1,4 +1,4 @@
-package managedtest
+package providertest
 
 import (
 	"context"

@@ -1,6 +1,7 @@
-package managedtest
+package providertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ type bench struct {
 // anything.
 func (s suite) bench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{Subject: s(t), t: t, clock: &Clock{now: time.Now()}}
+	b := &bench{Subject: s(t), t: t, clock: NewClock()}
 	logged := standardLog()
 	neighbor := b.KeyName(examinee, 1)
 	g := b.mustProvision(b.attemptFor(neighbor, 1, credential.Resource{}, false))
@@ -54,6 +55,24 @@ var standardLog = sync.OnceValue(func() *lockedBuffer {
 	log.SetOutput(io.MultiWriter(log.Writer(), b))
 	return b
 })
+
+// lockedBuffer is a buffer for several writers.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
 
 // half is how long creates may be sent, by the bench's clock, which stands still unless it is moved.
 const half = 30 * time.Second
