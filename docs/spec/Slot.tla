@@ -231,7 +231,8 @@ RemovePod(a) ==
 (* The slot goes by a pass that found nothing, after another one that found nothing or removed it. *)
 Revoked(a) ==
   /\ worker[a].pc = "nothing"
-  /\ LET confirmed == ~worker[a].removed /\ worker[a].was.gone # "no"
+  /\ LET looked == worker[a].was.lease /\ Holds("a find begins the looks anew")   \* its repeated POST has found or made a pod
+         confirmed == ~worker[a].removed /\ ~looked /\ worker[a].was.gone # "no"
          mine == Mine(a) /\ slot.state = "revoking"
      IN slot' = IF ~mine THEN slot
                 ELSE IF confirmed \/ ~Holds("two looks") THEN [Absent EXCEPT !.attempt = slot.attempt]

@@ -303,6 +303,29 @@ func TestAnAbsenceIsASuspicion_ADeletionWhileAReplicaLags(t *testing.T) {
 	w.CheckNothingLeft(alice)
 }
 
+// The look for more is a create. A pass that follows one that was killed makes a pod, and an earlier look says nothing of that one.
+func TestAnAbsenceIsASuspicion_OfAPodThatTheRevocationMadeItself(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	remove(t, w.Engine(), alice)
+	w.Clock.Advance(managed.LastLook)
+	_, err := w.Store.ClaimDead(t.Context(), slot(t, w, alice), w.Clock.Now().Add(time.Minute)) // by whom it is killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clock.Advance(time.Minute + store.SkewMargin + time.Second)
+	lags(w, alice)
+	w.Mail.SetSwitches(fake.Switches{Oddities: fake.Oddities{EmptyLists: true}})
+	reconcile(t, w.Engine())
+	if n := w.Mail.Count(fake.CreatePod); n != 2 {
+		t.Errorf("it was looked for by %d POSTs", n-1)
+	}
+	w.Mail.SetSwitches(fake.Switches{})
+	w.Converge() // the replica has caught up
+	w.CheckNothingLeft(alice)
+}
+
 func TestADeletionEndsWithALookAfterIt(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

@@ -120,6 +120,7 @@ type Attempt struct {
 	mu        sync.Mutex
 	inherited bool
 	unknown   bool
+	found     bool
 }
 
 // NewAttempt describes a claim to a provider: creates are sent until cutoff by the clock now, and inherited says whether a lower attempt
@@ -175,11 +176,19 @@ func (a *Attempt) Accounted() {
 	a.inherited = false
 }
 
-// Found notes what is known to exist, so that the slot names it also when the attempt fails.
+// Found notes what is known to exist, so that the slot names it also when the attempt fails. Should it not be found any more in the same
+// pass, that is a first look, whatever earlier ones saw.
 func (a *Attempt) Found(id, orgID string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.Resource.ID, a.Resource.OrgID = id, orgID
+	a.Resource.ID, a.Resource.OrgID, a.found = id, orgID, true
+}
+
+// hasFound reports whether this pass knows of something that it found or made.
+func (a *Attempt) hasFound() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.found
 }
 
 // Settled reports whether nothing sent under the slot can take effect any more, and nothing exists that it does not name.

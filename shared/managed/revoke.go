@@ -51,12 +51,12 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 		e.revocationFailed(ctx, claimed, a, err)
 		return nil
 	}
-	return e.revoked(ctx, claimed, a, err == nil, holds)
+	return e.revoked(ctx, claimed, a, err == nil || a.hasFound(), holds)
 }
 
 // revoked ends a pass that left nothing. The slot goes only when another pass, late enough, has found nothing to remove: what was not
-// there may have been hidden by a replica that lags, and what was deleted may not be. removed says whether this pass had something to remove, and holds
-// whether it left what is held back.
+// there may have been hidden by a replica that lags, and what was deleted may not be. removed says whether this pass had something to remove,
+// be it what its own look for more has made, and holds whether it left what is held back.
 func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt, removed, holds bool) error {
 	settled := a.Settled() // or a create of this pass may still take effect
 	confirmed := settled && !removed && e.confirms(slot)

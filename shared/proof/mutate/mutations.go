@@ -59,6 +59,13 @@ var mutations = []mutation{
 		test: managedDir, run: "LookAfter",
 	},
 	{
+		rule: "what a pass has found itself is not gone by an earlier look",
+		file: managedDir + "/revoke.go",
+		old:  "err == nil || a.hasFound(), holds",
+		new:  "err == nil, holds",
+		test: managedDir, run: "OfAPodThatTheRevocationMadeItself",
+	},
+	{
 		rule: "a replaced key is swept once its replacement is stored",
 		file: managedDir + "/provision.go",
 		old:  "a.Settled() && slot.Resource.KeyID == \"\"",
