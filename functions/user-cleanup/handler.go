@@ -236,11 +236,12 @@ func (f *function) identifyByTrail(ctx context.Context, trail cloudTrail) (user,
 		return "", "the call was refused", nil
 	case f.isOtherPool(parameters.UserPoolID), f.isOtherPool(additional.UserPoolID):
 		return "", "another user pool", nil
+	case f.pool == nil:
+		// Somebody else's pool, then: its subs say nothing about the users here.
+		return "", "there is no user pool", nil
 	case additional.Sub != "":
 		user, err = byID(additional.Sub)
 		return user, "", err
-	case f.pool == nil:
-		return "", "", errUnidentified
 	}
 	user, err = bySub(parameters.Username)
 	if err != nil {

@@ -1,5 +1,6 @@
 // Package gateway turns API Gateway HTTP API events (payload format 2.0) into requests, and answers and errors into responses. Who is
-// asking comes from the claims that API Gateway's JWT authorizer has verified, and from nothing else in the event.
+// asking comes from the claims that API Gateway's JWT authorizer has verified, or from what the function authorize has, and from nothing
+// else in the event.
 package gateway
 
 import (
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -20,7 +22,7 @@ import (
 type Request struct {
 	// User is the verified token's sub.
 	User string
-	// Username is the user's name in the user pool.
+	// Username is the user's name in the user pool, "" if the token is not of one.
 	Username string
 	// Provider and ID are the path's parameters, "" where the route has none. They are as the client sent them.
 	Provider, ID string
@@ -101,32 +103,50 @@ type event struct {
 			JWT struct {
 				Claims json.RawMessage `json:"claims"`
 			} `json:"jwt"`
+			// Lambda is the context that the function authorize has given.
+			Lambda json.RawMessage `json:"lambda"`
 		} `json:"authorizer"`
 	} `json:"requestContext"`
 }
 
 // claims are those that are used. The others may hold anything: a pool's own hook can add more, of whatever type.
 type claims struct {
+	Issuer   string `json:"iss"`
 	Sub      string `json:"sub"`
 	TokenUse string `json:"token_use"`
 	Username string `json:"username"`
 	ClientID string `json:"client_id"`
 }
 
-// identify says who is asking: a user with an access token. A token for a client by itself has no username, and the client as its sub
-// (https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html).
+// identify says who is asking: a user with an access token. A token for a client by itself has the client as its sub
+// (https://www.rfc-editor.org/rfc/rfc9068#section-2.2).
 func identify(raw json.RawMessage) (claims, error) {
 	var c claims
 	err := credential.Decode("claims", raw, &c)
-	if err != nil || c.TokenUse != "access" || !credential.ValidUserID(c.Sub) || c.Username == "" || c.Sub == c.ClientID {
+	if err != nil || !credential.ValidUserID(c.Sub) || c.Sub == c.ClientID {
+		return claims{}, credential.ErrUnauthenticated
+	}
+	if c.ofCognito() && (c.TokenUse != "access" || c.Username == "") {
 		return claims{}, credential.ErrUnauthenticated
 	}
 	return c, nil
 }
 
+// ofCognito reports whether a token is of a user pool, whose ID tokens pass the authorizer, too, and whose tokens for a client by itself
+// have no username
+// (https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html). Other issuers know no
+// token_use. What names no issuer is held to the stricter rule.
+func (c claims) ofCognito() bool {
+	return c.Issuer == "" || strings.HasPrefix(c.Issuer, "https://cognito-idp.")
+}
+
 // read takes a request out of an event.
 func read(e event) (Request, error) {
-	user, err := identify(e.RequestContext.Authorizer.JWT.Claims)
+	verified := e.RequestContext.Authorizer.JWT.Claims
+	if verified == nil {
+		verified = e.RequestContext.Authorizer.Lambda
+	}
+	user, err := identify(verified)
 	if err != nil {
 		return Request{}, err
 	}

@@ -380,6 +380,48 @@ func TestARouteGetsTheContextOfTheInvocation(t *testing.T) {
 	}
 }
 
+const otherIssuer = "https://auth.example.com"
+
+// A token of another issuer than Cognito has neither a use nor a username.
+func TestAUserOfAnotherIssuerIsTakenFromEitherAuthorizer(t *testing.T) {
+	t.Parallel()
+	claims := map[string]string{"iss": otherIssuer, "sub": "alice", "client_id": "app"}
+	for name, a := range map[string]*events.APIGatewayV2HTTPRequestContextAuthorizerDescription{
+		"API Gateway's own": {JWT: &events.APIGatewayV2HTTPRequestContextAuthorizerJWTDescription{Claims: claims}},
+		"authorize":         {Lambda: map[string]any{"iss": otherIssuer, "sub": "alice"}},
+	} {
+		var seen capture
+		invoke(t, io.Discard, event(t, func(e *events.APIGatewayV2HTTPRequest) { e.RequestContext.Authorizer = a }), seen.route)
+		if len(seen) != 1 || seen[0].User != "alice" || seen[0].Username != "" {
+			t.Errorf("%s: the route saw %+v", name, seen)
+		}
+	}
+}
+
+func TestOnlyAWholeUserOfAnotherIssuerIsAsking(t *testing.T) {
+	t.Parallel()
+	const cognito = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_Example"
+	for name, context := range map[string]map[string]any{
+		"an expired token, which has no user": {},
+		"no sub":                              {"iss": otherIssuer},
+		"a number as sub":                     {"iss": otherIssuer, "sub": 5},
+		"a blank in the sub":                  {"iss": otherIssuer, "sub": "al ice"},
+		"a client's own token":                {"iss": otherIssuer, "sub": "app", "client_id": "app"},
+		"Cognito's, of no use":                {"iss": cognito, "sub": "alice", "username": "alice"},
+		"Cognito's ID token":                  {"iss": cognito, "sub": "alice", "username": "alice", "token_use": "id"},
+		"Cognito's without a username":        {"iss": cognito, "sub": "alice", "token_use": "access"},
+	} {
+		wantRefused(t, name, event(t, func(e *events.APIGatewayV2HTTPRequest) {
+			e.RequestContext.Authorizer = &events.APIGatewayV2HTTPRequestContextAuthorizerDescription{Lambda: context}
+		}), 401, unauthorized)
+	}
+	// What the JWT authorizer has said counts, whatever else is there.
+	wantRefused(t, "both", event(t, func(e *events.APIGatewayV2HTTPRequest) {
+		e.RequestContext.Authorizer.JWT.Claims["token_use"] = "id"
+		e.RequestContext.Authorizer.Lambda = map[string]any{"iss": otherIssuer, "sub": "mallory"}
+	}), 401, unauthorized)
+}
+
 // Hundreds of requests of one user at one moment are answered; one who does not stop is refused without a call, and nobody else is.
 func TestAUserWhoDoesNotStopIsRefusedAlone(t *testing.T) {
 	t.Parallel()

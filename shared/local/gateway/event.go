@@ -19,9 +19,9 @@ import (
 // account is the AWS account that there is not.
 const account = "000000000000"
 
-// newEvent makes the event of payload format 2.0. Claims are nil for a route without authorizer.
+// newEvent makes the event of payload format 2.0. who is nil for a route without authorizer.
 // See https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html.
-func newEvent(r *http.Request, m matched, requestID string, claims map[string]any, body []byte) events.APIGatewayV2HTTPRequest {
+func newEvent(r *http.Request, m matched, requestID string, who *authorizer, body []byte) events.APIGatewayV2HTTPRequest {
 	now := time.Now().UTC()
 	routeKey := m.route.Method + " " + m.route.Path
 	e := events.APIGatewayV2HTTPRequest{
@@ -37,6 +37,7 @@ func newEvent(r *http.Request, m matched, requestID string, claims map[string]an
 			RouteKey:     routeKey,
 			AccountID:    account,
 			Stage:        "$default",
+			Authorizer:   who,
 			RequestID:    requestID,
 			APIID:        "local",
 			DomainName:   r.Host,
@@ -51,11 +52,6 @@ func newEvent(r *http.Request, m matched, requestID string, claims map[string]an
 				UserAgent: r.UserAgent(),
 			},
 		},
-	}
-	if claims != nil {
-		e.RequestContext.Authorizer = &events.APIGatewayV2HTTPRequestContextAuthorizerDescription{
-			JWT: &events.APIGatewayV2HTTPRequestContextAuthorizerJWTDescription{Claims: stringified(claims)},
-		}
 	}
 	e.Body = string(body)
 	if len(body) > 0 && !isText(r.Header.Get("Content-Type"), body) {

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +29,8 @@ type Config struct {
 	Invoke func(ctx context.Context, function string, payload []byte) ([]byte, error)
 	// Verify returns the claims of a token that may pass, or an error that says what is wrong with it.
 	Verify func(token string) (map[string]any, error)
+	// Issuer is whose tokens the function authorize verifies, in place of Verify. "" means nobody's.
+	Issuer string
 	// Local is what is behind /local/*.
 	Local Local
 	// Prefix stands before the path of each request, such as "/prod": a stage's name, or what a custom domain maps to the API. Events have
@@ -96,9 +97,9 @@ func (g *Gateway) serveAPI(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "Not Found")
 		return
 	}
-	var claims map[string]any
+	var who *authorizer
 	if !m.route.Public {
-		claims, ok = g.authorize(w, r)
+		who, ok = g.authorize(w, r, m)
 		if !ok {
 			return
 		}
@@ -112,7 +113,7 @@ func (g *Gateway) serveAPI(w http.ResponseWriter, r *http.Request) {
 		}
 		panic(http.ErrAbortHandler) // The client has gone.
 	}
-	payload, err := json.Marshal(newEvent(r, m, requestID, claims, body))
+	payload, err := json.Marshal(newEvent(r, m, requestID, who, body))
 	if err != nil {
 		g.fail(w, r, m, http.StatusInternalServerError, err)
 		return
@@ -135,29 +136,6 @@ func (g *Gateway) serveAPI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.write(w)
-}
-
-// authorize returns the claims of the request's token. If the token may not pass, it answers the request and reports false.
-func (g *Gateway) authorize(w http.ResponseWriter, r *http.Request) (map[string]any, bool) {
-	token := strings.Join(r.Header.Values("Authorization"), ",")
-	if token == "" {
-		w.Header().Set("Www-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, "Unauthorized")
-		return nil, false
-	}
-	// API Gateway takes the token with the scheme before it, and without.
-	const scheme = "bearer "
-	if len(token) >= len(scheme) && strings.EqualFold(token[:len(scheme)], scheme) {
-		token = token[len(scheme):]
-	}
-	claims, err := g.cfg.Verify(token)
-	if err != nil {
-		why := strings.ReplaceAll(err.Error(), `"`, "'")
-		w.Header().Set("Www-Authenticate", `Bearer scope="" error="invalid_token" error_description="`+why+`"`)
-		refuse(w, http.StatusUnauthorized, "Unauthorized")
-		return nil, false
-	}
-	return claims, true
 }
 
 // fail answers for a function that did not, in API Gateway's own words, which do not say why. The log does.

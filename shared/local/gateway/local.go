@@ -22,6 +22,8 @@ type Local struct {
 	UserPoolID string
 	// Token returns a valid access token of a user.
 	Token func(sub, username string) (string, error)
+	// ES256Token returns a valid access token of a user, of the issuer that is not Cognito. Nil if there is none.
+	ES256Token func(sub string) (string, error)
 	// AddUser puts a user into the pool, if it is not there.
 	AddUser func(sub, username string)
 	// RemoveUser takes a user out of the pool, if it is there, without telling anybody.
@@ -67,6 +69,8 @@ func fromHere(next http.Handler) http.HandlerFunc {
 type userRequest struct {
 	Sub      string `json:"sub"`
 	Username string `json:"username"`
+	// Algorithm is that of the token's signature: ES256, or else Cognito's.
+	Algorithm string `json:"algorithm"`
 }
 
 func (g *Gateway) serveToken(w http.ResponseWriter, r *http.Request) {
@@ -74,8 +78,18 @@ func (g *Gateway) serveToken(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	g.cfg.Local.AddUser(user.Sub, user.Username)
-	token, err := g.cfg.Local.Token(user.Sub, user.Username)
+	var token string
+	var err error
+	switch {
+	case user.Algorithm == "" || user.Algorithm == "RS256":
+		g.cfg.Local.AddUser(user.Sub, user.Username)
+		token, err = g.cfg.Local.Token(user.Sub, user.Username)
+	case user.Algorithm == "ES256" && g.cfg.Local.ES256Token != nil:
+		token, err = g.cfg.Local.ES256Token(user.Sub)
+	default:
+		detail(w, http.StatusUnprocessableEntity, "there is no issuer that signs with this algorithm: RS256 and ES256 are there, ES256 unless JWT_ISSUER is set")
+		return
+	}
 	if err != nil {
 		detail(w, http.StatusInternalServerError, err.Error())
 		return

@@ -91,6 +91,9 @@ type Stack struct {
 	// LoginURL is the origin of the login pages, empty unless Config.ManagedLogin is set.
 	LoginURL string
 
+	// IssuerURL is the issuer whose tokens the function authorize verifies.
+	IssuerURL string
+
 	// Table is the table's name, and DynamoDB a client that reaches it without proxy.
 	Table    string
 	DynamoDB *awsdynamodb.Client
@@ -99,8 +102,10 @@ type Stack struct {
 	// SystemKeys are the platform's keys that system credentials hand out, by provider.
 	SystemKeys map[string]string
 
-	Host    *lambda.Host
-	Issuer  *issuer.Issuer
+	Host   *lambda.Host
+	Issuer *issuer.Issuer
+	// ES256 is a second issuer, which is not Cognito. Nil if JWT_ISSUER names another.
+	ES256   *issuer.ES256
 	KMS     *kms.Server
 	Secrets *secretsmanager.Server
 	Cognito *cognito.Server
@@ -179,6 +184,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	s.IssuerURL = env.values["JWT_ISSUER"]
 	err = s.connect(cfg, env)
 	if err != nil {
 		return err
@@ -285,8 +291,9 @@ func (s *Stack) startSignIn(cfg Config, env *environment) error {
 	if err != nil {
 		return err
 	}
-	if !cfg.ManagedLogin {
-		return nil
+	err = s.startES256(env)
+	if err != nil || !cfg.ManagedLogin {
+		return err
 	}
 	s.LoginURL, err = s.serve(nil, login.New(login.Config{
 		ClientID:     clientID,
@@ -297,6 +304,24 @@ func (s *Stack) startSignIn(cfg Config, env *environment) error {
 		SignedIn:     func(sub string) { s.Cognito.AddUser(cognito.User{Username: sub, Sub: sub}) },
 	}))
 	env.values["MANAGED_LOGIN_URL"], env.values["SIGN_IN_AS"] = s.LoginURL, ""
+	return err
+}
+
+// startES256 starts the issuer whose tokens the function authorize verifies, unless the settings name one.
+func (s *Stack) startES256(env *environment) error {
+	if env.values["JWT_ISSUER"] != "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	env.values["JWT_ISSUER"] = "http://" + l.Addr().String()
+	s.ES256, err = issuer.NewES256(env.values["JWT_ISSUER"], env.values["JWT_AUDIENCE"])
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	_, err = s.serve(l, s.ES256)
 	return err
 }
 
@@ -331,15 +356,21 @@ func (s *Stack) connect(cfg Config, env *environment) error {
 }
 
 func (s *Stack) startGateway(cfg Config, functions []template.Function) error {
+	var es256Token func(string) (string, error)
+	if s.ES256 != nil {
+		es256Token = s.ES256.AccessToken
+	}
 	api, err := gateway.New(gateway.Config{
 		Functions: functions,
 		Invoke:    s.Host.Invoke,
 		Verify:    s.Issuer.Verify,
+		Issuer:    s.IssuerURL,
 		Log:       s.log,
 		Prefix:    cfg.Prefix,
 		Local: gateway.Local{
 			UserPoolID: s.UserPoolID,
 			Token:      s.Issuer.AccessToken,
+			ES256Token: es256Token,
 			AddUser:    func(sub, username string) { s.Cognito.AddUser(cognito.User{Username: username, Sub: sub}) },
 			RemoveUser: s.removeUser,
 		},

@@ -122,16 +122,60 @@ type (
 	routeProperties struct {
 		Method string `yaml:"Method"`
 		Path   string `yaml:"Path"`
-		Auth   struct {
-			Authorizer string `yaml:"Authorizer"`
-		} `yaml:"Auth"`
 	}
+	// apiProperties say of each path and each method, in lower case, which authorizer it has.
 	apiProperties struct {
-		Auth struct {
-			DefaultAuthorizer string `yaml:"DefaultAuthorizer"`
-		} `yaml:"Auth"`
+		DefinitionBody struct {
+			Paths map[string]map[string]struct {
+				Security yaml.Node `yaml:"security"`
+			} `yaml:"paths"`
+		} `yaml:"DefinitionBody"`
 	}
 )
+
+// mark says of each route whether it is public. A route of which the API does not say it would, once deployed, be open to everybody.
+func (p apiProperties) mark(functions []Function) error {
+	for _, f := range functions {
+		for i, route := range f.Routes {
+			security := p.DefinitionBody.Paths[route.Path][strings.ToLower(route.Method)].Security
+			if security.Kind == yaml.AliasNode {
+				security = *security.Alias
+			}
+			f.Routes[i].Public = authorizerOf(security) == nobody
+			if !f.Routes[i].Public && !guarded(security) {
+				return fmt.Errorf("%s %s: the API's DefinitionBody does not say who authorizes it", route.Method, route.Path)
+			}
+		}
+	}
+	return nil
+}
+
+// nobody is the authorizer of a public route.
+const nobody = "NONE"
+
+// guarded reports whether a choice between two authorizers is made, whatever its condition.
+func guarded(security yaml.Node) bool {
+	if security.Tag != "!If" || len(security.Content) != 3 {
+		return false
+	}
+	for _, choice := range security.Content[1:] {
+		name := authorizerOf(*choice)
+		if name == "" || name == nobody {
+			return false
+		}
+	}
+	return true
+}
+
+// authorizerOf is the one authorizer that a list of requirements names, "" if it is not one.
+func authorizerOf(security yaml.Node) string {
+	var requirements []map[string][]string
+	err := security.Decode(&requirements)
+	if err != nil || len(requirements) != 1 || len(requirements[0]) != 1 {
+		return ""
+	}
+	return slices.Collect(maps.Keys(requirements[0]))[0]
+}
 
 func parse(text []byte) (*Template, error) {
 	var doc document
@@ -140,7 +184,7 @@ func parse(text []byte) (*Template, error) {
 		return nil, err
 	}
 	t := &Template{}
-	guarded := false
+	var api apiProperties
 	for _, id := range slices.Sorted(maps.Keys(doc.Resources)) {
 		r := doc.Resources[id]
 		switch r.Type {
@@ -150,9 +194,7 @@ func parse(text []byte) (*Template, error) {
 			}
 			t.Table, err = parseTable(r)
 		case "AWS::Serverless::HttpApi":
-			var api apiProperties
 			err = r.Properties.Decode(&api)
-			guarded = api.Auth.DefaultAuthorizer != ""
 		case "AWS::Serverless::Function":
 			var f Function
 			f, err = parseFunction(id, r, doc.Globals.Function)
@@ -162,12 +204,12 @@ func parse(text []byte) (*Template, error) {
 			return nil, fmt.Errorf("%s: %w", id, err)
 		}
 	}
-	switch {
-	case t.Table == nil:
+	if t.Table == nil {
 		return nil, errors.New("there is no table")
-	case !guarded:
-		// Deployed, every route would be open to everybody.
-		return nil, errors.New("the API has no default authorizer")
+	}
+	err = api.mark(t.Functions)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(t.Functions, func(a, b Function) int { return strings.Compare(a.Name, b.Name) })
 	return t, nil
@@ -231,7 +273,7 @@ func parseRoute(e event) (Route, error) {
 	if err != nil {
 		return Route{}, err
 	}
-	route := Route{Method: strings.ToUpper(p.Method), Path: p.Path, Public: p.Auth.Authorizer == "NONE"}
+	route := Route{Method: strings.ToUpper(p.Method), Path: p.Path}
 	switch {
 	case !strings.HasPrefix(p.Path, "/"), p.Method == "":
 		return Route{}, errors.New("it has no method or no path")

@@ -30,9 +30,14 @@ Resources:
   Api:
     Type: AWS::Serverless::HttpApi
     Properties:
-      Auth:
-        DefaultAuthorizer: Pool
-        Authorizers: {Pool: {JwtConfiguration: {audience: [!If [Own, !Ref Client, !Ref Given]]}}}
+      DefinitionBody:
+        paths:
+          /things/{id}:
+            get: {security: &Users !If [Own, [{Function: []}], [{Jwt: []}]]}
+          /things:
+            get: {security: *Users}
+          /:
+            get: {security: [{NONE: []}]}
   Things:
     Type: AWS::DynamoDB::Table
     Properties:
@@ -60,9 +65,12 @@ Resources:
         One:
           Type: HttpApi
           Properties: {ApiId: !Ref Api, Method: get, Path: '/things/{id}'}
+        All:
+          Type: HttpApi
+          Properties: {ApiId: !Ref Api, Method: GET, Path: /things}
         Page:
           Type: HttpApi
-          Properties: {ApiId: !Ref Api, Method: GET, Path: /, Auth: {Authorizer: NONE}}
+          Properties: {ApiId: !Ref Api, Method: GET, Path: /}
         Often:
           Type: Schedule
           Properties: {Schedule: rate(1 minute)}
@@ -101,7 +109,7 @@ func TestTemplateTellsTheTableTheFunctionsAndTheirRoutes(t *testing.T) {
 				Name: "show-thing", LogicalID: "ShowThing", Timeout: 7 * time.Second, MemoryMB: 256,
 				Variables: []string{"LOG_LEVEL", "TABLE_NAME"},
 				Constants: map[string]string{"GOMEMLIMIT": "204MiB"},
-				Routes:    []Route{{Method: "GET", Path: "/things/{id}"}, {Method: "GET", Path: "/", Public: true}},
+				Routes:    []Route{{Method: "GET", Path: "/things"}, {Method: "GET", Path: "/things/{id}"}, {Method: "GET", Path: "/", Public: true}},
 			},
 		},
 	}
@@ -113,11 +121,14 @@ func TestTemplateTellsTheTableTheFunctionsAndTheirRoutes(t *testing.T) {
 func TestTemplateThatWouldRunDifferentlyOnceDeployedIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]struct{ from, to, says string }{
-		"open API":         {"DefaultAuthorizer: Pool", "Other: Pool", "no default authorizer"},
+		"open API":         {"paths:", "ways:", "GET /things"},
+		"open route":       {"get: {security: *Users}", "put: {security: *Users}", "GET /things"},
+		"no authorizer":    {"{security: *Users}", "{security: []}", "GET /things"},
+		"open by a choice": {"[{Jwt: []}]", "[{NONE: []}]", "GET /things"},
 		"no folder":        {"Metadata: {Function: clean}", "Metadata: {}", "Metadata.Function"},
-		"greedy route":     {"/things/{id}", "/things/{id+}", "greedy"},
+		"greedy route":     {"Path: '/things/{id}'", "Path: '/things/{id+}'", "greedy"},
 		"any method":       {"Method: get", "Method: any", "ANY"},
-		"route, no path":   {"Path: /,", "Way: /,", "no path"},
+		"route, no path":   {"Path: /}", "Way: /}", "no path"},
 		"computed timeout": {"Timeout: 60", "Timeout: !Ref Patience", "Clean"},
 		"computed route":   {"'/things/{id}'", "!Join [a, b]", "event One"},
 		"no table":         {"AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable", "no table"},

@@ -62,5 +62,13 @@ An operator's audit compares AgentMail with the table, and agrees: no findings.
 
   curl -w ' %{http_code}\n' {{.Stack.URL}}/local/operate -d '{"command":"audit","provider":"agent_mail"}'
 
+{{- if .Stack.ES256}}
+
+Where the platform has an issuer of its own, its tokens do as well: this one is signed with ES256, and the function authorize verifies it.
+
+  TOKEN=$(curl -s {{.Stack.URL}}/local/token -d '{"sub":"bob","algorithm":"ES256"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+  curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/credentials
+{{- end}}
+
 A deleted account stays deleted: for another round take another name than alice.
 `))
