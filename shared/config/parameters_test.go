@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/token"
 )
 
 // A parameter that the template takes and the code does not is a deployment in which each call fails. CloudFormation asks the parameter's
@@ -106,7 +108,34 @@ func durations() error {
 	return errors.Join(e.Err(), err)
 }
 
+// tokens is the error of making the verifier, with a setting that is missing in place; where the tokens are Cognito's there is none.
+func tokens() error {
+	e := config.Environ()
+	issuer, audience := e.Optional("JWT_ISSUER"), e.Optional("JWT_AUDIENCE")
+	_, err := token.New(token.Config{
+		Issuer:    cmp.Or(issuer, "https://auth.example.com"),
+		Audience:  cmp.Or(audience, "the-api"),
+		UserClaim: e.Optional("JWT_USER_CLAIM"),
+	})
+	return err
+}
+
 var settings = map[string]setting{
+	"JWT_ISSUER": {
+		read: tokens,
+		good: []string{"", "https://auth.example.com", "https://auth.example.com/", "https://auth.example.com:8443/realms/main", "https://x.supabase.co/auth/v1"},
+		bad:  []string{"auth.example.com", "http://auth.example.com", "https://", "https://a b", "https://user@host", "https://auth.example.com?x", "https://auth.example.com#x"},
+	},
+	"JWT_AUDIENCE": {
+		read: tokens,
+		good: []string{"", "authenticated", "https://api.example.com/", "urn:api"},
+		bad:  []string{"two audiences", "ä", "a\nb"},
+	},
+	"JWT_USER_CLAIM": {
+		read: tokens,
+		good: []string{"sub", "uid", "https://example.com/uid"},
+		bad:  []string{"a claim", "a\nb"},
+	},
 	"SYSTEM_CREDENTIALS": {
 		read: env((*config.Env).SystemCredentials),
 		good: []string{`{}`, `{"openai":"Use Credits for OpenAI"}`, "{ \"a_1\" : \"\",\n\"b\":\"say \\\"hi\\\" \\u00e4 ä\" }"},

@@ -831,8 +831,8 @@ var mutations = []mutation{
 	{
 		rule: "an ID token is no access token",
 		file: "shared/gateway/gateway.go",
-		old:  "c.TokenUse != \"access\" || ",
-		new:  "",
+		old:  "(c.TokenUse != \"access\" || c.Username",
+		new:  "(c.Username",
 		test: "shared/gateway",
 	},
 	{
@@ -978,7 +978,7 @@ var mutations = []mutation{
 	{
 		rule: "a client by itself is no user",
 		file: "shared/gateway/gateway.go",
-		old:  " || c.Username == \"\" || c.Sub == c.ClientID",
+		old:  " || c.Sub == c.ClientID",
 		new:  "",
 		test: "shared/gateway", run: "WithoutAVerified",
 	},
@@ -1037,5 +1037,40 @@ var mutations = []mutation{
 		old:  "\tcase known:\n\t\terr = a.Store.NoteUnknown(ctx, slot, time.Time{})",
 		new:  "\tcase known && time.Second > 0:",
 		test: managedDir, run: "PoolDoesNotKnow",
+	},
+	{
+		rule: "a token's algorithm is the key's, not the token's",
+		file: "shared/token/token.go",
+		old:  "if !slices.Contains(algorithms(key), t.Method.Alg()) {",
+		new:  "if !slices.Contains(allAlgorithms, t.Method.Alg()) {",
+		test: "shared/token", run: "NotTheKeys",
+	},
+	{
+		rule: "a token is for this API",
+		file: "shared/token/token.go",
+		old:  "\t\tjwt.WithAudience(v.cfg.Audience),\n",
+		new:  "",
+		test: "shared/token", run: "OnlyTokensForThisAPI",
+	},
+	{
+		rule: "made-up key ids have the issuer asked once in a while",
+		file: "shared/token/keys.go",
+		old:  "(!known || stale) && now.Sub(s.asked) >= wait",
+		new:  "(!known || stale) && wait > 0",
+		test: "shared/token", run: "MadeUpKeyIDs",
+	},
+	{
+		rule: "what names no issuer is held to Cognito's rules",
+		file: "shared/gateway/gateway.go",
+		old:  "return c.Issuer == \"\" || ",
+		new:  "return ",
+		test: "shared/gateway", run: "WithoutAVerified",
+	},
+	{
+		rule: "no route is open by accident",
+		file: "shared/local/template/template.go",
+		old:  "if !f.Routes[i].Public && !guarded(security) {",
+		new:  "if !f.Routes[i].Public && !guarded(security) && false {",
+		test: "shared/local/template", run: "RunDifferently",
 	},
 }

@@ -103,6 +103,12 @@ func deletedByUser(username string) expectation {
 
 // expectations are those of every event file, by function and name.
 var expectations = map[string]map[string]expectation{
+	"authorize": {
+		"malformed-token": {answer: `{"isAuthorized":false}`},
+		"unsigned-token":  {answer: `{"isAuthorized":false}`},
+		// The issuer is one that nobody reaches.
+		"es256-token": {answer: "error fetching the keys of https://auth.example.com: *"},
+	},
 	"create-credential": {
 		"api-key":        {answer: "201 " + shown("*", "openai", "Test key"), then: holdsKey},
 		"api-key-base64": {answer: "201 " + shown("*", "openai", "Schlüssel"), then: holdsKey},

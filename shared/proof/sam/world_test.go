@@ -115,6 +115,8 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 		"AGENTMAIL_ADOPTS":             "true",
 		"USER_POOL_ID":                 poolID,
 		"PROVISION_BUDGET":             budget.String(),
+		"JWT_ISSUER":                   "https://auth.example.com",
+		"JWT_AUDIENCE":                 "example-api",
 		"MANAGED_LOGIN_URL":            "https://example.auth.us-east-1.amazoncognito.com",
 		"USER_POOL_CLIENT_ID":          "exampleclient",
 		"ACCOUNT_DELETIONS_FAILED_URL": deletionsFailed,
