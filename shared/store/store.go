@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -144,14 +143,21 @@ func number(n int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-var nameToken = regexp.MustCompile(`#\w+`)
-
 // names maps each #name of the expressions to the attribute of that name: many of ours are words that DynamoDB reserves.
 func names(expressions ...string) map[string]string {
 	all := map[string]string{}
 	for _, e := range expressions {
-		for _, token := range nameToken.FindAllString(e, -1) {
-			all[token] = token[1:]
+		for {
+			_, rest, found := strings.Cut(e, "#")
+			if !found {
+				break
+			}
+			end := strings.IndexFunc(rest, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') })
+			if end < 0 {
+				end = len(rest)
+			}
+			all["#"+rest[:end]] = rest[:end]
+			e = rest[end:]
 		}
 	}
 	return all
