@@ -73,10 +73,11 @@ COUNT ?= 1
 
 .PHONY: test
 test: build ## run all tests, on real parts (COUNT=20 repeats them)
-	go test -race -count=$(COUNT) -timeout 60m $$(go list ./... | grep -vE 'proof/(crash|processes)$$')
-	@# These two by themselves, so that one sees how much they have explored; the last without the detector, in half the time.
+	go test -race -count=$(COUNT) -timeout 60m $$(go list ./... | grep -vE 'proof/(crash|processes|sim)$$')
+	@# These by themselves, so that one sees how much they have explored; the last two without the detector, in half the time.
 	cd shared/proof/processes && go test -race -count=$(COUNT) -timeout 60m
 	cd shared/proof/crash && go test -count=$(COUNT) -timeout 60m
+	cd shared/proof/sim && go test -count=$(COUNT) -timeout 60m -schedules=50000 -within=1m
 
 # FUZZTIME is how long each target is fuzzed.
 FUZZTIME ?= 30s
@@ -170,7 +171,8 @@ chromium: ## install Chromium on Debian, if it is missing (elsewhere name yours 
 .PHONY: prove
 prove: export _JAVA_OPTIONS := -XX:TieredStopAtLevel=4
 prove: export GOGC := 400
-prove: build ## search pairs of faults, many random schedules, and more of everything (25 minutes)
+prove: build ## search pairs of faults, many random schedules, and more of everything (55 minutes)
+	cd shared/proof/sim && go test -count=1 -timeout 60m -schedules=1000000 -within=30m -seed=1000000
 	cd shared/proof/crash && go test -count=1 -timeout 120m -run 'Pair|RandomSchedule' -prove -rapid.checks=500
 	cd shared/proof/processes && go test -count=1 -timeout 30m -chaos=2m
 	cd shared/proof/latency && go test -count=1 -timeout 30m -prove
@@ -179,3 +181,7 @@ prove: build ## search pairs of faults, many random schedules, and more of every
 .PHONY: mutate
 mutate: build ## take each guard out in turn and see a test fail
 	go run ./shared/proof/mutate
+
+.PHONY: mutate-sim
+mutate-sim: ## take each guard out in turn and have the simulation look for it, a minute each
+	go run ./shared/proof/mutate -sim 60s

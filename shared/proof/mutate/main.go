@@ -3,6 +3,7 @@
 //
 //	go run ./shared/proof/mutate            all of them
 //	go run ./shared/proof/mutate -only sticky   those whose rule has that in it, a regular expression
+//	go run ./shared/proof/mutate -sim 60s       has the simulation look for each that is in the engine, the store or AgentMail's client
 //
 // First the same tests run on the code as it is, and have to pass. A mutation is caught if one of them then fails, and fails again when
 // it is run by itself. The program ends non-zero if a mutation survives, does not compile, or no longer finds its place in the code.
@@ -41,8 +42,13 @@ type mutation struct {
 
 func main() {
 	only := flag.String("only", "", "run only the mutations whose rule has this in it, a regular expression")
+	sim := flag.Duration("sim", 0, "have the simulation look for each mutation for that long, in place of the tests")
 	flag.Parse()
-	err := run(context.Background(), *only)
+	work := run
+	if *sim > 0 {
+		work = func(ctx context.Context, only string) error { return simulate(ctx, only, *sim) }
+	}
+	err := work(context.Background(), *only)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -219,28 +225,11 @@ const again = 3
 
 // try runs the tests with the guard taken out, and returns the name of the first that fails and had passed before.
 func (l *laboratory) try(ctx context.Context, m mutation, name string, passed []string) (string, error) {
-	file := filepath.Join(l.root, m.file)
-	code, err := os.ReadFile(file)
+	overlay, err := l.overlay(m, name)
 	if err != nil {
 		return "", err
 	}
-	if n := strings.Count(string(code), m.old); n != 1 {
-		return "", fmt.Errorf("%s has the guard %d times, not once: bring the mutation up to date", m.file, n)
-	}
-	mutant := filepath.Join(l.scratch, name+".go")
-	overlay := filepath.Join(l.scratch, name+".json")
 	binary := filepath.Join(l.scratch, name+".test")
-	replacement, err := json.Marshal(map[string]map[string]string{"Replace": {file: mutant}})
-	if err != nil {
-		return "", err
-	}
-	err = errors.Join(
-		os.WriteFile(mutant, []byte(strings.Replace(string(code), m.old, m.new, 1)), 0o600),
-		os.WriteFile(overlay, replacement, 0o600),
-	)
-	if err != nil {
-		return "", err
-	}
 	err = l.build(ctx, m.test, binary, "-overlay", overlay)
 	if err != nil {
 		return "", err
@@ -264,4 +253,26 @@ func (l *laboratory) try(ctx context.Context, m mutation, name string, passed []
 		return "", fmt.Errorf("%s failed, and passed %d times when it was run again:\n%s", caught, again, out)
 	}
 	return "", fmt.Errorf("no test ran to its failure:\n%s", out)
+}
+
+// overlay writes down the mutated file, and what has the compiler take it in place of the real one.
+func (l *laboratory) overlay(m mutation, name string) (string, error) {
+	file := filepath.Join(l.root, m.file)
+	code, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(code), m.old); n != 1 {
+		return "", fmt.Errorf("%s has the guard %d times, not once: bring the mutation up to date", m.file, n)
+	}
+	mutant := filepath.Join(l.scratch, name+".go")
+	overlay := filepath.Join(l.scratch, name+".json")
+	replacement, err := json.Marshal(map[string]map[string]string{"Replace": {file: mutant}})
+	if err != nil {
+		return "", err
+	}
+	return overlay, errors.Join(
+		os.WriteFile(mutant, []byte(strings.Replace(string(code), m.old, m.new, 1)), 0o600),
+		os.WriteFile(overlay, replacement, 0o600),
+	)
 }

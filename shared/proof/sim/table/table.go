@@ -43,7 +43,11 @@ type Table struct {
 	order [][2]string
 	// tokens are the transactions that were carried out, by their tokens.
 	tokens map[string]bool
+	writes int
 }
+
+// Writes counts the changes so far.
+func (t *Table) Writes() int { return t.writes }
 
 // record is an item and how it was before; nil where there is none.
 type record struct{ now, before Item }
@@ -84,6 +88,7 @@ func (t *Table) set(key [2]string, item Item) {
 		t.order = slices.Insert(t.order, i, key)
 	}
 	r.before, r.now = r.now, item
+	t.writes++
 }
 
 func compareKeys(a, b [2]string) int {

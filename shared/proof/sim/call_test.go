@@ -1,0 +1,566 @@
+package sim_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/smithy-go"
+	"github.com/google/uuid"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/orgkey"
+)
+
+// service is what a call is sent to.
+type service int
+
+const (
+	dynamoDB service = iota
+	keyService
+	secretService
+	mailService
+	poolService
+)
+
+// call is one call to the outside.
+type call struct {
+	p       *process
+	service service
+	op      string
+	about   string // what it is about, without anything that is drawn anew each time
+	user    string
+	// write says that it changes something; create that it makes something at a third party.
+	write, create, transaction bool
+	do                         func() (any, error)
+	// part does a part of it; nil where there are none.
+	part   func() (any, error)
+	sent   time.Time
+	done   chan answer
+	before func() // looks at it as it is sent
+	body   []byte
+	id     string
+	pause  time.Duration // it is no call, but a pause of that length
+}
+
+type answer struct {
+	value any
+	err   error
+}
+
+// call sends a call, and waits for its answer or for ctx to end.
+func (p *process) call(ctx context.Context, c *call) (any, error) {
+	if p.dead.Load() {
+		return nil, errDead
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	c.p, c.done = p, make(chan answer, 1)
+	p.w.mu.Lock()
+	p.w.arrivals = append(p.w.arrivals, c)
+	p.w.mu.Unlock()
+	p.w.signal()
+	select {
+	case a := <-c.done:
+		return a.value, a.err
+	case <-ctx.Done():
+	case <-p.ctx.Done():
+	}
+	select {
+	case a := <-c.done:
+		return a.value, a.err
+	default:
+	}
+	if p.dead.Load() {
+		return nil, errDead
+	}
+	return nil, ctx.Err()
+}
+
+// take takes in the calls that were made since, in the order of what they are.
+func (w *world) take() {
+	w.mu.Lock()
+	arrivals := w.arrivals
+	w.arrivals = nil
+	w.mu.Unlock()
+	slices.SortStableFunc(arrivals, func(a, b *call) int {
+		if a.p != b.p {
+			return a.p.number - b.p.number
+		}
+		return strings.Compare(a.op+" "+a.about, b.op+" "+b.about)
+	})
+	for _, c := range arrivals {
+		w.arrive(c)
+	}
+}
+
+// arrive says what becomes of a call, and when.
+func (w *world) arrive(c *call) {
+	if c.pause > 0 {
+		w.note("%s pauses for %v", c.p.name(), c.pause)
+		w.at(w.now().Add(c.pause), func() { w.reply(c, answer{}) })
+		return
+	}
+	w.calls++
+	c.sent = w.now()
+	key := fmt.Sprintf("%d %s", c.p.number, c.op)
+	w.counts[key]++
+	c.id = fmt.Sprintf("%s %d", key, w.counts[key])
+	if c.before != nil {
+		c.before()
+	}
+	rng := rand.New(rand.NewPCG(w.seed, hashOf(c.id)))
+	way := w.way(c, rng)
+	if way.name == "" {
+		w.note("%s sends %s %s", c.p.name(), c.op, c.about)
+	} else {
+		w.note("%s sends %s %s: %s", c.p.name(), c.op, c.about, way.name)
+		if !w.outOfReach(c.service) {
+			w.struck = append(w.struck, c.id)
+		}
+		w.mu.Lock()
+		w.tableTrouble = w.tableTrouble || c.service == dynamoDB
+		w.mu.Unlock()
+	}
+	at := w.now().Add(way.delay)
+	if c.p.frozen.After(at) {
+		at = c.p.frozen.Add(way.delay)
+	}
+	if way.effect == nil {
+		way.effect = c.do
+	}
+	w.at(at, func() { w.happen(c, way) })
+	if way.again > 0 {
+		w.at(at.Add(way.again), func() { w.effect(c, c.do, "once more") })
+	}
+}
+
+// way is what becomes of a call.
+type way struct {
+	name   string
+	delay  time.Duration // until it takes effect
+	effect func() (any, error)
+	none   bool // it has no effect
+	// answer is what is said in place of the true answer; silent says that nothing is. early has it said before the effect.
+	answer *answer
+	silent bool
+	early  time.Duration
+	wait   time.Duration // from the effect to the answer
+	again  time.Duration // until it takes effect once more
+}
+
+// happen lets a call take effect, and answers it.
+func (w *world) happen(c *call, way way) {
+	a := answer{}
+	overtaken := c.create && w.now().Sub(c.sent) >= effectTime
+	switch {
+	case way.none:
+	case overtaken:
+		w.note("%s %s never arrives", c.op, c.about)
+		way.silent = true
+	default:
+		a = w.effect(c, way.effect, "")
+	}
+	if way.answer != nil {
+		a = *way.answer
+	}
+	if way.silent {
+		return
+	}
+	at := w.now().Add(way.wait)
+	if c.p.frozen.After(at) {
+		at = c.p.frozen
+	}
+	if at.After(w.now()) {
+		w.at(at, func() { w.reply(c, a) })
+		return
+	}
+	w.reply(c, a)
+}
+
+func (w *world) reply(c *call, a answer) {
+	select {
+	case c.done <- a:
+	default: // it was answered before
+	}
+}
+
+func (w *world) effect(c *call, do func() (any, error), how string) answer {
+	value, err := w.watch(c, do)
+	w.note("%s %s of %s %s: %s", c.op, c.about, c.p.name(), how, outcome(value, err))
+	return answer{value, err}
+}
+
+func outcome(value any, err error) string {
+	var api smithy.APIError
+	r, isAnswer := value.(*http.Response)
+	switch {
+	case errors.As(err, &api):
+		return api.ErrorCode()
+	case err != nil:
+		return err.Error()
+	case isAnswer:
+		return r.Status
+	default:
+		return "done"
+	}
+}
+
+var errConnection = errors.New("the connection was lost")
+
+// retried sends a call as AWS's SDK does: three times at most, where it was throttled, failed, or its answer was lost.
+func retried[T any](ctx context.Context, p *process, make func() *call) (T, error) {
+	var none T
+	pause := 20 * time.Millisecond
+	for try := 1; ; try++ {
+		value, err := p.call(ctx, make())
+		if err == nil {
+			if value == nil {
+				return none, nil
+			}
+			return value.(T), nil
+		}
+		if try == 3 || ctx.Err() != nil || !repeatable(err) {
+			return none, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return none, ctx.Err()
+		}
+		pause *= 2
+	}
+}
+
+func repeatable(err error) bool {
+	var api smithy.APIError
+	if errors.Is(err, errConnection) {
+		return true
+	}
+	return errors.As(err, &api) && (api.ErrorCode() == "ProvisionedThroughputExceededException" || api.ErrorCode() == "ThrottlingException" ||
+		api.ErrorFault() == smithy.FaultServer)
+}
+
+// db is DynamoDB as a process reaches it.
+type db struct{ p *process }
+
+func userOf(pk string) string { return strings.TrimPrefix(pk, "USER#") }
+
+func textOf(v types.AttributeValue) string {
+	s, _ := v.(*types.AttributeValueMemberS)
+	if s == nil {
+		return ""
+	}
+	return s.Value
+}
+
+// hidden are the values that are drawn anew each time.
+var hidden = map[string]bool{
+	":owner": true, ":mine": true, ":was_owner": true, ":secret": true, ":key": true, ":resource": true, ":hint": true, "hint": true,
+	"secret": true, "resource_id": true, "key_id": true,
+}
+
+// told is a text of values, of which none is drawn.
+func told(values map[string]types.AttributeValue) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if hidden[name] {
+			continue
+		}
+		b.WriteByte(' ')
+		b.WriteString(strings.TrimPrefix(name, ":"))
+		b.WriteByte('=')
+		switch v := values[name].(type) {
+		case *types.AttributeValueMemberS:
+			b.WriteString(v.Value)
+		case *types.AttributeValueMemberN:
+			b.WriteString(v.Value)
+		case *types.AttributeValueMemberBOOL:
+			fmt.Fprint(&b, v.Value)
+		}
+	}
+	return b.String()
+}
+
+func keyText(key map[string]types.AttributeValue) string {
+	return textOf(key["pk"]) + "|" + textOf(key["sk"])
+}
+
+func (d db) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	return retried[*dynamodb.QueryOutput](ctx, d.p, func() *call {
+		return &call{op: "Query", about: aws.ToString(in.IndexName) + told(in.ExpressionAttributeValues) + keyText(in.ExclusiveStartKey),
+			do: func() (any, error) { return d.p.w.table.Query(ctx, in) }}
+	})
+}
+
+func (d db) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
+	return retried[*dynamodb.ScanOutput](ctx, d.p, func() *call {
+		return &call{op: "Scan", about: keyText(in.ExclusiveStartKey), do: func() (any, error) { return d.p.w.table.Scan(ctx, in) }}
+	})
+}
+
+func (d db) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+	wanted := in.RequestItems[tableName]
+	var keys []string
+	for _, key := range wanted.Keys {
+		keys = append(keys, keyText(key))
+	}
+	return retried[*dynamodb.BatchGetItemOutput](ctx, d.p, func() *call {
+		return &call{
+			op: "BatchGetItem", about: strings.Join(keys, " "),
+			do: func() (any, error) { return d.p.w.table.BatchGetItem(ctx, in) },
+			part: func() (any, error) {
+				half, left := wanted, wanted
+				n := len(wanted.Keys) / 2
+				half.Keys, left.Keys = wanted.Keys[:n], wanted.Keys[n:]
+				out := &dynamodb.BatchGetItemOutput{}
+				if n > 0 {
+					var err error
+					out, err = d.p.w.table.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{tableName: half}})
+					if err != nil {
+						return nil, err
+					}
+				}
+				out.UnprocessedKeys = map[string]types.KeysAndAttributes{tableName: left}
+				return out, nil
+			},
+		}
+	})
+}
+
+func (d db) PutItem(ctx context.Context, in *dynamodb.PutItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	return retried[*dynamodb.PutItemOutput](ctx, d.p, func() *call {
+		return &call{op: "PutItem", about: told(in.Item), write: true, do: func() (any, error) { return d.p.w.table.PutItem(ctx, in) }}
+	})
+}
+
+func (d db) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	return retried[*dynamodb.UpdateItemOutput](ctx, d.p, func() *call {
+		return &call{
+			op: "UpdateItem", about: keyText(in.Key) + told(in.ExpressionAttributeValues), write: true,
+			before: func() { d.p.claims(in.ExpressionAttributeValues) },
+			do: func() (any, error) {
+				out, err := d.p.w.table.UpdateItem(ctx, in)
+				if err == nil {
+					d.p.w.stores(in)
+				}
+				return out, err
+			},
+		}
+	})
+}
+
+func (d db) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
+	return retried[*dynamodb.DeleteItemOutput](ctx, d.p, func() *call {
+		return &call{op: "DeleteItem", about: keyText(in.Key) + told(in.ExpressionAttributeValues), write: true,
+			do: func() (any, error) { return d.p.w.table.DeleteItem(ctx, in) }}
+	})
+}
+
+func (d db) BatchWriteItem(ctx context.Context, in *dynamodb.BatchWriteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchWriteItemOutput, error) {
+	requests := in.RequestItems[tableName]
+	var keys []string
+	for _, r := range requests {
+		keys = append(keys, keyText(r.DeleteRequest.Key))
+	}
+	return retried[*dynamodb.BatchWriteItemOutput](ctx, d.p, func() *call {
+		return &call{
+			op: "BatchWriteItem", about: strings.Join(keys, " "), write: true,
+			do: func() (any, error) { return d.p.w.table.BatchWriteItem(ctx, in) },
+			part: func() (any, error) {
+				n := len(requests) / 2
+				if n > 0 {
+					_, err := d.p.w.table.BatchWriteItem(ctx, &dynamodb.BatchWriteItemInput{
+						RequestItems: map[string][]types.WriteRequest{tableName: requests[:n]},
+					})
+					if err != nil {
+						return nil, err
+					}
+				}
+				return &dynamodb.BatchWriteItemOutput{UnprocessedItems: map[string][]types.WriteRequest{tableName: requests[n:]}}, nil
+			},
+		}
+	})
+}
+
+func (d db) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	with := *in
+	with.ClientRequestToken = aws.String(uuid.NewString()) // the SDK gives the same one to all its tries
+	var about []string
+	for _, item := range in.TransactItems {
+		switch {
+		case item.Update != nil:
+			about = append(about, keyText(item.Update.Key)+told(item.Update.ExpressionAttributeValues))
+		case item.Put != nil:
+			about = append(about, "put"+told(item.Put.Item))
+		}
+	}
+	return retried[*dynamodb.TransactWriteItemsOutput](ctx, d.p, func() *call {
+		return &call{
+			op: "TransactWriteItems", about: strings.Join(about, "; "), write: true, transaction: true,
+			before: func() {
+				for _, item := range in.TransactItems {
+					if item.Update != nil {
+						d.p.claims(item.Update.ExpressionAttributeValues)
+					}
+				}
+			},
+			do: func() (any, error) { return d.p.w.transact(&with) },
+		}
+	})
+}
+
+// kmsAPI is KMS. A ciphertext is the plaintext and where it belongs, made unreadable.
+type kmsAPI struct {
+	w *world
+	p *process // nil: past all faults
+}
+
+func place(context map[string]string) string {
+	return context["user"] + "|" + context["provider"] + "|" + context["credential"] + "|"
+}
+
+func veiled(b []byte) []byte {
+	out := make([]byte, len(b))
+	for i := range b {
+		out[i] = b[i] ^ 0xA5
+	}
+	return out
+}
+
+func (k kmsAPI) Encrypt(ctx context.Context, in *kms.EncryptInput, _ ...func(*kms.Options)) (*kms.EncryptOutput, error) {
+	do := func() (any, error) {
+		return &kms.EncryptOutput{CiphertextBlob: veiled([]byte(place(in.EncryptionContext) + string(in.Plaintext)))}, nil
+	}
+	return retried[*kms.EncryptOutput](ctx, k.p, func() *call {
+		return &call{service: keyService, op: "Encrypt", about: place(in.EncryptionContext), do: do}
+	})
+}
+
+func (k kmsAPI) Decrypt(ctx context.Context, in *kms.DecryptInput, _ ...func(*kms.Options)) (*kms.DecryptOutput, error) {
+	do := func() (any, error) {
+		plain, ok := bytes.CutPrefix(veiled(in.CiphertextBlob), []byte(place(in.EncryptionContext)))
+		if !ok {
+			return nil, &kmstypes.InvalidCiphertextException{}
+		}
+		return &kms.DecryptOutput{Plaintext: plain}, nil
+	}
+	if k.p == nil {
+		out, err := do()
+		if err != nil {
+			return nil, err
+		}
+		return out.(*kms.DecryptOutput), nil
+	}
+	return retried[*kms.DecryptOutput](ctx, k.p, func() *call {
+		return &call{service: keyService, op: "Decrypt", about: place(in.EncryptionContext), do: do}
+	})
+}
+
+// secrets is Secrets Manager.
+type secrets struct{ p *process }
+
+func (s secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
+	return retried[*secretsmanager.GetSecretValueOutput](ctx, s.p, func() *call {
+		return &call{service: secretService, op: "GetSecretValue", do: func() (any, error) {
+			var entries []string
+			for _, name := range slices.Sorted(maps.Keys(s.p.w.orgKeys)) {
+				entries = append(entries, fmt.Sprintf("%q:%q", name, s.p.w.orgKeys[name]))
+			}
+			return &secretsmanager.GetSecretValueOutput{SecretString: aws.String("{" + strings.Join(entries, ",") + "}")}, nil
+		}}
+	})
+}
+
+// keys are the org keys. They hold a lock while they are fetched, and synctest does not take who waits for a lock for one who waits: so the
+// turn is a channel.
+type keys struct {
+	of   *orgkey.Keys
+	turn chan struct{}
+}
+
+func newKeys(p *process) keys {
+	return keys{orgkey.New(secrets{p}, "org-keys", p.now), make(chan struct{}, 1)}
+}
+
+func (k keys) Key(ctx context.Context, provider string) (credential.Secret, error) {
+	k.turn <- struct{}{}
+	defer func() { <-k.turn }()
+	return k.of.Key(ctx, provider)
+}
+
+func (k keys) Refresh(ctx context.Context, provider string, rejected credential.Secret) (credential.Secret, error) {
+	k.turn <- struct{}{}
+	defer func() { <-k.turn }()
+	return k.of.Refresh(ctx, provider, rejected)
+}
+
+// transport carries calls to AgentMail.
+type transport struct{ p *process }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	var body []byte
+	if r.Body != nil {
+		body, _ = io.ReadAll(r.Body)
+		_ = r.Body.Close()
+	}
+	w, p := t.p.w, t.p
+	parts := strings.Split(r.URL.Path, "/")
+	c := &call{
+		service: mailService, op: r.Method + " " + w.pathText(parts), about: w.query(r) + " " + clientIDOf(body), body: body,
+		write: r.Method != http.MethodGet, create: r.Method == http.MethodPost,
+		do: func() (any, error) { return w.serve(p, r, body) },
+	}
+	c.before = func() { w.watchMail(c, r.Method, parts) }
+	value, err := p.call(r.Context(), c)
+	if err != nil {
+		return nil, err
+	}
+	return value.(*http.Response), nil
+}
+
+// serve has the fake carry the call out.
+func (w *world) serve(p *process, r *http.Request, body []byte) (res *http.Response, err error) {
+	defer func() {
+		if recover() != nil {
+			err = errConnection
+		}
+	}()
+	again := r.Clone(context.Background())
+	again.Body = io.NopCloser(bytes.NewReader(body))
+	recorder := httptest.NewRecorder()
+	w.mail.ServeHTTP(recorder, again)
+	res = recorder.Result()
+	w.learn(p, r, recorder)
+	return res, nil
+}
+
+func response(status int, body string, header http.Header) *http.Response {
+	if header == nil {
+		header = http.Header{}
+	}
+	return &http.Response{
+		StatusCode: status, Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), Header: header,
+		Body: io.NopCloser(strings.NewReader(body)), ProtoMajor: 1, ProtoMinor: 1,
+	}
+}

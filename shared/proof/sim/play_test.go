@@ -1,0 +1,490 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/google/uuid"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/store"
+)
+
+var users = []string{"alice", "bob", "carol"}
+
+// horizon is how long the faults last.
+const horizon = 4 * time.Minute
+
+// task is something that is to be done at a time.
+type task struct {
+	at   time.Duration
+	what string
+	do   func()
+}
+
+// some returns a process that lives: mostly one that is warm.
+func (w *world) some(rng *rand.Rand) *process {
+	var alive []*process
+	for _, p := range w.processes {
+		if !p.dead.Load() && !p.frozen.After(w.now()) {
+			alive = append(alive, p)
+		}
+	}
+	if len(alive) == 0 || len(alive) < 4 && rng.IntN(3) == 0 {
+		return w.process()
+	}
+	return alive[rng.IntN(len(alive))]
+}
+
+// weights say how often what is done, of users, operators and the world around.
+var weights = []struct {
+	what string
+	n    int
+}{
+	{"list", 30}, {"delete", 10}, {"event", 3}, {"own", 8}, {"own deleted", 3}, {"resolve", 6}, {"report", 6}, {"audit", 4}, {"retry", 3},
+	{"holdback", 1}, {"revoked by hand", 4}, {"inbox", 4}, {"kill", 8}, {"freeze", 6}, {"outage", 4}, {"lag", 4}, {"rotate", 2},
+}
+
+// plan draws the tasks.
+func (w *world) plan() []task {
+	rng := rand.New(rand.NewPCG(w.seed, 3))
+	total := 0
+	for _, x := range weights {
+		total += x.n
+	}
+	var tasks []task
+	at := time.Duration(0)
+	for i := range w.config.tasks {
+		if rng.IntN(3) > 0 {
+			at += time.Duration(rng.Int64N(int64(2 * horizon / time.Duration(w.config.tasks))))
+		} else {
+			at += time.Duration(rng.IntN(300)) * time.Millisecond
+		}
+		n, what := rng.IntN(total), ""
+		for _, x := range weights {
+			n -= x.n
+			if n < 0 {
+				what = x.what
+				break
+			}
+		}
+		user := users[rng.IntN(len(users))]
+		if i == 0 {
+			what = "list"
+		}
+		own := rand.New(rand.NewPCG(w.seed, mix(4, uint64(i))))
+		if w.without[i] {
+			continue
+		}
+		tasks = append(tasks, task{min(at, horizon), fmt.Sprintf("task %d: %s of %s", i, what, user), w.doing(what, user, i, own)})
+	}
+	return tasks
+}
+
+// doing is what a task does when its time comes.
+func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
+	spawn := func(do func(ctx context.Context, p *process)) {
+		p := w.some(rng)
+		w.spawn(fmt.Sprintf("%s of %s", what, user), p, func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, 28*time.Second)
+			defer cancel()
+			do(ctx, p)
+		})
+	}
+	provider := w.config.providers[rng.IntN(len(w.config.providers))]
+	lags, after := rng.IntN(4) == 0, time.Duration(rng.IntN(2000))*time.Millisecond
+	switch what {
+	case "list":
+		return func() { spawn(func(ctx context.Context, p *process) { w.list(ctx, p, user) }) }
+	case "delete":
+		return func() {
+			w.deleted[user], w.leaving[user] = true, true
+			if lags {
+				w.lag(user, after/8)
+			}
+			spawn(func(ctx context.Context, p *process) { _, _, _ = p.DeleteAccount(ctx, user, user+" in the pool") })
+		}
+	case "event":
+		return func() {
+			w.deleted[user] = true
+			delete(w.pool, user)
+			if lags {
+				w.lag(user, after/8)
+			}
+			w.deletionEvent(user, "")
+		}
+	case "own":
+		id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(strconv.Itoa(number))).String()
+		return func() {
+			spawn(func(ctx context.Context, p *process) {
+				title := "mine"
+				_, _ = p.table.Create(ctx, user, credential.Metadata{ID: id, Provider: "github", Type: credential.APIKey, Title: &title}, []byte("sealed"))
+			})
+		}
+	case "own deleted":
+		return func() {
+			spawn(func(ctx context.Context, p *process) {
+				for n := range number {
+					id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(strconv.Itoa(n))).String()
+					_ = p.table.Delete(ctx, user, "github", id)
+				}
+			})
+		}
+	case "resolve":
+		return func() { spawn(func(ctx context.Context, p *process) { w.resolve(ctx, p, user, provider) }) }
+	case "report":
+		return func() {
+			if lags {
+				w.lag(user, after)
+			}
+			spawn(func(ctx context.Context, p *process) { report(ctx, p, user, provider) })
+		}
+	case "audit":
+		return func() { spawn(func(ctx context.Context, p *process) { audit(ctx, p, provider) }) }
+	case "retry":
+		return func() {
+			spawn(func(ctx context.Context, p *process) { _, _, _ = p.Retry(ctx, managed.RetryRequest{By: "an operator"}) })
+		}
+	case "holdback":
+		return func() {
+			spawn(func(ctx context.Context, p *process) {
+				_, _, _ = p.EndHoldback(ctx, managed.HoldbackRequest{User: user, By: "an operator", Reason: "asked"})
+			})
+		}
+	default:
+		return w.trouble(what, user, provider, rng)
+	}
+}
+
+// trouble is what happens around the service.
+func (w *world) trouble(what, user, provider string, rng *rand.Rand) func() {
+	length := time.Duration(rng.IntN(90_000)) * time.Millisecond
+	switch what {
+	case "revoked by hand":
+		return func() { w.revokeByHand(user, provider) }
+	case "inbox":
+		return func() {
+			for _, pod := range w.pods(user, provider) {
+				w.byHand(http.MethodPost, "/v0/pods/"+pod.ID+"/inboxes", "{}")
+			}
+		}
+	case "kill":
+		return func() {
+			p := w.some(rng)
+			w.note("%s is killed", p.name())
+			p.kill()
+		}
+	case "freeze":
+		return func() {
+			p := w.some(rng)
+			w.note("%s freezes for %v", p.name(), length)
+			p.frozen = w.now().Add(length)
+		}
+	case "outage":
+		of := []service{keyService, secretService, mailService, mailService, dynamoDB}[rng.IntN(5)]
+		return func() {
+			w.note("an outage of service %d for %v", of, length)
+			w.outages = append(w.outages, outage{of, w.now(), w.now().Add(length)})
+		}
+	case "lag":
+		return func() { w.lag(user, 0) }
+	default: // the org key is rotated
+		next := fmt.Sprintf("am_us_%064x", rng.Uint64())
+		return func() {
+			w.mail.AcceptOrgKey(next, "")
+			old := w.orgKeys[provider]
+			for _, name := range w.config.providers {
+				w.orgKeys[name] = next
+			}
+			w.at(w.now().Add(length/3), func() {
+				if old != next {
+					w.note("the old org key is rejected")
+					w.mail.RejectOrgKey(old)
+				}
+			})
+		}
+	}
+}
+
+// byHand is a call that somebody makes in AgentMail's console.
+func (w *world) byHand(method, path, body string) {
+	r := httptest.NewRequest(method, "http://agentmail.sim"+path, strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+w.orgKeys[agentmail.Name])
+	w.mail.ServeHTTP(httptest.NewRecorder(), r)
+}
+
+func (w *world) revokeByHand(user, provider string) {
+	slot, deleted := w.slot(user, provider)
+	if deleted || slot.State != store.Ready || slot.Resource.KeyID == "" {
+		return
+	}
+	w.byHand(http.MethodDelete, "/v0/pods/"+slot.Resource.ID+"/api-keys/"+slot.Resource.KeyID, "")
+	w.byHandKeys++
+}
+
+// deletionEvent is the event that Cognito raises, which comes until somebody has taken it.
+func (w *world) deletionEvent(user, username string) {
+	p := w.some(rand.New(rand.NewPCG(w.seed, hashOf(user))))
+	w.deleted[user] = true
+	w.spawn("deletion event of "+user, p, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 28*time.Second)
+		defer cancel()
+		_, _, _ = p.DeleteAccount(ctx, user, username)
+	})
+}
+
+// list lists, and checks the answer and how long it took.
+func (w *world) list(ctx context.Context, p *process, user string) (managed.Listing, error) {
+	begin := w.now()
+	l, err := p.List(ctx, user, "")
+	if err == nil {
+		w.mu.Lock()
+		tableTrouble := w.tableTrouble
+		w.mu.Unlock()
+		w.checkListing(user, l)
+		took := w.now().Sub(begin)
+		if !tableTrouble && !p.frozen.After(begin) && took > budget+5*time.Second {
+			w.violated("I6: a list of %s took %v", user, took)
+		}
+	}
+	return l, err
+}
+
+// resolve is what an executor gets: it opens, and is the user's own.
+func (w *world) resolve(ctx context.Context, p *process, user, provider string) {
+	id := credential.ManagedID(provider, user)
+	sealed, err := p.table.Sealed(ctx, user, provider, id)
+	if err != nil {
+		return
+	}
+	m, err := p.sealer.Open(ctx, user, provider, id, sealed.Type, sealed.Open(), sealed.Ciphertext)
+	if err != nil {
+		var api interface{ ErrorCode() string }
+		if errors.As(err, &api) && api.ErrorCode() == "InvalidCiphertextException" {
+			w.violated("I9: what is stored of %s does not open", user)
+		}
+		return
+	}
+	podID, _, ok := w.mail.Identify(strings.Trim(string(m.Fields()["api_key"]), `"`))
+	owner, _ := podUser(w.clientIDs[podID])
+	if ok && owner != user {
+		w.violated("I7: %s gets the key of %s", user, owner)
+	}
+}
+
+func report(ctx context.Context, p *process, user, provider string) {
+	slots, err := p.table.Slots(ctx, user, provider)
+	slot := slots[provider]
+	if err == nil && slot.State == store.Ready && slot.Owner == "" && !slot.ReportFrom.After(p.now()) {
+		_ = p.table.Report(ctx, slot, 10*time.Minute)
+	}
+}
+
+func audit(ctx context.Context, p *process, provider string) {
+	request := managed.AuditRequest{Provider: provider, Repair: 100, By: "an operator"}
+	for range 20 {
+		r, err := p.Audit(ctx, request)
+		if err != nil || r.Next == "" {
+			return
+		}
+		request.Cursor = r.Next
+	}
+}
+
+// play plays the whole schedule.
+func (w *world) play() {
+	w.prepare()
+	for _, t := range w.plan() {
+		w.at(w.start.Add(t.at), func() {
+			w.note("%s", t.what)
+			t.do()
+		})
+	}
+	warm := w.process()
+	w.every(warm, time.Minute)
+	w.passed(horizon + time.Second)
+	w.over = true
+	for _, p := range w.processes {
+		if p.frozen.After(w.now()) {
+			p.frozen = w.now()
+		}
+	}
+	w.note("faults are over")
+	w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+	w.recover()
+	w.finish()
+	for _, p := range w.processes {
+		p.kill()
+	}
+	w.until(w.quiet)
+}
+
+// prepare puts in what was there before.
+func (w *world) prepare() {
+	if !w.config.adopts {
+		return
+	}
+	for _, user := range users[1:] {
+		pod := w.mail.SeedPod(fake.Pod{ClientID: user, Name: adopted})
+		w.learnPod(pod.ID, user)
+	}
+}
+
+// every lets reconcile run each minute, in a warm process, or a new one where that was killed.
+func (w *world) every(p *process, d time.Duration) {
+	if w.over {
+		return
+	}
+	if p.dead.Load() {
+		p = w.process()
+	}
+	w.at(w.now().Add(d), func() {
+		if w.over {
+			return
+		}
+		w.reconcile(p)
+		w.every(p, d)
+	})
+}
+
+func (w *world) reconcile(p *process) {
+	w.spawn("a round of reconcile", p, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 59*time.Second)
+		defer cancel()
+		_, _ = p.Reconcile(ctx)
+	})
+}
+
+// nextDue is when the next work is due; zero if there is none.
+func (w *world) nextDue() time.Time {
+	var next time.Time
+	for _, item := range w.table.Items() {
+		n, ok := item["due_at"].(*types.AttributeValueMemberN)
+		if !ok {
+			continue
+		}
+		ms, _ := strconv.ParseInt(n.Value, 10, 64)
+		at := time.UnixMilli(ms)
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+const (
+	// maxRounds is how many rounds of reconcile may be needed once faults are over.
+	maxRounds = 40
+	// patience is how long that may take, and patienceOfParked what a revocation that was parked has.
+	patience         = 90 * time.Minute
+	patienceOfParked = 8 * time.Hour
+)
+
+// recover is liveness: once faults are over, reconcile gets everything done that is due, in bounded time.
+func (w *world) recover() {
+	begin, bound := w.now(), patience
+	for _, item := range w.table.Items() {
+		if textOf(item["state"]) == string(store.Parked) {
+			bound = patienceOfParked
+		}
+		if item["held_until"] != nil {
+			bound = max(bound, w.config.holdback+patience)
+		}
+	}
+	p := w.process()
+	for range maxRounds {
+		due := w.nextDue()
+		if due.IsZero() {
+			return
+		}
+		w.passed(max(time.Minute, due.Sub(w.now())+5*time.Second))
+		if w.now().Sub(begin) > bound {
+			w.violated("liveness: %v after the last fault there is work due:\n%s", bound, w.dump())
+			return
+		}
+		w.reconcile(p)
+		w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+	}
+	w.violated("liveness: after %d rounds of reconcile there is work due:\n%s", maxRounds, w.dump())
+}
+
+// finish asks again for what did not get through, and checks that each user has what is theirs.
+func (w *world) finish() {
+	if len(w.violations) > 0 {
+		return
+	}
+	w.noOrphans()
+	p := w.process()
+	again := func(what string, do func(ctx context.Context)) {
+		w.spawn(what, p, do)
+		w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+		w.recover()
+	}
+	if w.byHandKeys > 0 {
+		for _, provider := range w.config.providers {
+			again("audit", func(ctx context.Context) { audit(ctx, p, provider) })
+		}
+	}
+	for _, user := range users {
+		if w.deleted[user] && w.table.Item("USER#"+user, "ACCOUNT") == nil || w.leaving[user] && w.pool[user] != "" {
+			again("the deletion of "+user+" again", func(ctx context.Context) { _, _, _ = p.DeleteAccount(ctx, user, user+" in the pool") })
+		}
+		if w.deleted[user] {
+			w.check(w.nothingLeft(user))
+			continue
+		}
+		var l managed.Listing
+		for range 3 {
+			again("a last list of "+user, func(ctx context.Context) { l, _ = w.list(ctx, p, user) })
+			if managedIn(l) == len(w.config.providers) {
+				break
+			}
+		}
+		if managedIn(l) != len(w.config.providers) {
+			w.violated("I1: a list of %s has %d managed credentials", user, managedIn(l))
+		}
+		for _, provider := range w.config.providers {
+			w.check(w.exactlyOne(user, provider))
+		}
+		if w.pool[user] == "" {
+			w.violated("%s lives, and is not in the user pool any more", user)
+		}
+	}
+	w.noOrphans()
+}
+
+func managedIn(l managed.Listing) int {
+	n := 0
+	for _, m := range l.Credentials {
+		if m.Managed {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) check(err error) {
+	if err != nil {
+		w.violated("%v", err)
+	}
+}
+
+// dump is the table as a text.
+func (w *world) dump() string {
+	var lines []string
+	for _, item := range w.table.Items() {
+		lines = append(lines, told(item))
+	}
+	return strings.Join(lines, "\n")
+}

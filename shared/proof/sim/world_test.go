@@ -1,0 +1,389 @@
+package sim_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"managed-credentials/shared/jitter"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/proof/sim/table"
+	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/seal"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+const (
+	lease  = 60 * time.Second
+	budget = 5 * time.Second
+	// effectTime is A1: a create takes effect within it, or never.
+	effectTime = lease / 2
+	tableName  = "table"
+)
+
+// world is one schedule under way. All of it runs in one bubble of synctest: time stands still while anybody does something.
+//
+// Every goroutine but the one that plays belongs to a process, and comes to a halt at a call to the outside, a pause, or a deadline. When all
+// have, the player takes in the calls that were made, in an order that no scheduler decides, draws for each what becomes of it and when,
+// and lets happen what comes first.
+type world struct {
+	schedule
+	told  []string
+	tell  bool
+	hash  uint64
+	lines int
+
+	start     time.Time
+	config    config
+	table     *table.Table
+	mail      *fake.Server
+	store     *store.Store // goes past all faults, by the true time
+	sealer    *seal.Sealer // likewise
+	orgKeys   map[string]string
+	pool      map[string]string // the user pool: names by sub
+	processes []*process
+
+	mu       sync.Mutex
+	arrivals []*call
+	running  int
+	arrived  chan struct{}
+
+	events []event
+	seq    int
+	over   bool // faults are
+	counts map[string]int
+	struck []string
+	calls  int
+	// staleDraws counts the items that eventually consistent reads have met.
+	staleDraws uint64
+
+	observed
+}
+
+// event is what is to happen at a time.
+type event struct {
+	at  time.Time
+	seq int
+	do  func()
+}
+
+// at has something done at a time.
+func (w *world) at(at time.Time, do func()) {
+	w.seq++
+	e := event{at, w.seq, do}
+	i := sort.Search(len(w.events), func(i int) bool { return w.events[i].at.After(at) })
+	w.events = slices.Insert(w.events, i, e)
+}
+
+// now is the true time.
+func (w *world) now() time.Time { return time.Now().Round(0) }
+
+// mix makes one number of many, of which each matters.
+func mix(parts ...uint64) uint64 {
+	h := uint64(14695981039346656037)
+	for _, p := range parts {
+		h ^= p
+		h *= 0x9E3779B97F4A7C15
+		h ^= h >> 29
+		h *= 0xBF58476D1CE4E5B9
+		h ^= h >> 32
+	}
+	return h
+}
+
+func hashOf(text string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(text))
+	return h.Sum64()
+}
+
+func init() {
+	// A pause is drawn from the time at which it begins, of which no two schedules have the same: so it does not matter which of two
+	// goroutines asks first.
+	jitter.Source = func(n time.Duration) time.Duration {
+		return time.Duration(mix(uint64(time.Now().UnixNano()), uint64(n)) % uint64(n))
+	}
+}
+
+// run plays the schedule, and returns how it went. tell has it keep a story.
+func (s schedule) run(t *testing.T, tell bool) *world {
+	t.Helper()
+	var w *world
+	synctest.Test(t, func(*testing.T) {
+		time.Sleep(time.Duration(mix(s.seed) % uint64(time.Hour)))
+		w = newWorld(s, tell)
+		w.play()
+	})
+	return w
+}
+
+func newWorld(s schedule, tell bool) *world {
+	w := &world{
+		schedule: s,
+		tell:     tell,
+		hash:     14695981039346656037,
+		start:    time.Now().Round(0),
+		table:    table.New(),
+		orgKeys:  map[string]string{},
+		pool:     map[string]string{},
+		arrived:  make(chan struct{}, 1),
+		counts:   map[string]int{},
+	}
+	w.observed = newObserved()
+	w.config = drawConfig(rand.New(rand.NewPCG(s.seed, 1)))
+	w.mail = fake.New(fake.Config{Now: w.now, Switches: fake.Switches{PodLingers: w.config.lingers, InboxDeletion: w.config.inboxes}})
+	w.table.Stale = w.stale
+	w.store = store.New(w.table, tableName, w.now)
+	w.sealer = seal.New(kmsAPI{w: w}, "key")
+	for _, p := range w.config.providers {
+		w.orgKeys[p] = fake.OrgKey
+	}
+	for _, user := range users {
+		w.pool[user] = user + " in the pool"
+	}
+	return w
+}
+
+// note adds a line to the log, of which the hash is kept, and the text if somebody is to read it.
+func (w *world) note(format string, args ...any) {
+	line := fmt.Sprintf("%9.3f ", time.Since(w.start).Seconds()) + fmt.Sprintf(format, args...)
+	for i := range len(line) {
+		w.hash = (w.hash ^ uint64(line[i])) * 1099511628211
+	}
+	w.lines++
+	if w.tell {
+		w.told = append(w.told, line)
+	}
+}
+
+// until lets things happen until a condition holds, or nothing is left to happen.
+func (w *world) until(done func() bool) {
+	for {
+		synctest.Wait()
+		w.take()
+		w.mu.Lock()
+		idle := w.running == 0
+		w.mu.Unlock()
+		if done() || idle && len(w.events) == 0 {
+			return
+		}
+		if len(w.events) == 0 {
+			<-w.arrived
+			continue
+		}
+		wait := time.Until(w.events[0].at)
+		if wait > 0 {
+			timer := time.NewTimer(wait)
+			select {
+			case <-w.arrived:
+			case <-timer.C:
+			}
+			timer.Stop()
+			continue
+		}
+		e := w.events[0]
+		w.events = w.events[1:]
+		e.do()
+	}
+}
+
+// passed lets a time pass.
+func (w *world) passed(d time.Duration) {
+	end := false
+	w.at(w.now().Add(d), func() { end = true })
+	w.until(func() bool { return end })
+}
+
+func (w *world) signal() {
+	select {
+	case w.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// spawn has a process do something beside everything else.
+func (w *world) spawn(what string, p *process, do func(ctx context.Context)) {
+	w.note("%s begins: %s", p.name(), what)
+	w.mu.Lock()
+	w.running++
+	w.mu.Unlock()
+	go func() {
+		defer func() {
+			w.mu.Lock()
+			w.running--
+			w.mu.Unlock()
+			w.signal()
+		}()
+		do(p.ctx)
+	}()
+}
+
+func (w *world) quiet() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.running == 0
+}
+
+// process is one instance of a function: an engine with clients and memories of its own.
+type process struct {
+	*managed.Engine
+	w      *world
+	number int
+	skew   time.Duration
+	ctx    context.Context
+	end    context.CancelFunc
+	dead   atomic.Bool
+	frozen time.Time // until when it is
+	owners map[string]bool
+	keys   map[string]bool
+	table  *store.Store
+	sealer *seal.Sealer
+}
+
+func (p *process) name() string { return fmt.Sprintf("process %d", p.number) }
+
+func (p *process) now() time.Time { return time.Now().Round(0).Add(p.skew) }
+
+// process starts one.
+func (w *world) process() *process {
+	p := &process{w: w, number: len(w.processes) + 1, owners: map[string]bool{}, keys: map[string]bool{}}
+	rng := rand.New(rand.NewPCG(w.seed, mix(2, uint64(p.number))))
+	if w.config.skewed {
+		p.skew = time.Duration(rng.IntN(10001)-5000) * time.Millisecond
+	}
+	p.ctx, p.end = context.WithCancel(context.Background())
+	p.table = store.New(db{p}, tableName, p.now)
+	p.sealer = seal.New(kmsAPI{w, p}, "key")
+	var providers []managed.Provider
+	for _, name := range w.config.providers {
+		prefix := clientIDPrefix(name)
+		provider, err := agentmail.New(agentmail.Config{
+			BaseURL: "http://agentmail.sim", ClientIDPrefix: prefix, Transport: transport{p}, Adopts: w.config.adopts, Permissions: "null",
+		})
+		if err != nil {
+			panic(err)
+		}
+		providers = append(providers, named{provider, name})
+	}
+	var err error
+	p.Engine, err = managed.New(managed.Config{
+		Store: p.table, Providers: providers, OrgKeys: newKeys(p), Seal: p.sealer, Users: userPool{p},
+		Lease: lease, Budget: budget, Holdback: w.config.holdback, GoneFloor: 10, GoneShare: 0.02, Now: p.now, Wait: p.wait,
+		Log: slog.New(logs{w: w, p: p}), Metrics: telemetry.NewMetrics(logs{w: w, p: p}),
+	})
+	if err != nil {
+		panic(err)
+	}
+	w.processes = append(w.processes, p)
+	return p
+}
+
+// wait is a pause that the player ends, so that of two that end at once one goes first.
+func (p *process) wait(ctx context.Context, d time.Duration) error {
+	_, err := p.call(ctx, &call{op: "pause", about: d.String(), pause: max(d, time.Nanosecond)})
+	return err
+}
+
+// kill ends the process as SIGKILL would: what it has sent is on its way, and it sends and hears nothing any more.
+func (p *process) kill() {
+	p.dead.Store(true)
+	p.end()
+}
+
+// named is a provider under another name, which goes for a third party of its own.
+type named struct {
+	*agentmail.Provider
+	name string
+}
+
+// Name implements managed.Provider.
+func (n named) Name() string { return n.name }
+
+func clientIDPrefix(provider string) string {
+	if provider == agentmail.Name {
+		return ""
+	}
+	return provider + "."
+}
+
+// podUser is whose a pod is, and at which provider.
+func podUser(clientID string) (user, provider string) {
+	provider, user, named := strings.Cut(clientID, ".")
+	if !named {
+		return clientID, agentmail.Name
+	}
+	return user, provider
+}
+
+// logs is I7 as far as logs go: no secret stands in any.
+type logs struct {
+	w *world
+	p *process
+}
+
+func (logs) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l logs) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+func (l logs) WithGroup(string) slog.Handler { return l }
+
+// Handle implements slog.Handler.
+func (l logs) Handle(_ context.Context, r slog.Record) error {
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if l.w.tell || a.Value.Kind() == slog.KindAny || a.Value.Kind() == slog.KindString {
+			line += " " + a.Key + "=" + a.Value.String()
+		}
+		return true
+	})
+	if strings.Contains(line, "am_us_") {
+		l.w.violated("I7: a secret is logged: %s", line)
+	}
+	if l.w.tell {
+		l.w.mu.Lock()
+		l.w.told = append(l.w.told, fmt.Sprintf("%9.3f     %s says: %s", time.Since(l.w.start).Seconds(), l.p.name(), line))
+		l.w.mu.Unlock()
+	}
+	return nil
+}
+
+// Write implements io.Writer for metrics.
+func (l logs) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("am_us_")) {
+		l.w.violated("I7: a secret is in a metric: %s", b)
+	}
+	return len(b), nil
+}
+
+var errDead = errors.New("the process has ended")
+
+// userPool is the user pool.
+type userPool struct{ p *process }
+
+// Remove implements managed.Users. The pool raises an event, as Cognito does.
+func (u userPool) Remove(ctx context.Context, username, sub string) error {
+	w := u.p.w
+	_, err := u.p.call(ctx, &call{service: poolService, op: "AdminDeleteUser", about: sub, user: sub, do: func() (any, error) {
+		if w.pool[sub] != username {
+			return nil, nil
+		}
+		delete(w.pool, sub)
+		w.at(w.now().Add(time.Duration(1+mix(w.seed, hashOf(sub))%90)*time.Second), func() { w.deletionEvent(sub, username) })
+		return nil, nil
+	}})
+	return err
+}
