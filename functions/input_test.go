@@ -106,6 +106,17 @@ func TestBadBodiesGet4xxThatNamesTheField(t *testing.T) {
 		{`{"type":"host_scoped","host":"example.com","headers":{"a":7}}`, 422, "headers"},
 		{`{"type":"api_key","api_key":"x","autogpt_managed":true}`, 403, "managed"},
 		{`{"type":"api_key","api_key":"x","autogpt_managed":"yes"}`, 422, "autogpt_managed"},
+		{`{"type":"api_key","api_key":"x","expiresAt":1}`, 422, "expiresAt: is not a field of type api_key: expires_at is probably meant"},
+		{`{"type":"api_key","api_key":"x","Autogpt_Managed":true}`, 422, "autogpt_managed is probably meant"},
+		{`{"type":"api_key","api_key":"x","expires_at":1700000000}`, 422, "expires_at: is in the past"},
+		{`{"type":"api_key","api_key":"x","expires_at":1893456000000}`, 422, "not in milliseconds"},
+		{`{"type":"api_key","api_key":"abc\u200bd"}`, 422, "api_key: character 4 is a zero-width space"},
+		{`{"type":"api_key","api_key":"Bearer x"}`, 422, "api_key: begins with"},
+		{`{"type":"api_key","api_key":"x","title":"\u2060"}`, 422, "title"},
+		{`{"type":"host_scoped","host":"https://example.com","headers":{"a":"b"}}`, 422, "host: must be a host name"},
+		{`{"type":"host_scoped","host":"example.com","headers":{"a b":"b"}}`, 422, "headers: must have names"},
+		{`{"type":"host_scoped","host":"example.com","headers":{"a":" "}}`, 422, "headers: must have a value"},
+		{`{"type":"host_scoped","host":"example.com","headers":{"a":"b","A":"c"}}`, 422, "headers: must not have one name twice"},
 		{`{"type":"api_key","api_key":"` + strings.Repeat("k", 4096) + `"}`, 413, "4,096"},
 		{`{"type":"api_key","api_key":"` + strings.Repeat("k", 64<<10) + `"}`, 413, "64 KB"},
 	} {
@@ -169,7 +180,7 @@ func TestWhatTheServiceDecidesIsIgnoredInABody(t *testing.T) {
 	token := s.token(alice)
 	forged := credential.ManagedID(agentmail.Name, alice)
 	m := s.create(token, "github", `{"id":"`+forged+`","provider":"agent_mail","metadata":{"pod_id":"x"},"autogpt_managed":false,"is_system":true,`+
-		`"Autogpt_Managed":true,"type":"api_key","api_key":"x"}`)
+		`"created_at":5,"hint":"x","stored":null,"type":"api_key","api_key":"x"}`)
 	if m.ID == forged || m.Provider != "github" || m.Managed || m.System {
 		t.Errorf("created: %+v", m)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/seal"
@@ -33,6 +34,10 @@ func (f function) create(ctx context.Context, r gateway.Request) (gateway.Respon
 		return gateway.Response{}, err
 	}
 	wanted, err := credential.ParseNew(r.Body)
+	if err != nil {
+		return gateway.Response{}, err
+	}
+	err = wanted.Material.CheckExpiry(clock.Now())
 	if err != nil {
 		return gateway.Response{}, err
 	}

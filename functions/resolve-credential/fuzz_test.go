@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) { os.Exit(managedtest.Main(m)) }
 
 const (
 	alice, alicesKey = "5f0c1e5e-3b0a-4f0e-9a55-0d6a1c9e7b11", "Zj7q-alice" // the user and the credential of events/by-id.json
+	expiredID        = "0d3b6f1e-1f0a-4c8e-9f43-0d7d9a1c2e56"
 	aliceID          = "0b9f3f0e-6f3a-4f4e-8a3b-1c2d3e4f5a6b"
 	bob, bobsKey     = "bob", "Zj7q-bob"
 	bobID            = "8a3e5f0e-6f3a-4f4e-8a3b-1c2d3e4f5a6b"
@@ -114,9 +116,13 @@ func serve(tb testing.TB, log *slog.Logger) lambda.Handler {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for _, c := range [][3]string{{alice, aliceID, alicesKey}, {bob, bobID, bobsKey}} {
+	for _, c := range [][3]string{{alice, aliceID, alicesKey}, {bob, bobID, bobsKey}, {alice, expiredID, alicesKey}} {
+		material := credential.APIKeyMaterial(credential.NewSecret(c[2]))
+		if c[1] == expiredID {
+			material = material.Expiring(time.Now().Add(-time.Second))
+		}
 		m := credential.Metadata{ID: c[1], Provider: "github", Type: credential.APIKey}
-		sealed, err := seal.New(awskms.NewFromConfig(cfg), "key").Seal(tb.Context(), c[0], m.Provider, m.ID, credential.APIKeyMaterial(credential.NewSecret(c[2])))
+		sealed, err := seal.New(awskms.NewFromConfig(cfg), "key").Seal(tb.Context(), c[0], m.Provider, m.ID, material)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -130,6 +136,14 @@ func serve(tb testing.TB, log *slog.Logger) lambda.Handler {
 		tb.Fatal(err)
 	}
 	return handler
+}
+
+func TestAnExpiredCredentialIsNotReleased(t *testing.T) {
+	handler := serve(t, slog.New(slog.DiscardHandler))
+	answer, err := handler.Invoke(t.Context(), []byte(`{"user_id":"`+alice+`","provider":"github","credential_id":"`+expiredID+`"}`))
+	if err != nil || string(answer) != `{"status":409,"detail":"The credential has expired: its user has to replace it"}` {
+		t.Errorf("the answer is %s, %v", answer, err)
+	}
 }
 
 // full is a log that can be written to no more.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/seal"
@@ -38,6 +39,10 @@ func (f function) update(ctx context.Context, r gateway.Request) (gateway.Respon
 	var sealed []byte
 	if change.Material != nil {
 		material := *change.Material
+		err = material.CheckExpiry(clock.Now())
+		if err != nil {
+			return gateway.Response{}, err
+		}
 		if f.sealOpen {
 			material = material.WithOpen(change.Open)
 		}

@@ -209,7 +209,7 @@ func ParseNew(body []byte) (New, error) {
 	if err != nil {
 		return New{}, err
 	}
-	title, err := label(all, "title")
+	title, err := readTitle(all)
 	if err != nil {
 		return New{}, err
 	}
@@ -217,6 +217,14 @@ func ParseNew(body []byte) (New, error) {
 		return New{}, &FieldError{"type", "is required: " + typeNames}
 	}
 	t, err := typeOf(all)
+	if err != nil {
+		return New{}, err
+	}
+	err = checkUnknown(t, all)
+	if err != nil {
+		return New{}, err
+	}
+	err = legal(t, all)
 	if err != nil {
 		return New{}, err
 	}
@@ -234,11 +242,15 @@ func ParseChange(body []byte) (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
-	title, err := label(all, "title")
+	title, err := readTitle(all)
 	if err != nil {
 		return Change{}, err
 	}
 	t, err := typeOf(all)
+	if err != nil {
+		return Change{}, err
+	}
+	err = checkUnknown(t, all)
 	if err != nil {
 		return Change{}, err
 	}
@@ -252,11 +264,23 @@ func ParseChange(body []byte) (Change, error) {
 	if t == "" {
 		return Change{}, &FieldError{given, "needs the other fields of its type beside it, and the type: " + typeNames}
 	}
+	err = legal(t, all)
+	if err != nil {
+		return Change{}, err
+	}
 	m, open, err := pick(t, all, func(field) bool { return true })
 	if err != nil {
 		return Change{}, err
 	}
 	return Change{Type: t, Title: title, Material: &m, Open: open}, nil
+}
+
+func readTitle(all map[string]json.RawMessage) (*string, error) {
+	title, err := label(all, "title")
+	if err != nil {
+		return nil, err
+	}
+	return title, checkTitle(title)
 }
 
 // typeNames lists the types for an error's text.

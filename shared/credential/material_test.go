@@ -41,7 +41,7 @@ func TestTheSealedFormStaysWhatItIs(t *testing.T) {
 		credential.OAuth2: `{"access_token":"at-1","access_token_expires_at":1893456000,"refresh_token":"rt-1",` +
 			`"refresh_token_expires_at":1893456001,"type":"oauth2"}`,
 		credential.UserPassword: `{"password":"pw-1","type":"user_password","username":"ada"}`,
-		credential.HostScoped:   `{"headers":{"Accept":"","X-Key":"h-1"},"type":"host_scoped"}`,
+		credential.HostScoped:   `{"headers":{"Accept":"h-2","X-Key":"h-1"},"type":"host_scoped"}`,
 	} {
 		plain := reveal(t, material(t, typ))
 		if string(plain) != want {
@@ -69,19 +69,20 @@ func TestAManagedKeyIsHandedOutLikeAUsersOwn(t *testing.T) {
 // anyMaterial makes the material of any credential that a user can create.
 func anyMaterial(t *rapid.T) credential.Material {
 	text := func(name string) string { return spelt(t, secretText.Draw(t, name)) }
-	time := func(name string) string { return fmt.Sprint(rapid.Int64Min(0).Draw(t, name)) }
+	token := func(name string) string { return spelt(t, headerText.Draw(t, name)) }
+	time := func(name string) string { return fmt.Sprint(rapid.Int64Range(946684800, 253402300799).Draw(t, name)) }
 	typ := rapid.SampledFrom(slices.Sorted(maps.Keys(whole))).Draw(t, "type")
 	all := members{"type": fmt.Sprintf("%q", typ)}
 	switch typ {
 	case credential.APIKey:
-		all["api_key"], all["expires_at"] = text("key"), time("expiry")
+		all["api_key"], all["expires_at"] = token("key"), time("expiry")
 	case credential.OAuth2:
-		all["access_token"], all["access_token_expires_at"] = text("access token"), time("expiry")
-		all["refresh_token"], all["refresh_token_expires_at"] = text("refresh token"), time("other expiry")
+		all["access_token"], all["access_token_expires_at"] = token("access token"), time("expiry")
+		all["refresh_token"], all["refresh_token_expires_at"] = token("refresh token"), time("other expiry")
 	case credential.UserPassword:
 		all["username"], all["password"] = text("username"), text("password")
 	case credential.HostScoped:
-		headers := rapid.MapOfN(secretText, secretText, 1, 3).Draw(t, "headers")
+		headers := rapid.MapOfN(rapid.StringMatching("[a-z][a-z0-9-]{0,9}"), headerText, 1, 3).Draw(t, "headers")
 		marshalled, err := json.Marshal(headers)
 		if err != nil {
 			t.Fatal(err)
@@ -123,6 +124,9 @@ func TestAMaterialMayHaveAsManyBytesAsKMSEncrypts(t *testing.T) {
 	}
 	for typ, name := range secret {
 		for _, letter := range []string{"a", "<", "é"} { // '<' must not count as the six characters of its HTML escape
+			if letter == "é" && typ != credential.UserPassword {
+				continue // no header carries it
+			}
 			sized := func(bytes int) credential.Material {
 				value := `"` + strings.Repeat("a", bytes%len(letter)) + strings.Repeat(letter, bytes/len(letter)) + `"`
 				if typ == credential.HostScoped {

@@ -66,7 +66,7 @@ func TestTheSealedFormOfTheChecksumStaysWhatItIs(t *testing.T) {
 	t.Parallel()
 	host := "example.com"
 	plain := reveal(t, material(t, credential.HostScoped).WithOpen(credential.Open{Host: &host}))
-	const want = `{"headers":{"Accept":"","X-Key":"h-1"},` +
+	const want = `{"headers":{"Accept":"h-2","X-Key":"h-1"},` +
 		`"open_sha256":"73422df3693556d7217d009e7f830fe05526f151456ca7d2a3708494570409c2","type":"host_scoped"}`
 	if string(plain) != want {
 		t.Errorf("sealed as\n%s, want\n%s", plain, want)

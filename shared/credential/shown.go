@@ -41,6 +41,11 @@ func (m Material) ExpiresAt() *int64 {
 	case m.typ == OAuth2:
 		name = "access_token_expires_at"
 	}
+	return m.seconds(name)
+}
+
+// seconds is the time that a field holds; nil if there is none.
+func (m Material) seconds(name string) *int64 {
 	var at *int64
 	err := json.Unmarshal([]byte(m.fields[name].Reveal()), &at)
 	if err != nil {

@@ -239,9 +239,19 @@ func encode(r Response) events.APIGatewayV2HTTPResponse {
 // CheckProvider returns a *credential.FieldError for a provider's name that is malformed.
 func CheckProvider(name string) error {
 	if !credential.ValidProvider(name) {
-		return &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+		return &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}" + meant(name)}
 	}
 	return nil
+}
+
+// meant is a hint at the provider that somebody probably meant, such as google_drive by "Google Drive"; "" if there is none.
+func meant(name string) string {
+	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9') })
+	slug := strings.Join(words, "_")
+	if !credential.ValidProvider(slug) {
+		return ""
+	}
+	return "; " + slug + " is probably meant"
 }
 
 // Guard answers what needs no look into the table about a change to one credential: the system's cannot be changed, and a malformed

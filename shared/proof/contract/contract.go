@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -132,7 +133,7 @@ func (c *Contract) check(r *http.Request, body []byte, answer *httptest.Response
 	switch {
 	case answer.Code < 400 && forbidden != nil:
 		return fmt.Errorf("the contract forbids the request: %w", forbidden)
-	case answer.Code == http.StatusUnprocessableEntity && forbidden == nil && !strings.Contains(answer.Body.String(), otherType):
+	case answer.Code == http.StatusUnprocessableEntity && forbidden == nil && !strings.Contains(answer.Body.String(), otherType) && !beyondSchema.MatchString(answer.Body.String()):
 		return errors.New("the contract allows the request")
 	}
 	return c.checkAnswer(r, route.Operation.Responses.Status(answer.Code), answer)
@@ -140,6 +141,9 @@ func (c *Contract) check(r *http.Request, body []byte, answer *httptest.Response
 
 // otherType is in the one 422 that the request alone does not bring about: a change of another type than what is stored.
 const otherType = "but the credential's is"
+
+// beyondSchema is in the 422s of what a schema cannot say; the descriptions beside the schemas do.
+var beyondSchema = regexp.MustCompile(`begins with .{1,2}Bearer |is in the past|one name twice, in whatever case`)
 
 // hasToken is whether a request has what may be a token: whether it passes is the authorizer's to say.
 func hasToken(_ context.Context, input *openapi3filter.AuthenticationInput) error {

@@ -780,6 +780,20 @@ var mutations = []mutation{
 		test: "shared/credential",
 	},
 	{
+		rule: "what no header carries is not stored in a key",
+		file: "shared/credential/legal.go",
+		old:  "return r != '\\t' && (r < ' ' || r > '~')",
+		new:  "return false",
+		test: "shared/credential", run: "PointedOut",
+	},
+	{
+		rule: "an expired credential is not released",
+		file: "functions/resolve-credential/handler.go",
+		old:  "*expires <= clock.Now().Unix()",
+		new:  "false",
+		test: "functions/resolve-credential", run: "Expired",
+	},
+	{
 		rule: "a secret redacts itself",
 		file: "shared/credential/secret.go",
 		old:  "func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }",

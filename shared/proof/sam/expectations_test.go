@@ -116,7 +116,7 @@ var expectations = map[string]map[string]expectation{
 			answer: `201 {"id":"*","provider":"github","type":"oauth2","title":"GitHub","scopes":["repo","read:org"],"username":"octocat",` +
 				`"host":null,"autogpt_managed":false,"is_system":false,*,"is_managed":false}`,
 			then: holds("github", credential.OAuth2,
-				`{"access_token":"not-a-real-token","access_token_expires_at":1767261600,"refresh_token":"not-a-real-refresh-token"}`),
+				`{"access_token":"not-a-real-token","access_token_expires_at":4102444800,"refresh_token":"not-a-real-refresh-token"}`),
 		},
 		"user-password": {
 			answer: `201 {"id":"*","provider":"smtp","type":"user_password","title":"Mail server","scopes":null,"username":null,"host":null,` +
@@ -140,7 +140,7 @@ var expectations = map[string]map[string]expectation{
 		"forged-managed":     {answer: `403 {"detail":"AutoGPT-managed credentials cannot be created by users"}`, then: (*world).holdsNone},
 		"malformed-json":     {answer: `422 {"detail":"body: must be a JSON object in UTF-8"}`, then: (*world).holdsNone},
 		"malformed-base64":   {answer: `422 {"detail":"body: is not valid base64"}`, then: (*world).holdsNone},
-		"malformed-provider": {answer: `422 {"detail":"provider: must match [a-z0-9_]{1,64}"}`, then: (*world).holdsNone},
+		"malformed-provider": {answer: `422 {"detail":"provider: must match [a-z0-9_]{1,64}; openai is probably meant"}`, then: (*world).holdsNone},
 		"no-body":            {answer: `422 {"detail":"body: must be a JSON object in UTF-8"}`, then: (*world).holdsNone},
 		"unknown-type": {
 			answer: `422 {"detail":"type: must be one of api_key, oauth2, user_password, host_scoped"}`,
@@ -185,7 +185,7 @@ var expectations = map[string]map[string]expectation{
 			then:   stillManaged(userID),
 		},
 		"list-of-provider":        {given: ownOf("github"), answer: "200 [" + managedKey + "]", then: stillManaged(userID)},
-		"list-malformed-provider": {answer: `422 {"detail":"provider: must match [a-z0-9_]{1,64}"}`, then: noPods},
+		"list-malformed-provider": {answer: `422 {"detail":"provider: must match [a-z0-9_]{1,64}; agent_mail is probably meant"}`, then: noPods},
 		"list-id-token":           {answer: unauthorized, then: noPods},
 		"list-empty-sub":          {answer: unauthorized, then: noPods},
 		"list-no-authorizer":      {answer: unauthorized, then: noPods},
