@@ -32,6 +32,9 @@ type Env struct {
 // Environ is the process's environment.
 func Environ() *Env { return &Env{lookup: os.Getenv} }
 
+// From reads variables by lookup, which returns "" for what is not set.
+func From(lookup func(name string) string) *Env { return &Env{lookup: lookup} }
+
 // Err returns what was wrong with the variables read so far.
 func (e *Env) Err() error { return errors.Join(e.errs...) }
 

@@ -70,6 +70,10 @@ func run(ctx context.Context, stop func(), dist string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	err = settings.check(filepath.Join(root, ".env.default"))
+	if err != nil {
+		return fmt.Errorf("the settings in .env or the environment are wrong:\n%w", err)
+	}
 	cfg := stack.Config{
 		Dist:           dist,
 		Env:            settings.functions(deployed.Functions),

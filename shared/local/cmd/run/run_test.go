@@ -75,6 +75,44 @@ func TestLineThatIsNoSettingIsNamedAndNotShown(t *testing.T) {
 	}
 }
 
+func TestSettingsThatAreWrongAreNamedBeforeAnythingStarts(t *testing.T) {
+	t.Parallel()
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := filepath.Join(root, ".env.default")
+	for text, want := range map[string]string{
+		"PROVISION_BUDGET=5 seconds":    `PROVISION_BUDGET has to be a duration such as 5s, not "5 seconds"`,
+		"PROVISON_BUDGET=5s":            "there is no setting PROVISON_BUDGET: did you mean PROVISION_BUDGET?",
+		"AGENTMAIL_APIKEY=am_us_0123":   "did you mean AGENTMAIL_API_KEY?",
+		"PROVISION_BUDGET=40s":          "half",
+		"SEAL_OPEN_FIELDS=yes":          "SEAL_OPEN_FIELDS has to be true or false",
+		"AGENTMAIL_BASE_URL=ftp://host": "origin",
+	} {
+		s, err := read(t, text, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.check(declared)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "am_us") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	all, err := os.ReadFile(declared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := read(t, string(all), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.check(declared)
+	if err != nil {
+		t.Errorf(".env.default itself: %v", err)
+	}
+}
+
 func TestFunctionsGetTheSettingsThatAreTheirs(t *testing.T) {
 	t.Parallel()
 	s, err := read(t, "LEASE=30s\nAGENTMAIL_API_KEY=am_us_0123\nLOG_LEVEL=\n", nil)

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+
+	"managed-credentials/shared/config"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/agentmail"
+)
+
+// check finds what is wrong with the settings before anything is started. declared is .env.default, which has every setting there is.
+func (s settings) check(declared string) error {
+	text, err := os.ReadFile(declared)
+	if err != nil {
+		return fmt.Errorf("reading the names of the settings: %w", err)
+	}
+	var known []string
+	for _, match := range regexp.MustCompile(`(?m)^([A-Z_]+)=`).FindAllStringSubmatch(string(text), -1) {
+		known = append(known, match[1])
+	}
+	var wrong []error
+	for _, name := range slices.Sorted(maps.Keys(s.file)) {
+		if !slices.Contains(known, name) {
+			meant := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+			wrong = append(wrong, fmt.Errorf("there is no setting %s: did you mean %s? .env.default has them all", name, meant))
+		}
+	}
+	return errors.Join(append(wrong, s.values())...)
+}
+
+// values reads the settings as the functions do, each of which would fail with what is wrong here.
+func (s settings) values() error {
+	e := config.From(func(name string) string { return s.get(name, "") })
+	budget, lease := e.Budget(), e.Lease()
+	e.GoneFloor()
+	e.GoneShare()
+	e.UnknownAfter()
+	e.MaxCredentials()
+	e.Holdback()
+	e.AgentMailRate()
+	e.SealOpenFields()
+	e.AgentMailAdopts()
+	e.LogLevel()
+	e.SystemCredentials()
+	err := e.Err()
+	if err != nil {
+		return err
+	}
+	_, err = managed.New(managed.Config{Budget: budget, Lease: lease})
+	_, refused := agentmail.New(agentmail.Config{
+		BaseURL:        s.get("AGENTMAIL_BASE_URL", ""),
+		ClientIDPrefix: s.get("AGENTMAIL_CLIENT_ID_PREFIX", ""),
+		Permissions:    s.get("AGENTMAIL_PERMISSIONS", ""),
+	})
+	return errors.Join(err, refused)
+}
+
+// distance is how many letters have to be added, left out or replaced to make one name of the other.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
