@@ -57,8 +57,26 @@ build-%:
 HOST     := $(shell go env GOHOSTOS)
 RUN_DIST := $(if $(filter linux,$(HOST)),dist,dist/$(HOST))
 
+# What has to be there, each with the line that brings it: needs,<command that succeeds if it is>,<what is missing>,<the line>.
+needs = @{ $(1); } >/dev/null 2>&1 || { echo "$(2) is missing: $(3)" >&2; exit 1; }
+
+.PHONY: needs-run needs-test
+needs-run:
+	$(call needs,command -v go,Go 1.26,https://go.dev/dl has it)
+	$(call needs,command -v npm,npm,on Debian apt-get install npm; elsewhere https://nodejs.org has it)
+	$(call needs,java -version || docker version,Java 11 or newer (or Docker),on Debian apt-get install default-jre-headless; elsewhere https://adoptium.net has it)
+	@test -d dist || echo "Compiling; the first time this takes a few minutes …"
+
+needs-test: needs-run
+	$(call needs,command -v $$(go env CC),the C compiler of the race detector,on Debian apt-get install gcc libc6-dev)
+	$(call needs,test -x "$${CHROMIUM:-/usr/bin/chromium}",Chromium,on Debian make chromium; elsewhere say in CHROMIUM where yours is)
+
+.PHONY: demo
+demo: needs-run build ## show in half a minute what the service promises
+	@go run ./shared/local/cmd/demo
+
 .PHONY: run
-run: dist/.run $(if $(filter linux,$(HOST)),build) ## run the whole service on this machine
+run: needs-run dist/.run $(if $(filter linux,$(HOST)),build) ## run the whole service on this machine
 	@dist/.run -dist $(RUN_DIST)
 
 dist/.run: $(SOURCES)
@@ -72,7 +90,7 @@ endif
 COUNT ?= 1
 
 .PHONY: test
-test: build ## run all tests, on real parts (COUNT=20 repeats them)
+test: needs-test build ## run all tests, on real parts (COUNT=20 repeats them)
 	go test -race -count=$(COUNT) -timeout 60m $$(go list ./... | grep -vE 'proof/(crash|processes|sim)$$')
 	@# These by themselves, so that one sees how much they have explored; the last two without the detector, in half the time.
 	cd shared/proof/processes && go test -race -count=$(COUNT) -timeout 60m
