@@ -130,8 +130,8 @@ func (e *Engine) Retry(ctx context.Context, r RetryRequest) (retried int, more b
 func (e *Engine) retry(ctx context.Context, key store.Key, by string) (bool, error) {
 	slot, err := e.slotOf(ctx, key)
 	now := e.Now()
-	waits := slot.State == store.Failed || slot.Dead() && !slot.Revoked() && slot.Reason != store.ReasonHeldBack
-	if err != nil || !waits || slot.Owner != "" || !slot.Claimable(now) || !slot.DueAt.After(now) {
+	waits := slot.State == store.Failed || slot.State == store.Provisioning || slot.Dead() && !slot.Revoked() && slot.Reason != store.ReasonHeldBack
+	if err != nil || !waits || !slot.Claimable(now) || !slot.DueAt.After(now) {
 		return false, err
 	}
 	err = telemetry.Audit(ctx, e.Log, "retry", "by", by, "user", slot.User, "provider", slot.Provider, "state", slot.State, "reason", slot.Reason)

@@ -153,6 +153,52 @@ func TestWhatWaitsForAnOrgKeyIsDueWhenItIsThere(t *testing.T) {
 	w.CheckNothingLeft(alice)
 }
 
+// A worker that was killed leaves its name in the slot, which then waits for the key like any other.
+func TestWhatAKilledWorkerHeldIsDueWhenTheOrgKeyIsThere(t *testing.T) {
+	t.Parallel()
+	for name, asked := range map[string]bool{"by itself": false, "on request": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := managedtest.New(t, managedtest.Options{})
+			list(t, w.Engine(), alice)
+			w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Instead: &fake.Answer{Code: "internal_error"}})
+			list(t, w.Engine(), bob)
+			w.Heal()
+			w.SetOrgKeys(`{}`)
+			remove(t, w.Engine(), alice)
+			w.Clock.Advance(3 * time.Minute)
+			lease := w.Clock.Now().Add(time.Minute)
+			_, err := w.Store.Claim(t.Context(), bob, []store.Slot{slot(t, w, bob)}, store.Provisioning, lease)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = w.Store.ClaimDead(t.Context(), slot(t, w, alice), lease)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Clock.Advance(2 * time.Minute)
+			reconcile(t, w.Engine())
+			for _, user := range []string{alice, bob} {
+				if s := slot(t, w, user); s.Reason != store.ReasonNoKey || s.DueAt.Before(w.Clock.Now().Add(20*time.Minute)) {
+					t.Errorf("without a key the slot is %+v", s)
+				}
+			}
+			w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `"}`)
+			if asked {
+				retried, _, err := w.Engine().Retry(t.Context(), managed.RetryRequest{By: "Ops"})
+				if retried != 2 || err != nil {
+					t.Errorf("%d are retried, %v", retried, err)
+				}
+			}
+			reconcile(t, w.Engine())
+			w.CheckExactlyOne(bob)
+			w.CheckNoPod(alice)
+			w.Converge()
+			w.CheckNothingLeft(alice)
+		})
+	}
+}
+
 func TestWhatWaitsIsTriedAgainOnRecord(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -17,13 +17,13 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	if p == nil {
 		return e.park(ctx, slot, "no such provider is registered")
 	}
-	_, err := e.OrgKeys.Key(ctx, slot.Provider)
-	if isNoKey(err) {
-		return e.park(ctx, slot, store.ReasonNoKey)
-	}
 	now := e.Now()
 	if !slot.Claimable(now) {
 		return e.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
+	}
+	_, err := e.OrgKeys.Key(ctx, slot.Provider)
+	if isNoKey(err) {
+		return e.park(ctx, slot, store.ReasonNoKey)
 	}
 	x := e.pass(p, slot.User, revoking)
 	if slot.Revoked() {

@@ -247,6 +247,8 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 
 // Postpone moves the due time of a slot, if it still is as it was read, and gives it the state next. Nothing
 // is written otherwise: an unconditional update would bring back a slot that has gone. It returns ErrStale then.
+// A slot that is to wait for its org key is nobody's any more if it may be claimed: a worker that was killed
+// may have left its name.
 func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
 	return s.postpone(ctx, slot, next, reason, dueAt, "", args{})
 }
@@ -260,6 +262,10 @@ func (s *Store) PutOff(ctx context.Context, slot Slot, dueAt time.Time) error {
 func (s *Store) postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time, more string, values args) error {
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
 	slot.State, slot.Reason = next, reason
+	if reason == ReasonNoKey && slot.Owner != "" && slot.Claimable(s.now()) {
+		slot.Owner = ""
+		more += " REMOVE #owner"
+	}
 	expression := "SET #due_at = " + values.time("due", dueAt) +
 		", #due_shard = " + values.str("shard", slot.shard()) +
 		", #state = " + values.str("state", string(next)) +
