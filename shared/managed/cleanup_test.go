@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -525,11 +526,11 @@ func TestAProviderThatHangsHoldsUpNoOthersWorkInARound(t *testing.T) {
 	}})
 	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `","second_mail":"` + fake.OrgKey + `"}`)
 	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
-	const users = 20 // more than are worked on at once
-	for i := range users {
-		list(t, w.Engine(), fmt.Sprintf("user-%d", i))
+	waiting := make([]string, 20) // more than are worked on at once, so that all hang before the last of the others' turn comes
+	for i := range waiting {
+		waiting[i] = fmt.Sprintf("user-%d", i)
+		list(t, w.Engine(), waiting[i])
 	}
-	list(t, w.Engine(), alice)
 	w.Heal()
 	w.Clock.Advance(time.Minute)
 	hangs = true
@@ -543,17 +544,16 @@ func TestAProviderThatHangsHoldsUpNoOthersWorkInARound(t *testing.T) {
 	}()
 	<-hung
 	never := time.After(time.Minute)
-	for waiting := true; waiting && slot(t, w, alice).State != store.Ready; {
+	for len(waiting) > 0 && !t.Failed() {
+		waiting = slices.DeleteFunc(waiting, func(user string) bool { return slot(t, w, user).State == store.Ready })
 		select {
 		case <-never:
-			t.Error("the others wait for the one that hangs")
-			waiting = false
+			t.Errorf("%s wait for the one that hangs", waiting)
 		case <-time.After(time.Millisecond):
 		}
 	}
 	close(release)
 	<-done
-	w.CheckExactlyOne(alice)
 }
 
 func TestARoundStartsNothingItHasNoTimeFor(t *testing.T) {

@@ -91,6 +91,7 @@ func run(ctx context.Context, only string) error {
 	fmt.Println("| rule taken out | caught by |\n|---|---|")
 	var mu sync.Mutex
 	var failures []error
+	survived := 0
 	var all errgroup.Group
 	all.SetLimit(runtime.NumCPU())
 	for i, m := range chosen {
@@ -100,6 +101,10 @@ func run(ctx context.Context, only string) error {
 			defer mu.Unlock()
 			if err != nil {
 				failures = append(failures, fmt.Errorf("%s: %w", m.rule, err))
+				caught = "**not tried**"
+			}
+			if errors.Is(err, errSurvived) {
+				survived++
 				caught = "**nothing**"
 			}
 			fmt.Printf("| %s | %s |\n", m.rule, caught)
@@ -107,7 +112,7 @@ func run(ctx context.Context, only string) error {
 		})
 	}
 	_ = all.Wait() // the failures are collected
-	fmt.Printf("\n%d mutations, %d not caught\n", len(chosen), len(failures))
+	fmt.Printf("\n%d mutations, %d not caught, %d not tried\n", len(chosen), survived, len(failures)-survived)
 	return errors.Join(failures...)
 }
 
@@ -223,6 +228,9 @@ func those(outcome *regexp.Regexp, out []byte) []string {
 // for, and may miss it; one that fails now and then for reasons of its own will hardly do so again.
 const again = 3
 
+// errSurvived: the tests pass with the guard taken out. Any other error says that the mutation could not be tried.
+var errSurvived = errors.New("survived: no test failed")
+
 // try runs the tests with the guard taken out, and returns the name of the first that fails and had passed before.
 func (l *laboratory) try(ctx context.Context, m mutation, name string, passed []string) (string, error) {
 	overlay, err := l.overlay(m, name)
@@ -237,7 +245,7 @@ func (l *laboratory) try(ctx context.Context, m mutation, name string, passed []
 	defer os.Remove(binary)
 	out, err := l.test(ctx, binary, m.test, m.run)
 	if err == nil {
-		return "", errors.New("survived: no test failed")
+		return "", errSurvived
 	}
 	for _, caught := range those(failures, out) {
 		if !slices.Contains(passed, caught) {

@@ -318,6 +318,14 @@ var mutations = []mutation{
 		test: agentMailDir, run: "OneChild",
 	},
 	{
+		rule: "a list that goes round is an error at once",
+		file: agentMailDir + "/list.go",
+		old:  "w.seen[next] || ",
+		// It ends after 40 pages: with no end at all the tests would not fail, but run out of time.
+		new:  "func() bool { w.seen[fmt.Sprint(len(w.seen))] = true; return len(w.seen) > 40 }() || ",
+		test: agentMailDir, run: "GoesRound",
+	},
+	{
 		rule: "a walk through the pods that goes round ends",
 		file: agentMailDir + "/list.go",
 		old:  "next == p.Token || next == p.Mark || ",
@@ -890,6 +898,13 @@ var mutations = []mutation{
 		old:  "err = managed.Sending(ctx)",
 		new:  "_ = managed.Sending(ctx)",
 		test: agentMailDir, run: "Conforms$/nothing_is_sent",
+	},
+	{
+		rule: "one provider's work holds up no other's",
+		file: managedDir + "/reconcile.go",
+		old:  "\treturn p.Name()\n",
+		new:  "\treturn tableLane\n",
+		test: managedDir, run: "HoldsUpNoOthers",
 	},
 	{
 		rule: "what cannot be decoded stands before nothing else that is due",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -59,4 +60,34 @@ func at(all []string, i int) string {
 		return all[i]
 	}
 	return ""
+}
+
+func TestWhatDoesNotCompileHasNotSurvived(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":    "module guarded\n\ngo 1.26\n",
+		"g.go":      "package guarded\n\nfunc guarded() bool { return true }\n",
+		"g_test.go": "package guarded\n\nimport \"testing\"\n\nfunc TestGuarded(t *testing.T) {\n\tif !guarded() {\n\t\tt.Fail()\n\t}\n}\n",
+	} {
+		err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := &laboratory{root: root, scratch: t.TempDir()}
+	for _, c := range []struct {
+		new, caught    string
+		survived, fine bool
+	}{
+		{new: "return false", caught: "`TestGuarded`", fine: true},
+		{new: "return 1 > 0", survived: true},
+		{new: "return nothing"},
+	} {
+		m := mutation{rule: "guarded", file: "g.go", old: "return true", new: c.new, test: "."}
+		caught, err := l.try(t.Context(), m, "0", []string{"TestGuarded"})
+		if caught != c.caught || errors.Is(err, errSurvived) != c.survived || (err == nil) != c.fine {
+			t.Errorf("%q is caught by %q, and the error is %v", c.new, caught, err)
+		}
+	}
 }
