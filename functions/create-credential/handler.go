@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
+	"regexp"
 
 	"golang.org/x/sync/errgroup"
 
@@ -41,8 +45,12 @@ func (f function) create(ctx context.Context, r gateway.Request) (gateway.Respon
 	if err != nil {
 		return gateway.Response{}, err
 	}
+	id, request, err := once(r)
+	if err != nil {
+		return gateway.Response{}, err
+	}
 	m := credential.Metadata{
-		ID:       credential.NewID(),
+		ID:       id,
 		Provider: r.Provider,
 		Type:     wanted.Material.Type(),
 		Title:    wanted.Title,
@@ -60,7 +68,7 @@ func (f function) create(ctx context.Context, r gateway.Request) (gateway.Respon
 	}
 	var sealed []byte
 	work, wctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return f.table.CheckRoom(wctx, r.User, f.most) })
+	work.Go(func() error { return f.table.CheckRoom(wctx, r.User, f.most, request) })
 	work.Go(func() error {
 		var err error
 		sealed, err = f.sealer.Seal(wctx, r.User, m.Provider, m.ID, material)
@@ -70,9 +78,26 @@ func (f function) create(ctx context.Context, r gateway.Request) (gateway.Respon
 	if err != nil {
 		return gateway.Response{}, err
 	}
-	m, err = f.table.Create(ctx, r.User, m, sealed)
+	m, err = f.table.CreateOnce(ctx, r.User, m, request, sealed)
 	if err != nil {
 		return gateway.Response{}, err
 	}
-	return gateway.Response{Status: http.StatusCreated, Body: m}, nil
+	return gateway.Show(http.StatusCreated, m), nil
+}
+
+// idempotencyKey is long enough that nobody tries all of them.
+var idempotencyKey = regexp.MustCompile(`^[!-~]{16,255}$`)
+
+// once is the id of what the request makes, and what stands for the request in the table: without an Idempotency-Key a fresh id, and
+// nothing. The body holds a secret, which may be short: its hash is keyed with what the table does not hold.
+func once(r gateway.Request) (id, request string, err error) {
+	if r.IdempotencyKey == "" {
+		return credential.NewID(), "", nil
+	}
+	if !idempotencyKey.MatchString(r.IdempotencyKey) {
+		return "", "", &credential.FieldError{Field: "Idempotency-Key", Problem: "must have 16 to 255 visible ASCII characters: take a UUID"}
+	}
+	sum := hmac.New(sha256.New, []byte(r.IdempotencyKey))
+	_, _ = sum.Write(r.Body)
+	return credential.RepeatedID(r.User, r.Provider, r.IdempotencyKey), hex.EncodeToString(sum.Sum(nil)), nil
 }

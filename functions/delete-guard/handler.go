@@ -32,7 +32,7 @@ func (f function) delete(ctx context.Context, r gateway.Request) (gateway.Respon
 	if err != nil {
 		return gateway.Response{}, err
 	}
-	err = f.table.Delete(ctx, r.User, r.Provider, r.ID)
+	err = f.table.Delete(ctx, r.User, r.Provider, r.ID, r.Match...)
 	if err != nil {
 		return gateway.Response{}, err
 	}

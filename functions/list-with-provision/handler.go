@@ -95,5 +95,5 @@ func (f function) get(ctx context.Context, r gateway.Request) (gateway.Response,
 	if err != nil {
 		return gateway.Response{}, err
 	}
-	return gateway.Response{Status: http.StatusOK, Body: m}, nil
+	return gateway.Show(http.StatusOK, m), nil
 }

@@ -36,6 +36,7 @@ func (f function) update(ctx context.Context, r gateway.Request) (gateway.Respon
 	if err != nil {
 		return gateway.Response{}, err
 	}
+	change.Match = r.Match
 	var sealed []byte
 	if change.Material != nil {
 		material := *change.Material
@@ -55,5 +56,5 @@ func (f function) update(ctx context.Context, r gateway.Request) (gateway.Respon
 	if err != nil {
 		return gateway.Response{}, err
 	}
-	return gateway.Response{Status: http.StatusOK, Body: m}, nil
+	return gateway.Show(http.StatusOK, m), nil
 }

@@ -3,6 +3,7 @@
 package credential
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -136,6 +137,13 @@ func SystemID(provider string) string {
 
 // NewID is a fresh random id for a user's own credential.
 func NewID() string { return uuid.NewString() }
+
+// RepeatedID is the id of the credential that a user's request with an Idempotency-Key makes: the same one for a repeat. It is of another
+// UUID version than a managed, a system and a random id, and so equals none of them.
+func RepeatedID(user, provider, key string) string {
+	name, _ := json.Marshal([]string{user, provider, key}) // texts always marshal
+	return uuid.NewHash(sha256.New(), namespace, name, 8).String()
+}
 
 // System is the platform's own credential for a provider, as it is listed.
 func System(provider, title string) Metadata {

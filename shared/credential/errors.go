@@ -15,6 +15,8 @@ var (
 	ErrNotFound = errors.New("credential not found")
 	// ErrNotUsable: the credential exists, and there is no secret of it that can be used now.
 	ErrNotUsable = errors.New("the credential cannot be used now")
+	// ErrChanged: the credential is not, or no more, the revision that a change was meant for.
+	ErrChanged = errors.New("the credential was changed elsewhere")
 	// ErrTooLarge: the secret fields together exceed what can be sealed.
 	ErrTooLarge = fmt.Errorf("the secret fields together exceed %d bytes", MaxMaterial)
 	// ErrOpenTooLarge: what is stored in the clear of one credential would exceed 4 KB, with the longest title that it may have.

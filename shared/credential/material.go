@@ -200,6 +200,8 @@ type Change struct {
 	// Material replaces all secret fields, and Open those that go with them; nil keeps both.
 	Material *Material
 	Open     Open
+	// Match are the revisions that the change is meant for; nil for any.
+	Match []string
 }
 
 // ParseNew reads the body of a create request. What the service itself decides (id, provider, metadata) is ignored; a claim to be

@@ -26,6 +26,10 @@ type Request struct {
 	Username string
 	// Provider and ID are the path's parameters, "" where the route has none. They are as the client sent them.
 	Provider, ID string
+	// Match are the revisions that If-Match names; nil without the header, and for "*".
+	Match []string
+	// IdempotencyKey is the header of that name; "" if there is none.
+	IdempotencyKey string
 	// Body is the request's, decoded from base64 if it came so; at most MaxBody bytes.
 	Body []byte
 }
@@ -96,6 +100,10 @@ type event struct {
 		Provider string `json:"provider"`
 		ID       string `json:"id"`
 	} `json:"pathParameters"`
+	Headers struct {
+		IfMatch        string `json:"if-match"`
+		IdempotencyKey string `json:"idempotency-key"`
+	} `json:"headers"`
 	Body            string `json:"body"`
 	IsBase64Encoded bool   `json:"isBase64Encoded"`
 	RequestContext  struct {
@@ -155,7 +163,10 @@ func read(e event) (Request, error) {
 		Username: user.Username,
 		Provider: e.PathParameters.Provider,
 		ID:       e.PathParameters.ID,
+		Match:    revisions(e.Headers.IfMatch),
 		Body:     []byte(e.Body),
+
+		IdempotencyKey: e.Headers.IdempotencyKey,
 	}
 	if e.IsBase64Encoded {
 		r.Body, err = base64.StdEncoding.DecodeString(e.Body)
@@ -167,6 +178,33 @@ func read(e event) (Request, error) {
 		return Request{}, errBody
 	}
 	return r, nil
+}
+
+// revisions reads If-Match (RFC 9110, section 13.1.1). What is no strong ETag matches nothing.
+func revisions(header string) []string {
+	if header == "" || header == "*" {
+		return nil
+	}
+	all := []string{}
+	for _, tag := range strings.Split(header, ",") {
+		tag = strings.TrimSpace(tag)
+		if len(tag) > 2 && tag[0] == '"' && tag[len(tag)-1] == '"' && len(all) < mostRevisions {
+			all = append(all, tag[1:len(tag)-1])
+		}
+	}
+	return all
+}
+
+// mostRevisions is how many ETags of an If-Match are looked at.
+const mostRevisions = 10
+
+// Show answers with a credential, and with its ETag if it is one of the user's own.
+func Show(status int, m credential.Metadata) Response {
+	r := Response{Status: status, Body: m}
+	if m.Revision != "" {
+		r.Header = map[string]string{"etag": `"` + m.Revision + `"`}
+	}
+	return r
 }
 
 var errBody = errors.New("the body is too large")
@@ -200,6 +238,8 @@ func (h *Handler) problem(ctx context.Context, route string, err error) Response
 		return Response{Status: http.StatusForbidden, Body: detail{forbidden.Detail}}
 	case errors.Is(err, credential.ErrNotFound):
 		return Response{Status: http.StatusNotFound, Body: detail{"Credentials not found"}}
+	case errors.Is(err, credential.ErrChanged):
+		return Response{Status: http.StatusPreconditionFailed, Body: detail{"The credential was changed elsewhere: see what is there now."}}
 	case errors.As(err, &limit):
 		return Response{Status: http.StatusConflict, Body: detail{limit.Error()}}
 	case errors.Is(err, errBody):

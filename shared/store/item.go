@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strconv"
@@ -317,6 +318,24 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 	return s, nil
 }
 
+// firstRevision is that of an item from before there were revisions.
+const firstRevision = "0"
+
+// matching is the condition that an item is of one of the revisions; "" for any.
+func matching(values args, revisions []string) string {
+	if revisions == nil {
+		return ""
+	}
+	condition := " AND (#revision = " + values.str("revision", "none")
+	for i, revision := range revisions {
+		condition += " OR #revision = " + values.str("revision"+strconv.Itoa(i), revision)
+		if revision == firstRevision {
+			condition += " OR attribute_not_exists(#revision)"
+		}
+	}
+	return condition + ")"
+}
+
 // ownCondition is what decodeOwn requires, as a condition: a write by a user touches no item that a list would leave out.
 func ownCondition(values args) string {
 	condition := "#v = " + values.num("v", version) + " AND #autogpt_managed = " + values.flag("own", false) + " AND #type IN ("
@@ -350,6 +369,7 @@ func decodeOwn(item map[string]types.AttributeValue) (credential.Metadata, error
 		CreatedAt: seconds(shownTime(item, "created_at")),
 		ExpiresAt: seconds(shownTime(item, "expires_at")),
 		Stored:    shownTexts(item, "stored"),
+		Revision:  cmp.Or(shownText(item, "revision"), firstRevision),
 	}
 	if hint := shownText(item, "hint"); hint != "" {
 		m.Hint = &hint

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/google/uuid"
 
 	"managed-credentials/shared/credential"
 )
@@ -18,6 +19,12 @@ import (
 // Create stores a user's own credential, in one transaction with the condition that the account is not deleted, and returns it as it
 // is stored. m.ID has to be a fresh one. It returns ErrAccountDeleted. Not to be repeated after an unknown outcome: that would store it twice, under two ids.
 func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, ciphertext []byte) (credential.Metadata, error) {
+	return s.CreateOnce(ctx, user, m, "", ciphertext)
+}
+
+// CreateOnce is Create for a request that may come again: request stands for all of it, and m.ID is the same each time. A repeat, at the
+// same time or later, changes nothing and gets the credential as it is; another request under the id gets a *FieldError. Safe to repeat.
+func (s *Store) CreateOnce(ctx context.Context, user string, m credential.Metadata, request string, ciphertext []byte) (credential.Metadata, error) {
 	key := CredentialKey(user, m.Provider, m.ID)
 	item := key.item()
 	item["v"] = number(version)
@@ -25,7 +32,13 @@ func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, 
 	item["autogpt_managed"] = &types.AttributeValueMemberBOOL{Value: false}
 	item["secret"] = &types.AttributeValueMemberB{Value: ciphertext}
 	item["created_at"] = number(s.now().UnixMilli())
+	item["revision"] = &types.AttributeValueMemberS{Value: uuid.NewString()}
 	maps.Copy(item, beside(m))
+	brings := types.ReturnValuesOnConditionCheckFailureNone
+	if request != "" {
+		item["request"] = &types.AttributeValueMemberS{Value: request}
+		brings = types.ReturnValuesOnConditionCheckFailureAllOld
+	}
 	for name, value := range shown(m.Title, credential.Open{Username: m.Username, Scopes: m.Scopes, Host: m.Host}) {
 		item[name] = &types.AttributeValueMemberS{Value: value}
 	}
@@ -33,7 +46,10 @@ func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, 
 	err := repeat(ctx, func() error {
 		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
 			s.notDeleted(user),
-			{Put: &types.Put{TableName: &s.table, Item: item, ConditionExpression: &free, ExpressionAttributeNames: names(free)}},
+			{Put: &types.Put{
+				TableName: &s.table, Item: item, ConditionExpression: &free, ExpressionAttributeNames: names(free),
+				ReturnValuesOnConditionCheckFailure: brings,
+			}},
 		}})
 		return err
 	})
@@ -41,8 +57,25 @@ func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, 
 	if len(reasons) > 0 && reasons[0] == conditionalCheckFailed {
 		return credential.Metadata{}, credential.ErrAccountDeleted
 	}
+	if request != "" && len(reasons) > 1 && reasons[1] == conditionalCheckFailed {
+		return made(err, request)
+	}
 	if err != nil {
 		return credential.Metadata{}, fmt.Errorf("creating the credential: %w", err)
+	}
+	return decodeOwn(item)
+}
+
+// made is the credential that an earlier request made, as the refusal of its repeat brought it along.
+func made(err error, request string) (credential.Metadata, error) {
+	var cancelled *types.TransactionCanceledException
+	if !errors.As(err, &cancelled) {
+		return credential.Metadata{}, err
+	}
+	item := cancelled.CancellationReasons[1].Item
+	r := reader{item: item}
+	if r.text("request") != request {
+		return credential.Metadata{}, &credential.FieldError{Field: "Idempotency-Key", Problem: "was sent with another body before: send a new one with this"}
 	}
 	return decodeOwn(item)
 }
@@ -65,10 +98,15 @@ func beside(m credential.Metadata) map[string]types.AttributeValue {
 // CheckRoom returns a *credential.LimitError if the user has most credentials of their own, or more; ErrAccountDeleted instead if the
 // account is deleted. It is eventually consistent, so that a user who creates several at once may end a few above the limit: what it
 // guards is the table's size, and a counter would make a transaction of each deletion.
-func (s *Store) CheckRoom(ctx context.Context, user string, most int) error {
+//
+// What the same request has made before, by CreateOnce, does not count: its repeat makes no other.
+func (s *Store) CheckRoom(ctx context.Context, user string, most int, request string) error {
 	values := args{}
 	condition := "#pk = " + values.str("pk", userPrefix+user) + " AND begins_with(#sk, " + values.str("sk", credentialPrefix) + ")"
 	filter := "#autogpt_managed = " + values.flag("own", false)
+	if request != "" {
+		filter += " AND (attribute_not_exists(#request) OR #request <> " + values.str("request", request) + ")"
+	}
 	pages := dynamodb.NewQueryPaginator(s.db, &dynamodb.QueryInput{
 		TableName:                 &s.table,
 		KeyConditionExpression:    &condition,
@@ -126,14 +164,16 @@ func shown(title *string, open credential.Open) map[string]string {
 
 // Update changes a user's own credential in one conditional write and returns how it then is. A nil ciphertext keeps the secret and
 // what goes with it. It returns ErrNotFound, a *ForbiddenError for a managed one, or a *FieldError if the credential is of another
-// type than the change. Safe to repeat.
+// type than the change, or ErrChanged if it is none of the revisions that the change is meant for. Safe to repeat.
 func (s *Store) Update(ctx context.Context, user, provider, id string, change credential.Change, ciphertext []byte) (credential.Metadata, error) {
 	values := args{}
 	condition := ownCondition(values)
+	condition += matching(values, change.Match)
 	if change.Type != "" {
 		condition += " AND #type = " + values.str("type", string(change.Type))
 	}
-	var set, remove []string
+	revision := uuid.NewString()
+	set, remove := []string{"#revision = " + values.str("new_revision", revision)}, []string(nil)
 	put := shown(change.Title, change.Open)
 	if ciphertext != nil {
 		values[":secret"] = &types.AttributeValueMemberB{Value: ciphertext}
@@ -182,7 +222,11 @@ func (s *Store) Update(ctx context.Context, user, provider, id string, change cr
 		return err
 	})
 	if isRefused(err) {
-		return credential.Metadata{}, refusal(err, "updated", change.Type)
+		r := reader{item: refusedItem(err)}
+		if r.text("revision") == revision { // the SDK repeated a write whose answer was lost
+			return decodeOwn(r.item)
+		}
+		return credential.Metadata{}, refusal(err, "updated", change.Type, change.Match)
 	}
 	if err != nil {
 		return credential.Metadata{}, fmt.Errorf("updating the credential: %w", err)
@@ -190,11 +234,12 @@ func (s *Store) Update(ctx context.Context, user, provider, id string, change cr
 	return decodeOwn(out.Attributes)
 }
 
-// Delete removes a user's own credential in one conditional write. It returns ErrNotFound, or a *ForbiddenError for a managed one.
+// Delete removes a user's own credential in one conditional write, if it is of one of the revisions or none is given. It returns
+// ErrNotFound, a *ForbiddenError for a managed one, or ErrChanged.
 // Safe to repeat; the repeat gets ErrNotFound.
-func (s *Store) Delete(ctx context.Context, user, provider, id string) error {
+func (s *Store) Delete(ctx context.Context, user, provider, id string, match ...string) error {
 	values := args{}
-	condition := ownCondition(values)
+	condition := ownCondition(values) + matching(values, match)
 	err := repeat(ctx, func() error {
 		_, err := s.db.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 			TableName:                           &s.table,
@@ -207,7 +252,7 @@ func (s *Store) Delete(ctx context.Context, user, provider, id string) error {
 		return err
 	})
 	if isRefused(err) {
-		return refusal(err, "deleted", "")
+		return refusal(err, "deleted", "", match)
 	}
 	if err != nil {
 		return fmt.Errorf("deleting the credential: %w", err)
@@ -216,7 +261,7 @@ func (s *Store) Delete(ctx context.Context, user, provider, id string) error {
 }
 
 // refusal says why a guard refused, by the item that the refusal brought along.
-func refusal(err error, verb string, want credential.Type) error {
+func refusal(err error, verb string, want credential.Type, match []string) error {
 	item := refusedItem(err)
 	if item == nil {
 		return credential.ErrNotFound
@@ -232,6 +277,9 @@ func refusal(err error, verb string, want credential.Type) error {
 	if err == nil && want != "" && m.Type != want {
 		return &credential.FieldError{Field: "type", Problem: "is " + string(want) + ", but the credential's is " + string(m.Type) +
 			": make a new credential instead"}
+	}
+	if err == nil && match != nil && !slices.Contains(match, m.Revision) {
+		return credential.ErrChanged
 	}
 	return credential.ErrNotFound
 }

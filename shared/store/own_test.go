@@ -31,7 +31,7 @@ func TestACreatedCredentialIsListedAndRead(t *testing.T) {
 	own := slices.Clone(own)
 	for i := len(own) - 1; i >= 0; i-- {
 		got, err := tb.Create(t.Context(), user, own[i], []byte(own[i].ID))
-		own[i].CreatedAt = seconds(now.Unix())
+		own[i].CreatedAt, own[i].Revision = seconds(now.Unix()), got.Revision
 		if err != nil || !reflect.DeepEqual(got, own[i]) {
 			t.Fatalf("got %+v, %v", got, err)
 		}
@@ -63,7 +63,7 @@ func TestACreatedCredentialIsListedAndRead(t *testing.T) {
 func TestAnExpiredCredentialStays(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
-	wanted, err := credential.ParseNew([]byte(`{"type":"api_key","api_key":"sk-1","expires_at":1}`))
+	wanted, err := credential.ParseNew([]byte(`{"type":"api_key","api_key":"sk-1","expires_at":946684800}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestAChangeOfTheTitleKeepsTheSecretAndWhatGoesWithIt(t *testing.T) {
 		tb.put(ownKey, ownItem)
 		got, err := tb.Update(t.Context(), user, "github", ownID, credential.Change{Type: typ, Title: str("New")}, nil)
 		want := credential.Metadata{ID: ownID, Provider: "github", Type: credential.OAuth2, Title: str("New"), Username: str("ada"),
-			Scopes: []string{"repo", "user:email"}, CreatedAt: seconds(5)}
+			Scopes: []string{"repo", "user:email"}, CreatedAt: seconds(5), Revision: got.Revision}
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v", got, err)
 		}
@@ -198,6 +198,7 @@ func TestAChangeOfTheSecretReplacesWhatGoesWithIt(t *testing.T) {
 		tb.put(ownKey, c.item)
 		got, err := tb.Update(t.Context(), user, "github", ownID, change, []byte("new"))
 		c.answer.ID, c.answer.Provider, c.answer.CreatedAt, c.answer.Stored = ownID, "github", seconds(5), change.Material.Stored()
+		c.answer.Revision = got.Revision
 		if err != nil || !reflect.DeepEqual(got, c.answer) {
 			t.Errorf("%s: got %+v, %v", c.name, got, err)
 		}
@@ -413,7 +414,7 @@ func TestAUserMayHaveSoManyCredentialsAndNoMore(t *testing.T) {
 	tb.put(slotKey, committed) // counts for nobody
 	const most = 3
 	for i := range most + 2 {
-		err := tb.CheckRoom(t.Context(), user, most)
+		err := tb.CheckRoom(t.Context(), user, most, "")
 		var limit *credential.LimitError
 		if (i >= most) != errors.As(err, &limit) || (err == nil) == (i >= most) {
 			t.Errorf("with %d of them: %v", i, err)
@@ -421,14 +422,14 @@ func TestAUserMayHaveSoManyCredentialsAndNoMore(t *testing.T) {
 		tb.put(store.CredentialKey(user, "github", credential.NewID()), ownItem)
 	}
 	tb.bury()
-	wantError(t, "deleted", tb.CheckRoom(t.Context(), user, most), credential.ErrAccountDeleted)
+	wantError(t, "deleted", tb.CheckRoom(t.Context(), user, most, ""), credential.ErrAccountDeleted)
 	for _, call := range tb.proxy.Calls() {
 		if call.Op == "Query" && (!bytes.Contains(call.Body, []byte(`"COUNT"`)) || bytes.Contains(call.Body, []byte(`"ConsistentRead":true`))) {
 			t.Errorf("it counts by %s", call.Body)
 		}
 	}
 	tb.always("Query", fault.Drop())
-	err := tb.CheckRoom(t.Context(), user, most)
+	err := tb.CheckRoom(t.Context(), user, most, "")
 	var limit *credential.LimitError
 	if err == nil || errors.As(err, &limit) {
 		t.Errorf("uncounted: %v", err)
@@ -442,11 +443,11 @@ func TestTheCountGoesOverPages(t *testing.T) {
 	for range 5 {
 		tb.put(store.CredentialKey(user, "github", credential.NewID()), ownItem.with(attributes{"secret": make([]byte, 300<<10)}))
 	}
-	err := tb.CheckRoom(t.Context(), user, 6)
+	err := tb.CheckRoom(t.Context(), user, 6, "")
 	if err != nil || tb.proxy.Count("Query") < 2 {
 		t.Errorf("with room: %v after %d queries", err, tb.proxy.Count("Query"))
 	}
-	err = tb.CheckRoom(t.Context(), user, 5)
+	err = tb.CheckRoom(t.Context(), user, 5, "")
 	var limit *credential.LimitError
 	if !errors.As(err, &limit) || limit.Most != 5 {
 		t.Errorf("without room: %v", err)

@@ -143,7 +143,7 @@ func (c *Contract) check(r *http.Request, body []byte, answer *httptest.Response
 const otherType = "but the credential's is"
 
 // beyondSchema is in the 422s of what a schema cannot say; the descriptions beside the schemas do.
-var beyondSchema = regexp.MustCompile(`begins with .{1,2}Bearer |is in the past|one name twice, in whatever case`)
+var beyondSchema = regexp.MustCompile(`begins with .{1,2}Bearer |is in the past|one name twice, in whatever case|was sent with another body before`)
 
 // hasToken is whether a request has what may be a token: whether it passes is the authorizer's to say.
 func hasToken(_ context.Context, input *openapi3filter.AuthenticationInput) error {

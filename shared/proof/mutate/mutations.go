@@ -795,6 +795,13 @@ var mutations = []mutation{
 		test: "shared/credential", run: "PointedOut",
 	},
 	{
+		rule: "a change is made to the revision that it was meant for",
+		file: storeDir + "/item.go",
+		old:  "if revisions == nil {",
+		new:  "if true {",
+		test: storeDir, run: "AnotherRevision",
+	},
+	{
 		rule: "an expired credential is not released",
 		file: "functions/resolve-credential/handler.go",
 		old:  "*expires <= clock.Now().Unix()",

@@ -110,8 +110,9 @@ var expectations = map[string]map[string]expectation{
 		"es256-token": {answer: "error fetching the keys of https://auth.example.com: *"},
 	},
 	"create-credential": {
-		"api-key":        {answer: "201 " + shown("*", "openai", "Test key"), then: holdsKey},
-		"api-key-base64": {answer: "201 " + shown("*", "openai", "Schlüssel"), then: holdsKey},
+		"api-key":         {answer: "201 " + shown("*", "openai", "Test key"), then: holdsKey},
+		"idempotency-key": {answer: "201 " + shown("*", "openai", "Test key"), then: holdsKey},
+		"api-key-base64":  {answer: "201 " + shown("*", "openai", "Schlüssel"), then: holdsKey},
 		"oauth2": {
 			answer: `201 {"id":"*","provider":"github","type":"oauth2","title":"GitHub","scopes":["repo","read:org"],"username":"octocat",` +
 				`"host":null,"autogpt_managed":false,"is_system":false,*,"is_managed":false}`,
@@ -153,6 +154,11 @@ var expectations = map[string]map[string]expectation{
 
 	"delete-guard": {
 		"own": {given: ownOf("openai"), answer: `200 {"deleted":true,"revoked":null}`, then: (*world).holdsNone},
+		"if-match": {
+			given:  ownOf("openai"),
+			answer: `412 {"detail":"The credential was changed elsewhere: see what is there now."}`,
+			then:   holdsKey,
+		},
 		"managed": {
 			given:  managedOf(userID),
 			answer: `403 {"detail":"AutoGPT-managed credentials cannot be deleted"}`,
