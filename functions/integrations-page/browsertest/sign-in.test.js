@@ -87,7 +87,7 @@ check("a token that has run out is renewed silently, and the request repeated", 
   const form = page.getByRole("dialog");
   await form.getByLabel("Provider").fill("github");
   await form.getByLabel("Title").fill("Late");
-  await form.getByLabel("API key").fill("key");
+  await form.getByLabel("API key", { exact: true }).fill("key");
   await form.getByRole("button", { name: "Add", exact: true }).click();
   await row(page, "Late").waitFor();
 });
@@ -105,7 +105,7 @@ async function loseSession(page, user) {
   const form = page.getByRole("dialog", { name: "Add a credential" });
   await form.getByLabel("Provider").fill("github");
   await form.getByLabel("Title").fill("Typed before");
-  await form.getByLabel("API key").fill("key");
+  await form.getByLabel("API key", { exact: true }).fill("key");
   await form.getByRole("button", { name: "Add", exact: true }).click();
   await page.getByRole("dialog", { name: "Sign in again" }).waitFor();
   return form;
@@ -145,4 +145,23 @@ check("a list that is refused for good leads back to the front", { statuses: [40
   await page.getByRole("button", { name: "Sign in" }).click();
   await submit(page, "otto");
   await page.getByText("You are not signed in any more.").waitFor(); // Not again and again: a new token did not help.
+});
+
+check("signing out ends it in every tab, and makes the refresh token void", {}, async (page, context) => {
+  await page.goto(managed);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  const got = tokens(page);
+  await submit(page, "paul");
+  await row(page, "Use Credits for OpenAI").waitFor();
+  const { refresh_token } = await got;
+  const other = await context.newPage();
+  await other.goto(managed);
+  await other.getByRole("button", { name: "Sign in" }).click(); // The login pages know the browser.
+  await row(other, "Use Credits for OpenAI").waitFor();
+
+  const revoked = page.waitForRequest(`${login}/oauth2/revoke`);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  assert.equal(new URLSearchParams((await revoked).postData()).get("token"), refresh_token);
+  await other.getByRole("button", { name: "Sign in" }).waitFor();
+  assert.equal(await other.locator("li.row").count(), 0);
 });

@@ -55,7 +55,7 @@ check("offline is said, and over by itself", { offline: true }, async (page, con
   await page.getByRole("button", { name: "Add credential" }).click();
   const form = page.getByRole("dialog");
   await form.getByLabel("Provider").fill("github");
-  await form.getByLabel("API key").fill("key");
+  await form.getByLabel("API key", { exact: true }).fill("key");
   await form.getByRole("button", { name: "Add", exact: true }).click();
   await form.getByText("The service cannot be reached. Check your connection.").waitFor();
   await context.setOffline(false);
@@ -120,7 +120,7 @@ check("somebody whose account is gone is told so, and not asked to sign in", { s
   await page.getByRole("button", { name: "Add credential" }).click();
   const form = page.getByRole("dialog");
   await form.getByLabel("Provider").fill("github");
-  await form.getByLabel("API key").fill("key");
+  await form.getByLabel("API key", { exact: true }).fill("key");
   await form.getByRole("button", { name: "Add", exact: true }).click();
   await form.getByText("This account has been deleted.").waitFor();
 });

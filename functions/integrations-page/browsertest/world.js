@@ -55,7 +55,7 @@ export function check(name, { statuses = [], offline = false } = {}, body) {
       page.on("request", (request) => {
         const url = request.url();
         const page = request.isNavigationRequest();
-        const allowed = [local, managed, new URL(mapped).origin].some((o) => url.startsWith(o + "/")) || url === `${login}/oauth2/token` || (page && url.startsWith(login + "/"))
+        const allowed = [local, managed, new URL(mapped).origin].some((o) => url.startsWith(o + "/")) || [`${login}/oauth2/token`, `${login}/oauth2/revoke`].includes(url) || (page && url.startsWith(login + "/"))
           || request.frame().url().startsWith(login); // The login page's own affair.
         if (!allowed) wrong.push(`a request to ${url}`);
       });

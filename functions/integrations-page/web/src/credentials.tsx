@@ -8,7 +8,7 @@ import { Remove } from "./remove";
 import { kindOf, mayChange, type Credential } from "./rules";
 import { Abandoned, signOut, type User } from "./session";
 import { nextLook, type Standing } from "./standings";
-import { count, nameOf, providerName, typeNames } from "./words";
+import { count, detailOf, nameOf, plain, providerName, typeName } from "./words";
 
 interface Props {
   user: User;
@@ -23,7 +23,8 @@ export function Credentials({ user, onAccountDeleted }: Props) {
   const [query, setQuery] = useState("");
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [open, setOpen] = useState<Open>(null);
-  const [news, setNews] = useState("");
+  const [news, tell] = useState({ text: "", n: 0 });
+  const setNews = (text: string) => tell((old) => ({ text, n: old.n + 1 })); // Counted: the same text twice is said twice.
   const [fresh, setFresh] = useState("");
   const heading = useRef<HTMLHeadingElement>(null);
   const online = useOnline();
@@ -46,6 +47,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
   }
 
   useEffect(() => {
+    heading.current?.focus(); // The form that had it is gone.
     void load();
     return () => { loads.current = -1; };
   }, []);
@@ -53,6 +55,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     if (online && problem?.status === 0) void load();
   }, [online]);
   useLook(listing, looks, load);
+  useReturn(load);
 
   // What a search finds, by provider.
   const credentials = listing?.credentials ?? [];
@@ -92,11 +95,12 @@ export function Credentials({ user, onAccountDeleted }: Props) {
   }
 
   const own = credentials.some(mayChange);
+  const known = useMemo(() => new Set(credentials.map((c) => c.id)), [listing]);
   return (
     <>
       <header class="top">
         <div>
-          <span class="user" title={user.name}>{user.name}</span>
+          <span class="user" translate={false} title={user.name}>{user.name}</span>
           <button onClick={signOut}>Sign out</button>
         </div>
       </header>
@@ -123,7 +127,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
             {own && (
               <div class="selection">
                 <label class="choice"><SelectAll all={changeable.length} chosen={chosen.length} onChange={(on) => select(changeable, on)} />
-                  <span>{chosen.length > 0 ? `${chosen.length.toLocaleString()} selected` : "Select all of yours"}</span></label>
+                  <span key={chosen.length}>{chosen.length > 0 ? `${chosen.length.toLocaleString()} selected` : "Select all of yours"}</span></label>
                 <button class="danger" disabled={chosen.length === 0} onClick={() => setOpen({ what: "remove", these: chosen })}>Remove selected</button>
               </div>
             )}
@@ -138,9 +142,9 @@ export function Credentials({ user, onAccountDeleted }: Props) {
         )}
         {(listing || problem) && <footer><button class="link" onClick={() => setOpen({ what: "account" })}>Delete my account…</button></footer>}
       </main>
-      <div class="news" role="status">{news && <News key={news} text={news} onDone={() => setNews("")} />}</div>
+      <div class="news" role="status">{news.text && <News key={news.n} text={news.text} onDone={() => setNews("")} />}</div>
       {(open?.what === "add" || open?.what === "edit") && (
-        <CredentialForm of={open.what === "edit" ? open.of : null} onSaved={saved} onClose={() => setOpen(null)} />
+        <CredentialForm known={known} of={open.what === "edit" ? open.of : null} onSaved={saved} onClose={() => setOpen(null)} onGone={() => void load()} />
       )}
       {open?.what === "remove" && <Remove these={open.these} onDone={removed} />}
       {open?.what === "account" && <DeleteAccount onClose={() => setOpen(null)} onDone={onAccountDeleted} />}
@@ -158,13 +162,18 @@ function grouped(rows: Credential[], standings: Standing[], all: boolean): [prov
   }
   for (const s of all ? standings : []) if (!groups.has(s.provider)) groups.set(s.provider, []);
   return [...groups]
-    .map(([provider, of]): [string, Credential[], Standing | undefined] => [provider, of, standings.find((s) => s.provider === provider)])
-    .sort(([a], [b]) => providerName(a).localeCompare(providerName(b)));
+    .map(([provider, of]): [string, Credential[], Standing | undefined] => [provider, of.sort(byTitle), standings.find((s) => s.provider === provider)])
+    .sort(([a], [b]) => inOrder.compare(providerName(a), providerName(b)));
 }
 
+const inOrder = new Intl.Collator(undefined, { numeric: true });
+
+/** byTitle keeps a row where it is from one list to the next. */
+const byTitle = (a: Credential, b: Credential): number => inOrder.compare(nameOf(a), nameOf(b)) || (a.id < b.id ? -1 : 1);
+
 function matches(c: Credential, query: string): boolean {
-  const all = [c.provider, providerName(c.provider), c.title, typeNames[c.type], kindOf(c), c.host, c.username].join(" ").toLowerCase();
-  return query.toLowerCase().split(/\s+/).every((word) => all.includes(word));
+  const all = plain([c.provider, providerName(c.provider), c.title, typeName(c.type), kindOf(c), detailOf(c)].join(" "));
+  return plain(query).split(/\s+/).every((word) => all.includes(word));
 }
 
 function useOnline(): boolean {
@@ -204,6 +213,19 @@ function useLook(listing: Listing | null, looks: { current: number }, load: () =
       document.removeEventListener("visibilitychange", back);
     };
   }, [listing]);
+}
+
+/** useReturn brings a list up to date whose user comes back to it after a while. */
+function useReturn(load: () => Promise<void>) {
+  useEffect(() => {
+    let left = Date.now();
+    const change = () => {
+      if (document.hidden) left = Date.now();
+      else if (Date.now() - left > 30_000) void load();
+    };
+    document.addEventListener("visibilitychange", change);
+    return () => document.removeEventListener("visibilitychange", change);
+  }, []);
 }
 
 function SelectAll({ all, chosen, onChange }: { all: number; chosen: number; onChange: (on: boolean) => void }) {

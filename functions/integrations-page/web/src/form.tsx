@@ -1,20 +1,29 @@
 // The form by which a credential is added, renamed and given other secrets. Its inputs hold what is typed, and nothing else does: the values
 // are read when the form is sent, and are gone with it.
-import { useRef, useState } from "preact/hooks";
-import { create, Problem, update } from "./api";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { create, list, Problem, update } from "./api";
 import { Modal } from "./modal";
 import type { Credential, Type } from "./rules";
+import { readSecret, SecretInput } from "./secret";
 import { Abandoned } from "./session";
-import { nameOf, providerName, suggestions, typeNames } from "./words";
+import { earliest, headersOf, latest, secretLimit, sizeOf, timeProblem, type HeaderRow } from "./typed";
+import { nameOf, providerName, slug, suggestions, typeNames, visible } from "./words";
 
 interface Props {
   /** The credential to edit; null adds one. */
   of: Credential | null;
   onSaved: (saved: Credential) => void;
   onClose: () => void;
+  /** The ids that the list had when the form was opened. */
+  known: ReadonlySet<string>;
+  /** Called when the credential to edit is not there any more. */
+  onGone: () => void;
 }
 
-type Errors = Record<string, string>;
+/** Errors are texts by the name of a field, or "header " and the number of a row. */
+type Errors = ReadonlyMap<string, string>;
+
+const none: Errors = new Map();
 
 /** A field of a type, named as the API names it. */
 interface Field {
@@ -48,13 +57,37 @@ const fieldsOf: Record<Type, Field[]> = {
   ],
 };
 
-export function CredentialForm({ of, onSaved, onClose }: Props) {
+export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
   const [type, setType] = useState<Type>(of?.type ?? "api_key");
+  // The types that were looked at. Their fields stay, so that switching back and forth loses nothing.
+  const [seen, setSeen] = useState<readonly Type[]>([type]);
   const [replaces, setReplaces] = useState(of === null);
-  const [errors, setErrors] = useState<Errors>({});
+  const [errors, setErrors] = useState<Errors>(none);
   const [problem, setProblem] = useState("");
   const [busy, setBusy] = useState(false);
+  const [asks, setAsks] = useState(false);
+  const [filled, setFilled] = useState(false);
+  const [size, setSize] = useState(0);
+  const [before] = useState(known); // The list may change while the form is open.
   const form = useRef<HTMLFormElement>(null);
+
+  useEffect(() => {
+    if (!filled) return;
+    const ask = (event: BeforeUnloadEvent) => event.preventDefault();
+    addEventListener("beforeunload", ask);
+    return () => removeEventListener("beforeunload", ask);
+  }, [filled]);
+
+  /** fields are the inputs of the type that is shown: those of the others are disabled. */
+  const fields = replaces ? fieldsOf[type] : [];
+  const inputs = (name: string) => [...form.current!.querySelectorAll<HTMLInputElement>(`fieldset:enabled [name="${name}"]`)];
+  const read = (name: string): string => inputs(name).map(readSecret)[0] ?? "";
+  const rows = (): HeaderRow[] => inputs("header-value").map((value, i) => ({ name: inputs("header-name")[i]?.value ?? "", value: readSecret(value) }));
+
+  function typed() {
+    setFilled(true);
+    setSize(replaces ? sizeOf(type, values(fields, read, rows())) : 0);
+  }
 
   function refuse(found: Errors) {
     setErrors(found);
@@ -62,113 +95,180 @@ export function CredentialForm({ of, onSaved, onClose }: Props) {
     requestAnimationFrame(() => form.current?.querySelector<HTMLElement>("[aria-invalid=true]")?.focus());
   }
 
+  /** wrong says what has to be there and is not, or cannot be read. The rest is for the API to judge. */
+  function wrong(provider: string): Errors {
+    const found = new Map<string, string>();
+    if (!of && !provider) found.set("provider", "Enter a provider.");
+    else if (!of && !/^[a-z0-9_]{1,64}$/.test(provider)) found.set("provider", "Use small letters, digits and _ only.");
+    for (const { name, kind, required } of fields) {
+      if (kind === "headers") for (const [row, text] of headersOf(rows()).errors) found.set(row, text);
+      else if (kind === "time") {
+        const text = timeProblem(read(name), inputs(name)[0]?.validity.badInput ?? false, Date.now());
+        if (text) found.set(name, text);
+      } else if (required && !read(name)) found.set(name, "Enter this field.");
+    }
+    return found;
+  }
+
   async function submit(event: SubmitEvent) {
     event.preventDefault();
     if (busy) return;
     setProblem("");
     const data = new FormData(form.current!);
-    const fields = replaces ? fieldsOf[type] : [];
-    const found = missing(data, fields, of === null);
-    if (Object.keys(found).length > 0) {
+    const provider = slug(text(data, "provider"));
+    const found = wrong(provider);
+    if (found.size > 0) {
       refuse(found);
       return;
     }
-    setErrors({});
+    setErrors(none);
     setBusy(true);
     try {
-      // An empty title takes one away; a new credential has none to begin with.
-      const body = { title: text(data, "title") || (of ? "" : null), ...(replaces && { type, ...values(data, fields) }) };
-      onSaved(of ? await update(of, body) : await create(text(data, "provider"), body));
+      // An empty title takes one away; a new credential has none to begin with. A title that was not changed is not sent beside a secret:
+      // somebody may have changed it elsewhere.
+      const title = visible(text(data, "title"));
+      const body = { ...(title !== (of?.title ?? "") || !replaces ? { title: title || (of ? "" : null) } : {}), ...(replaces && { type, ...values(fields, read, rows()) }) };
+      onSaved(of ? await update(of, body) : await added(provider, title, body));
     } catch (error) {
       setBusy(false);
       if (error instanceof Abandoned) return;
       const p = error instanceof Problem ? error : new Problem(0, "That did not work. Please try again.");
-      const field = fields.find((f) => f.name === p.field);
-      const known = p.field === "title" || (!of && p.field === "provider") || field;
-      if (known) refuse({ [p.field]: field?.kind === "time" ? "Choose a time after 1970." : p.message });
+      if (p.status === 404) onGone();
+      const placed = p.field === "title" || (!of && p.field === "provider") || fields.some((f) => f.name === p.field);
+      if (placed) refuse(new Map([[p.field, p.message]]));
       else setProblem(p.message);
     }
   }
 
+  /** added adds a credential. If nobody can say whether that has worked, it looks: a second try would make another one. */
+  async function added(provider: string, title: string, body: object): Promise<Credential> {
+    try {
+      return await create(provider, body);
+    } catch (error) {
+      if (!(error instanceof Problem) || (error.status !== 0 && error.status < 500)) throw error;
+      const now = await list().catch(() => { throw error; });
+      const made = now.credentials.find((c) => !before.has(c.id) && c.provider === provider && c.type === type && (c.title ?? "") === title);
+      if (!made) throw error;
+      return made;
+    }
+  }
+
+  function choose(t: Type) {
+    setType(t);
+    if (!seen.includes(t)) setSeen([...seen, t]);
+    setErrors(none);
+    setSize(0);
+  }
+
+  function leave() {
+    if (filled && !asks) setAsks(true);
+    else if (asks) setAsks(false);
+    else onClose();
+  }
+
   return (
-    <Modal title={of ? `Edit ${nameOf(of)}` : "Add a credential"} onClose={onClose} busy={busy}>
-      <form ref={form} onSubmit={(event) => void submit(event)} noValidate autocomplete="off">
+    <Modal title={of ? `Edit ${nameOf(of)}` : "Add a credential"} onClose={leave} busy={busy}>
+      <form ref={form} onSubmit={(event) => void submit(event)} onInput={typed} noValidate autocomplete="off">
         {!of && (
           <>
-            <Labelled name="provider" label="Provider" required hint="The service, in lower case, such as: github" error={errors.provider}>
+            <Labelled name="provider" label="Provider" required hint="The service, such as: GitHub" error={errors.get("provider")}>
               {(props) => <input {...props} list="providers" autofocus autocapitalize="none" spellcheck={false} maxLength={64} />}
             </Labelled>
             <datalist id="providers">{suggestions.map((p) => <option key={p} value={p}>{providerName(p)}</option>)}</datalist>
           </>
         )}
-        <Labelled name="title" label="Title" hint={of ? undefined : "What you call it; helps to tell several apart"} error={errors.title}>
+        <Labelled name="title" label="Title" hint={of ? undefined : "What you call it; helps to tell several apart"} error={errors.get("title")}>
           {(props) => <input {...props} autofocus={Boolean(of)} defaultValue={of?.title ?? ""} maxLength={256} />}
         </Labelled>
         {of ? (
-          <label class="choice"><input type="checkbox" checked={replaces} onChange={(e) => setReplaces(e.currentTarget.checked)} />
+          <label class="choice"><input type="checkbox" checked={replaces} onInput={(e) => setReplaces(e.currentTarget.checked)} />
             <span>Replace the secret<small>It is not shown again. Leave this off to keep it.</small></span></label>
         ) : (
           <Labelled name="type" label="Type">
             {(props) => (
-              <select {...props} value={type} onChange={(e) => { setType(e.currentTarget.value as Type); setErrors({}); }}>
+              <select {...props} value={type} onInput={(e) => { choose(e.currentTarget.value as Type); }}>
                 {Object.entries(typeNames).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
               </select>
             )}
           </Labelled>
         )}
-        {replaces && fieldsOf[type].map((field) => <Input key={type + field.name} field={field} of={of} error={errors[field.name]} />)}
+        {replaces && seen.map((t) => (
+          <fieldset key={t} class="fields" hidden={t !== type} disabled={t !== type}>
+            {fieldsOf[t].map((field) => <Input key={field.name} id={t === type ? field.name : `${t}-${field.name}`} field={field} of={of} errors={t === type ? errors : none} />)}
+          </fieldset>
+        ))}
+        {size > secretLimit / 4 && (
+          <p role="status" class={size > secretLimit ? "problem" : "hint"}>{size.toLocaleString()} of {secretLimit.toLocaleString()} bytes, all secret fields together</p>
+        )}
         {problem && <p role="alert" class="problem">{problem}</p>}
-        <div class="actions">
-          <button type="button" disabled={busy} onClick={onClose}>Cancel</button>
-          <button class="primary" aria-disabled={busy}>{busy ? "Saving…" : of ? "Save" : "Add"}</button>
-        </div>
+        {asks ? (
+          <div role="alert" class="banner">
+            <span>Throw away what you have typed?</span>
+            <div class="actions">
+              <button type="button" autofocus ref={(b) => b?.focus()} onClick={() => setAsks(false)}>Keep editing</button>
+              <button type="button" class="danger" onClick={onClose}>Throw away</button>
+            </div>
+          </div>
+        ) : (
+          <div class="actions">
+            <button type="button" disabled={busy} onClick={onClose}>Cancel</button>
+            <button class="primary" aria-disabled={busy}>{busy ? "Saving…" : of ? "Save" : "Add"}</button>
+          </div>
+        )}
       </form>
     </Modal>
   );
 }
 
-function Input({ field, of, error }: { field: Field; of: Credential | null; error?: string }) {
-  if (field.kind === "headers") return <Headers field={field} error={error} />;
+function Input({ id, field, of, errors }: { id: string; field: Field; of: Credential | null; errors: Errors }) {
+  if (field.kind === "headers") return <Headers field={field} of={of} errors={errors} />;
   // What is no secret is there to begin with, since it is replaced along with the secrets.
   const shown: Record<string, string | undefined> = { username: of?.username ?? "", host: of?.host ?? "", scopes: of?.scopes?.join(" ") };
+  const replaced = of?.stored?.includes(field.name) && !field.required && field.kind === "secret";
   return (
-    <Labelled name={field.name} label={field.label} required={field.required} hint={field.hint} error={error}>
-      {(props) => field.kind === "secret"
-        // A password's input, and not one that a password manager should fill with the user's own or keep.
-        ? <input {...props} type="password" autocomplete="new-password" spellcheck={false} />
-        : field.kind === "time" ? <input {...props} type="datetime-local" />
-        : <input {...props} defaultValue={shown[field.name]} autocapitalize="none" spellcheck={false} />}
+    <Labelled name={field.name} id={id} label={field.label} required={field.required} hint={replaced ? "One is stored. Left empty, it is removed." : field.hint} error={errors.get(field.name)}>
+      {(props) => field.kind === "secret" ? <SecretInput {...props} label={field.label} />
+        : field.kind === "time" ? <input {...props} type="datetime-local" min={earliest} max={latest} />
+        : <input {...props} defaultValue={shown[field.name]} autocapitalize="none" autocomplete="off" spellcheck={false} />}
     </Labelled>
   );
 }
 
-/** Headers are rows of a name and a value, as many as wanted. */
-function Headers({ field, error }: { field: Field; error?: string }) {
-  const [rows, setRows] = useState([0]);
-  const next = useRef(1);
+/** Headers are rows of a name and a value, as many as wanted. To begin with they have the names that are stored. */
+function Headers({ field, of, errors }: { field: Field; of: Credential | null; errors: Errors }) {
+  const names = of?.stored?.flatMap((name) => (name.startsWith("headers.") ? [name.slice("headers.".length)] : [])) ?? [];
+  const [rows, setRows] = useState(() => (names.length > 0 ? names : [""]).map((name, key) => ({ name, key })));
+  const next = useRef(rows.length);
   const last = useRef<HTMLInputElement>(null);
+  const whole = errors.get(field.name);
 
   function add() {
-    setRows([...rows, next.current++]);
+    setRows([...rows, { name: "", key: next.current++ }]);
     requestAnimationFrame(() => last.current?.focus());
   }
-  function remove(row: number) {
-    setRows(rows.filter((r) => r !== row));
+  function remove(key: number) {
+    setRows(rows.filter((r) => r.key !== key));
     requestAnimationFrame(() => last.current?.focus());
   }
   return (
-    <fieldset aria-describedby={error ? "headers-error" : undefined}>
+    <fieldset aria-describedby={whole ? "headers-error" : undefined}>
       <legend>{field.label}</legend>
-      {rows.map((row, i) => (
-        <div class="header" key={row}>
-          <input name="header-name" ref={i === rows.length - 1 ? last : undefined} aria-label={`Name of header ${i + 1}`} placeholder="Name" spellcheck={false}
-            autocapitalize="none" aria-invalid={Boolean(error)} aria-describedby={error ? "headers-error" : undefined} />
-          <input name="header-value" type="password" autocomplete="new-password" aria-label={`Value of header ${i + 1}`} placeholder="Value" />
-          <button type="button" class="icon" disabled={rows.length === 1} aria-label={`Remove header ${i + 1}`} onClick={() => remove(row)}>✕</button>
-        </div>
-      ))}
+      {names.length > 0 && <p class="hint">These are stored. Enter the value of each anew, or remove its row.</p>}
+      {rows.map(({ name, key }, i) => {
+        const error = errors.get(`header ${i}`);
+        const invalid = { "aria-invalid": Boolean(error ?? whole), "aria-describedby": error ? `header-${i}-error` : whole ? "headers-error" : undefined };
+        return (
+          <div class="header" key={key}>
+            <input name="header-name" ref={i === rows.length - 1 ? last : undefined} defaultValue={name} aria-label={`Name of header ${i + 1}`} placeholder="Name" spellcheck={false}
+              autocapitalize="none" autocomplete="off" translate={false} {...invalid} />
+            <SecretInput id={`header-${i}`} name="header-value" label={`Value of header ${i + 1}`} named {...invalid} />
+            <button type="button" class="icon" disabled={rows.length === 1} aria-label={`Remove header ${i + 1}`} onClick={() => remove(key)}>✕</button>
+            {error && <p class="problem" id={`header-${i}-error`}>{error}</p>}
+          </div>
+        );
+      })}
       <button type="button" class="link" onClick={add}>Add another header</button>
-      {error && <p class="problem" id="headers-error">{error}</p>}
+      {whole && <p class="problem" id="headers-error">{whole}</p>}
     </fieldset>
   );
 }
@@ -183,6 +283,8 @@ interface InputProps {
 
 interface LabelledProps {
   name: string;
+  /** As the name, unless it is said. */
+  id?: string;
   label: string;
   required?: boolean;
   hint?: string;
@@ -191,48 +293,26 @@ interface LabelledProps {
 }
 
 /** Labelled is an input with what belongs to it: its label, a hint, and what is wrong with it. */
-function Labelled({ name, label, required, hint, error, children }: LabelledProps) {
-  const described = [hint && `${name}-hint`, error && `${name}-error`].filter(Boolean).join(" ") || undefined;
+function Labelled({ name, id = name, label, required, hint, error, children }: LabelledProps) {
+  const described = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ") || undefined;
   return (
     <div class="field">
-      <label for={name}>{label}{!required && name !== "type" && <span class="quiet"> (optional)</span>}</label>
-      {children({ id: name, name, required, "aria-invalid": Boolean(error), "aria-describedby": described })}
-      {hint && <p class="hint" id={`${name}-hint`}>{hint}</p>}
-      {error && <p class="problem" id={`${name}-error`}>{error}</p>}
+      <label for={id}>{label}{!required && name !== "type" && <span class="quiet"> (optional)</span>}</label>
+      {children({ id, name, required, "aria-invalid": Boolean(error), "aria-describedby": described })}
+      {hint && <p class="hint" id={`${id}-hint`}>{hint}</p>}
+      {error && <p class="problem" id={`${id}-error`}>{error}</p>}
     </div>
   );
 }
 
 const text = (data: FormData, name: string): string => String(data.get(name) ?? "").trim();
 
-/** missing says what has to be there and is not. The rest is for the API to judge. */
-function missing(data: FormData, fields: Field[], adds: boolean): Errors {
-  const errors: Errors = {};
-  const provider = text(data, "provider");
-  if (adds && !provider) errors.provider = "Enter a provider.";
-  else if (adds && !/^[a-z0-9_]{1,64}$/.test(provider)) errors.provider = "Use small letters, digits and _ only.";
-  for (const field of fields) {
-    if (!field.required) continue;
-    if (field.kind === "headers") {
-      if (Object.keys(headers(data)).length === 0) errors.headers = "Enter at least one header, with a name and a value.";
-    } else if (!String(data.get(field.name) ?? "")) {
-      errors[field.name] = "Enter this field.";
-    }
-  }
-  return errors;
-}
-
-function headers(data: FormData): Record<string, string> {
-  const values = data.getAll("header-value");
-  return Object.fromEntries(data.getAll("header-name").map((name, i) => [String(name).trim(), String(values[i])]).filter(([name, value]) => name && value));
-}
-
 /** values are a type's fields as the API wants them. A secret is sent as it was typed, space and all. */
-function values(data: FormData, fields: Field[]): Record<string, unknown> {
+function values(fields: Field[], read: (name: string) => string, rows: HeaderRow[]): Record<string, unknown> {
   return Object.fromEntries(fields.map(({ name, kind, required }) => {
-    const value = String(data.get(name) ?? "");
+    const value = kind === "headers" ? "" : read(name);
     switch (kind) {
-      case "headers": return [name, headers(data)];
+      case "headers": return [name, headersOf(rows).headers];
       case "scopes": return [name, value.split(/[\s,]+/).filter(Boolean)];
       case "time": return [name, value ? Math.floor(new Date(value).getTime() / 1000) : null];
       case "text": return [name, value.trim() || (required ? "" : null)];

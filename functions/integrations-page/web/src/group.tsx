@@ -2,7 +2,7 @@
 import { memo } from "./memo";
 import { kindOf, mayChange, whyNot, type Credential } from "./rules";
 import type { Standing } from "./standings";
-import { at, detailOf, nameOf, providerName, typeNames } from "./words";
+import { at, detailOf, foldedScopes, lifeOf, nameOf, providerName, typeName } from "./words";
 
 interface Actions {
   onSelect: (these: Credential[], on: boolean) => void;
@@ -23,7 +23,7 @@ export function Group({ provider, rows, standing, selected, fresh, ...actions }:
   const managed = rows.some((c) => kindOf(c) === "Managed");
   return (
     <section class="group" aria-labelledby={id}>
-      <h2 id={id}>{providerName(provider)}</h2>
+      <h2 id={id} translate={false}>{providerName(provider)}</h2>
       <ul>
         {standing && !managed && <Awaited standing={standing} />}
         {rows.map((c) => (
@@ -47,14 +47,19 @@ interface RowProps {
 const Row = memo(function Row({ c, state, retryAt, selected, fresh, actions }: RowProps) {
   const kind = kindOf(c);
   const detail = detailOf(c);
+  const life = lifeOf(c, Date.now());
   return (
     <li id={`credential-${c.id}`} class={fresh ? "row fresh" : "row"} tabIndex={-1} data-kind={kind}>
       {mayChange(c)
         ? <label class="box"><input type="checkbox" checked={selected} aria-label={`Select ${nameOf(c)}`} onChange={(e) => actions.onSelect([c], e.currentTarget.checked)} /></label>
         : <span class="box" aria-hidden="true"><Lock /></span>}
       <div class="what">
-        <h3>{nameOf(c)}</h3>
-        <p class="quiet">{typeNames[c.type] ?? c.type}{detail && <> · <span class="detail">{detail}</span></>}</p>
+        <h3 dir="auto" translate={false}>{nameOf(c)}</h3>
+        <p class="quiet"><span>{typeName(c.type)}</span>{detail && <> · <bdi class="detail" translate={false}>{detail}</bdi></>}</p>
+        {c.scopes && c.scopes.length > foldedScopes && (
+          <details class="quiet"><summary>{c.scopes.length} scopes</summary><span translate={false}>{c.scopes.join(", ")}</span></details>
+        )}
+        {life.text && <p class={`quiet ${life.state}`}>{life.text}</p>}
       </div>
       <div class="tags">
         <span class={`tag ${kind.toLowerCase()}`}>{kind}</span>
@@ -63,7 +68,7 @@ const Row = memo(function Row({ c, state, retryAt, selected, fresh, actions }: R
       {mayChange(c)
         ? <div class="do">
             <button aria-label={`Edit ${nameOf(c)}`} onClick={() => actions.onEdit(c)}>Edit</button>
-            <button class="danger" aria-label={`Delete ${nameOf(c)}`} onClick={() => actions.onRemove(c)}>Delete</button>
+            <button class="danger" aria-label={`Remove ${nameOf(c)}`} onClick={() => actions.onRemove(c)}>Remove</button>
           </div>
         : <p class="do why">{whyNot[kind]}</p>}
     </li>
@@ -91,7 +96,7 @@ function Awaited({ standing }: { standing: Standing }) {
 
 function State({ state, retryAt }: { state: Standing["state"]; retryAt: number | null }) {
   const text = { ready: "Ready", provisioning: "Being set up", failed: retryAt === null ? "Failed" : `Failed, again at ${at(retryAt)}`, unavailable: "Unavailable" }[state];
-  return <span class={`tag ${state}`}>{text}</span>;
+  return <span key={text} class={`tag ${state}`}>{text}</span>;
 }
 
 const Lock = () => (

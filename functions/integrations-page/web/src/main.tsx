@@ -1,5 +1,6 @@
 import { render } from "preact";
 import { App } from "./app";
+import { Boundary } from "./boundary";
 import { returnedInWindow } from "./session";
 
 const root = document.getElementById("app")!;
@@ -7,5 +8,5 @@ const root = document.getElementById("app")!;
 if (returnedInWindow()) {
   render(<main class="front"><h1>You are signed in again</h1><p>You can close this window and go on in the other one.</p></main>, root);
 } else {
-  render(<App />, root);
+  render(<Boundary><App /></Boundary>, root);
 }

@@ -11,6 +11,13 @@ export interface Credential {
   host: string | null;
   autogpt_managed: boolean;
   is_system: boolean;
+  /** Unix seconds; null if there is nothing to say. */
+  created_at: number | null;
+  expires_at: number | null;
+  /** The last four characters of an API key. */
+  hint: string | null;
+  /** The names of the stored secret fields; a header's after "headers.". */
+  stored: string[] | null;
 }
 
 export type Type = "api_key" | "oauth2" | "user_password" | "host_scoped";

@@ -99,13 +99,24 @@ export async function signInAs(name: string): Promise<void> {
   accept(await tokenFor(name));
 }
 
-/** signOut forgets the user, and has the login pages forget them, too. */
+/** signOut forgets the user, in this tab and every other one, makes the refresh token void, and has the login pages forget them, too. */
 export function signOut(): void {
+  const refresh = tokens?.refresh_token;
+  const sub = user?.sub;
   forget();
-  if (config.managed_login_url) {
-    location.assign(`${config.managed_login_url}/logout?${new URLSearchParams({ client_id: config.client_id, logout_uri: callback() })}`);
+  tabs.postMessage(sub);
+  if (!config.managed_login_url) return;
+  if (refresh) {
+    // It outlives the page, which leaves now. Nobody waits for the answer, so that it need not be readable.
+    const body = new URLSearchParams({ token: refresh, client_id: config.client_id });
+    void fetch(`${config.managed_login_url}/oauth2/revoke`, { method: "POST", body, mode: "no-cors", keepalive: true }).catch(() => {});
   }
+  location.assign(`${config.managed_login_url}/logout?${new URLSearchParams({ client_id: config.client_id, logout_uri: callback() })}`);
 }
+
+// Who has signed out in another tab.
+const tabs = new BroadcastChannel("signed-out");
+tabs.onmessage = (event) => { if (user && event.data === user.sub) forget(); };
 
 /** forget drops the tokens, and whatever waits for others. */
 export function forget(): void {

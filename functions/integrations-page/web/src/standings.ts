@@ -25,9 +25,10 @@ export function parseStandings(header: string | null): Standing[] {
  */
 export function nextLook(standings: Standing[], looks: number, now: number): number | null {
   const waits: number[] = [];
+  const patience = Math.min(2000 * 1.5 ** looks, 30_000);
   for (const s of standings) {
-    if (s.state === "provisioning") waits.push(Math.min(2000 * 1.5 ** looks, 30_000));
-    if (s.state === "failed" && s.retryAt !== null) waits.push(Math.max(s.retryAt * 1000 - now + 500, 2000));
+    if (s.state === "provisioning") waits.push(patience);
+    if (s.state === "failed" && s.retryAt !== null) waits.push(Math.max(s.retryAt * 1000 - now + 500, patience));
   }
   return waits.length === 0 ? null : Math.min(...waits);
 }
