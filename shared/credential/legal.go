@@ -149,8 +149,7 @@ func hostProblem(s string) string {
 // headerName is a token (RFC 9110, section 5.6.2).
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
-// legalHeaders checks names and values. A name is not in an error: somebody may have put the value there. A value of null passes, for
-// whoever removes a header.
+// legalHeaders checks names and values. A name is not in an error: somebody may have put the value there.
 func legalHeaders(name string, raw json.RawMessage) (json.RawMessage, error) {
 	members, err := ReadObject(name, raw)
 	if err != nil {
