@@ -157,7 +157,7 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 				t.Errorf("the list is %s", list)
 			}
 			pod, _ := s.AgentMail.Pod(user)
-			if pod.Name != user+"-pod" || len(pod.Keys) != 1 || !strings.HasPrefix(pod.Keys[0].Name, user+"-agpt-managed") {
+			if !strings.HasPrefix(pod.Name, user+"-pod") || len(pod.Keys) != 1 || !strings.HasPrefix(pod.Keys[0].Name, user+"-agpt-managed") {
 				t.Errorf("AgentMail has %+v", pod)
 			}
 		},

@@ -98,7 +98,7 @@ func TestASecondListCostsOneQueryAndNoOtherCall(t *testing.T) {
 	}
 	s.list(token)
 	pod, _ := s.AgentMail.Pod(alice)
-	if got := count(); got != "Query TransactWriteItems UpdateItem Encrypt GetSecretValue POST /v0/pods POST /v0/pods/"+pod.ID+"/api-keys" {
+	if got := count(); got != "Query TransactWriteItems BatchGetItem UpdateItem UpdateItem UpdateItem Encrypt GetSecretValue POST /v0/pods POST /v0/pods/"+pod.ID+"/api-keys" {
 		t.Errorf("the first list: %s", got)
 	}
 	s.list(token)

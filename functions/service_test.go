@@ -303,7 +303,7 @@ func TestTheMainJob(t *testing.T) {
 	}
 	mine := all[0]
 	pods := s.AgentMail.Pods()
-	if len(pods) != 1 || len(pods[0].Keys) != 1 || pods[0].ClientID != alice || pods[0].Name != alice+"-pod" {
+	if len(pods) != 1 || len(pods[0].Keys) != 1 || pods[0].ClientID != alice || !strings.HasPrefix(pods[0].Name, alice+"-pod") {
 		t.Fatalf("AgentMail has %+v", pods)
 	}
 

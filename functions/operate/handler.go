@@ -26,6 +26,8 @@ type request struct {
 	Repair   int    `json:"repair"`
 	By       string `json:"by"`
 	Reason   string `json:"reason"`
+	// Organization is for accept_organization.
+	Organization string `json:"organization"`
 }
 
 // commands are by name.
@@ -37,6 +39,9 @@ var commands = map[string]func(*function, context.Context, request) (any, error)
 	// what a deletion holds back goes at once
 	"end_holdback": (*function).endHoldback,
 	"retry":        (*function).retry,
+	// which deployment this is, and in which organisations it makes things
+	"providers":           (*function).providers,
+	"accept_organization": (*function).acceptOrganization,
 }
 
 // refusal is the answer to a request that is not granted, with an HTTP status that says why. It is no function error: to repeat the
@@ -68,6 +73,8 @@ func refusalOf(err error) (refusal, bool) {
 		return refusal{http.StatusUnprocessableEntity, "cursor: has to be the \"next\" of an audit's report"}, true
 	case errors.Is(err, managed.ErrNoProvider):
 		return refusal{http.StatusNotFound, "No such provider is registered"}, true
+	case errors.Is(err, managed.ErrNotTheKeys):
+		return refusal{http.StatusConflict, "The org key is not of that organisation, or nothing has been made in another one yet"}, true
 	case errors.Is(err, managed.ErrNotParked):
 		return refusal{http.StatusConflict, "No such revocation is parked, or somebody works on it now"}, true
 	default:
@@ -87,7 +94,7 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	}
 	command, ok := commands[r.Command]
 	if !ok {
-		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, parked, force, redrive, end_holdback, retry"}
+		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, parked, force, redrive, end_holdback, retry, providers, accept_organization"}
 	}
 	return command(f, ctx, r)
 }
@@ -207,4 +214,35 @@ func (f *function) retry(ctx context.Context, r request) (any, error) {
 		Retried int  `json:"retried"`
 		More    bool `json:"more"`
 	}{retried, more}, nil
+}
+
+// providers shows this deployment's id, and for each provider the organisation in which it makes things and that of the org key:
+// {"command":"providers"}.
+func (f *function) providers(ctx context.Context, _ request) (any, error) {
+	all, err := f.engine.ProviderStatuses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Providers []managed.ProviderStatus `json:"providers"`
+	}{all}, nil
+}
+
+// acceptOrganization has things made in the organisation that the org key is of now:
+// {"command":"accept_organization","provider":"…","organization":"…","by":"…","reason":"…"}.
+func (f *function) acceptOrganization(ctx context.Context, r request) (any, error) {
+	if r.Organization == "" {
+		return nil, &credential.FieldError{Field: "organization", Problem: "is required: the key_organization that providers shows"}
+	}
+	err := r.named()
+	if err != nil {
+		return nil, err
+	}
+	err = f.engine.AcceptOrganization(ctx, r.Provider, r.Organization, r.By, r.Reason)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Accepted bool `json:"accepted"`
+	}{true}, nil
 }

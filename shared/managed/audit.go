@@ -73,6 +73,8 @@ const (
 	MissingKey      FindingKind = "missing_key"
 	// SurplusKey: a key of ours beside the stored one.
 	SurplusKey FindingKind = "surplus_key"
+	// OtherDeployment: a resource that holds keys of another deployment, which shares the organisation.
+	OtherDeployment FindingKind = "other_deployment"
 	// Undecodable: a slot that this version cannot read.
 	Undecodable FindingKind = "undecodable"
 	// NotInspected: the table or the third party failed to tell.
@@ -113,7 +115,11 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 	if err != nil {
 		return AuditReport{}, err
 	}
-	a := &audit{Engine: e, provider: p, request: request}
+	own, err := e.Store.Deployment(ctx, p.Name())
+	if err != nil {
+		return AuditReport{}, err
+	}
+	a := &audit{Engine: e, provider: p, request: request, own: own.ID}
 	report := AuditReport{Findings: []Finding{}}
 	for {
 		deadline, ok := ctx.Deadline()
@@ -200,6 +206,13 @@ type audit struct {
 	*Engine
 	provider Provider
 	request  AuditRequest
+	// own is this deployment's id; "" if it has none yet.
+	own string
+}
+
+// others reports whether any of the keys is another deployment's.
+func (a *audit) others(keys []HeldKey) bool {
+	return slices.ContainsFunc(keys, func(k HeldKey) bool { return k.Deployment != "" && k.Deployment != a.own })
 }
 
 // suspect is a finding with what its remedy does.
@@ -308,6 +321,10 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 	}
 	slot, ok := slots[a.provider.Name()]
 	switch {
+	case slot.State == store.Failed && slot.Reason == string(Mismatch):
+		f.Kind = OtherDeployment
+	case h.Deployment != "" && h.Deployment != a.own && slot.Resource.ID != h.Resource.ID: // that one's audit is about it
+		return nil, nil
 	case !ok: // found again among the slots
 		return nil, nil
 	case slot.State == store.Absent && deleted:
@@ -324,12 +341,16 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 
 // leftBehind is about a resource whose user's tombstone stands alone.
 func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]*suspect, error) {
-	_, err := a.inspect(ctx, h.User, h.Resource)
+	keys, err := a.inspect(ctx, h.User, h.Resource)
 	if isGone(err) { // its revocation has just been completed
 		return nil, nil
 	}
 	if err != nil {
 		return f.notInspected(err)
+	}
+	if a.others(keys) {
+		f.Kind = OtherDeployment
+		return []*suspect{{Finding: f}}, nil
 	}
 	f.Kind, f.Remedy = LeftBehind, Revoke
 	return []*suspect{{f, func(ctx context.Context) error {
@@ -378,9 +399,12 @@ func (a *audit) compare(slot store.Slot, keys []HeldKey, gone bool) []Finding {
 		f.Kind = MissingKey
 		findings = append(findings, f)
 	}
+	if a.others(keys) {
+		findings = append(findings, Finding{Kind: OtherDeployment, User: f.User, Resource: f.Resource})
+	}
 	f.Kind = SurplusKey
 	for _, key := range keys {
-		if key.ID == slot.Resource.KeyID || key.CreatedAt.After(a.Now().Add(-a.Lease-store.SkewMargin)) {
+		if key.ID == slot.Resource.KeyID || a.others([]HeldKey{key}) || key.CreatedAt.After(a.Now().Add(-a.Lease-store.SkewMargin)) {
 			continue
 		}
 		f.KeyID, f.Remedy = key.ID, Check

@@ -73,6 +73,8 @@ type Engine struct {
 	byName map[string]Provider
 	health map[string]*health
 	expiry expiryLooks
+	// deployments is what this process knows of its own deployment.
+	deployments deployments
 	// sealer stands before KMS. It opens at one failure: that belongs to no slot, and each costs the third party a key.
 	sealer circuit
 }

@@ -146,7 +146,7 @@ func TestASweepRemovesWhatALowerAttemptLeft(t *testing.T) {
 	for _, key := range pod.Keys {
 		names = append(names, strings.TrimPrefix(key.Name, alice+"-agpt-managed"))
 	}
-	if got := strings.Join(names, " "); got != ".1 .9 hers" {
+	if got := strings.Join(names, " "); got != "."+w.DeploymentID+".1 .9 hers" {
 		t.Errorf("the keys left are %s: of ours, only those of lower attempts may go", got)
 	}
 }
@@ -301,7 +301,7 @@ func TestATransactionConflictOnTheClaimReadsAgainAndClaimsOnce(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	inject(t, w.DynamoDB, transact, 1, fault.TransactionConflict())
 	l := list(t, w.Engine(), alice)
-	if !has(l, alice) || w.DynamoDB.Count(batchGet) != 1 || w.DynamoDB.Count(transact) != 2 {
+	if !has(l, alice) || w.DynamoDB.Count(batchGet) != 2 || w.DynamoDB.Count(transact) != 2 {
 		t.Errorf("the list is %+v after %v", l, ops(w.DynamoDB))
 	}
 	w.CheckExactlyOne(alice)

@@ -22,6 +22,10 @@ import (
 // each call that it sends, which holds it to the pace and returns the context's Err: that goes by the clock, which Done does not in a
 // process that was frozen. It calls SlowDown when a call was refused because there are too many. Every call that could create something goes through Attempt.Create: also one that is meant as a lookup.
 //
+// Deployments may share an organisation. A key whose name carries the id of another one is never deleted. A resource that holds such a
+// key, or carries another's id itself, is neither adopted nor removed: the class is Mismatch, and a revocation deletes our own keys there
+// first. Where the slot does not name that resource, nothing of the user's is there once these are gone. What carries no id is ours.
+//
 // Where a.Resource names something, an org key of another organisation creates nothing and proves nothing gone: that is Foreign.
 //
 // An absence is a suspicion. One look may have met a replica that lags, or a list that was cut short, so a provider says Gone only for
@@ -70,7 +74,7 @@ type Provider interface {
 	// the next cursor; "" is the start, and the end. A page may be empty and not the last. It changes nothing.
 	Enumerate(ctx context.Context, org credential.Secret, cursor string) (page []Holding, next string, err error)
 
-	// Inspect returns all keys of ours in the user's resource. If the resource is not there any more, the class is Gone. It changes
+	// Inspect returns all keys in the user's resource that have names such as ours, those of other deployments, too. If the resource is not there any more, the class is Gone. It changes
 	// nothing.
 	Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]HeldKey, error)
 }
@@ -87,6 +91,8 @@ type Holding struct {
 	User string
 	// Resource names it; no key.
 	Resource credential.Resource
+	// Deployment is the id that it carries; "" for none.
+	Deployment string
 }
 
 // HeldKey is a key of ours as the third party lists it.
@@ -94,6 +100,8 @@ type HeldKey struct {
 	ID string
 	// Attempt is the one that made it.
 	Attempt int64
+	// Deployment is the id that its name carries; "" for none.
+	Deployment string
 	// CreatedAt is when, by the third party's clock.
 	CreatedAt time.Time
 }
@@ -113,6 +121,12 @@ type Attempt struct {
 	Number int64
 	// Resource is what the slot has stored so far.
 	Resource credential.Resource
+	// Deployment is this deployment's id, of eight lower-case characters of base32. The names of keys carry it, and what a new resource is
+	// called. "" marks nothing.
+	Deployment string
+	// Organization is the one in which this deployment makes things; "" if none is known. An org key of any other makes nothing, and looks
+	// nothing up with a call that could: ErrOrganization, of class Foreign.
+	Organization string
 
 	now    func() time.Time
 	cutoff time.Time

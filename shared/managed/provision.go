@@ -26,7 +26,7 @@ func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *At
 	ctx, cancel := e.outside(ctx, a)
 	defer cancel()
 	var grant Grant
-	err := e.call(ctx, p, slot.User, func(ctx context.Context, org credential.Secret) error {
+	err := e.under(ctx, p, a, func(ctx context.Context, org credential.Secret) error {
 		var err error
 		grant, err = p.Provision(ctx, org, a)
 		return err
@@ -40,6 +40,7 @@ func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *At
 		e.discard(ctx, p, slot.User, grant.Resource)
 		return e.fail(ctx, slot, a, err)
 	}
+	defer e.pin(ctx, a, p.Name(), grant.Resource.OrgID)
 	return e.commit(ctx, p, slot, store.Made{
 		Ciphertext: sealed,
 		Resource:   grant.Resource,

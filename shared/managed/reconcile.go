@@ -290,7 +290,7 @@ func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, cla
 	a := r.attempt(slot, was, claimedAt)
 	work, cancel := r.outside(ctx, a)
 	defer cancel()
-	err := r.call(work, p, slot.User, func(ctx context.Context, org credential.Secret) error { return p.Sweep(ctx, org, a) })
+	err := r.under(work, p, a, func(ctx context.Context, org credential.Secret) error { return p.Sweep(ctx, org, a) })
 	release := store.Release{State: store.Ready, Settled: a.Settled(), Resource: slot.Resource}
 	switch {
 	case isGone(err) && r.confirms(slot):

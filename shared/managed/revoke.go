@@ -46,7 +46,7 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	work, cancel := e.outside(ctx, a)
 	defer cancel()
 	remove, holds := e.removal(p, slot)
-	err = e.call(work, p, slot.User, func(ctx context.Context, org credential.Secret) error { return remove(ctx, org, a) })
+	err = e.under(work, p, a, func(ctx context.Context, org credential.Secret) error { return remove(ctx, org, a) })
 	if err != nil && !isGone(err) {
 		e.revocationFailed(ctx, claimed, a, err)
 		return nil

@@ -5,6 +5,7 @@ package managedtest
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -190,6 +191,10 @@ type Options struct {
 	Providers func(agentMailURL string) []managed.Provider
 	// Waits has the engines wait for a third party by moving the clock. Else they do not wait for it: the test alone moves the clock.
 	Waits bool
+	// Beside is a world whose AgentMail and clock this one shares; nil for one of its own. The deployment is another.
+	Beside *World
+	// Unnamed leaves it to the engines to give the deployment its id.
+	Unnamed bool
 	// Users is the user pool of the engines; nil for none.
 	Users managed.Users
 	// UserPool has the engines remove users from the world's Cognito, in place of Users.
@@ -220,6 +225,8 @@ type World struct {
 	Pool *cognito.Server
 	// The proxies before each.
 	DynamoDB, KMS, SecretsManager, Cognito, AgentMail *fault.Proxy
+	// DeploymentID is the deployment's, unless the engines are to give it one.
+	DeploymentID string
 	// Store goes past the proxy.
 	Store *store.Store
 
@@ -243,15 +250,30 @@ func New(t testing.TB, o Options) *World {
 		urls:    map[*fault.Proxy]string{},
 		targets: map[*fault.Proxy]string{},
 	}
+	if o.Beside != nil {
+		w.Clock = o.Beside.Clock
+	}
 	w.Mail = fake.New(fake.Config{Now: w.Clock.Now})
+	if o.Beside != nil {
+		w.Mail = o.Beside.Mail
+	}
 	w.table, w.direct = Table(t)
 	w.Store = store.New(w.direct, w.table, w.Clock.Now)
+	if !o.Unnamed {
+		w.DeploymentID = strings.ToLower(rand.Text()[:8])
+		w.check(w.Store.NameDeployment(t.Context(), w.DeploymentID))
+	}
 	w.DynamoDB = w.proxy(database.URL())
 	w.KMS = w.proxy(serve(t, httptest.NewServer(w.Keys)))
 	w.SecretsManager = w.proxy(serve(t, httptest.NewServer(w.Secrets)))
 	w.Cognito = w.proxy(serve(t, httptest.NewServer(w.Pool)))
 	mail := httptest.NewServer(w.Mail)
-	t.Cleanup(func() { w.Mail.Close(); mail.Close() })
+	t.Cleanup(func() {
+		if o.Beside == nil {
+			w.Mail.Close()
+		}
+		mail.Close()
+	})
 	w.AgentMail = w.proxy(mail.URL)
 	t.Cleanup(w.checkLogs)
 	return w
@@ -508,6 +530,10 @@ func (w *World) deleteItem(item map[string]types.AttributeValue) {
 func (w *World) Dump() string {
 	var lines []string
 	for _, item := range w.items() {
+		pk, _ := item["pk"].(*types.AttributeValueMemberS)
+		if pk.Value == "DEPLOYMENT" { // nobody's
+			continue
+		}
 		var parts []string
 		for name, value := range item {
 			switch v := value.(type) {

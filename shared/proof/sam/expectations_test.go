@@ -244,7 +244,21 @@ var expectations = map[string]map[string]expectation{
 				}
 			},
 		},
-		"unknown-command": {answer: `{"status":422,"detail":"command: must be one of audit, parked, force, redrive, end_holdback, retry"}`},
+		"providers": {
+			given: (*world).pinnedElsewhere,
+			answer: `{"providers":[{"provider":"agent_mail","deployment_id":"aaaa2222","organization":"another one",` +
+				`"key_organization":"` + fake.OrganizationID + `","differs":true}]}`,
+		},
+		"accept-organization": {given: (*world).pinnedElsewhere, answer: `{"accepted":true}`, then: func(w *world) {
+			d, err := w.table.Deployment(w.t.Context(), agentmail.Name)
+			if err != nil || d.Organization != fake.OrganizationID {
+				w.t.Errorf("the deployment is %+v, %v", d, err)
+			}
+		}},
+		"accept-organization-without-reason": {answer: `{"status":422,"detail":"reason: is required"}`},
+		"unknown-command": {
+			answer: `{"status":422,"detail":"command: must be one of audit, parked, force, redrive, end_holdback, retry, providers, accept_organization"}`,
+		},
 	},
 
 	"reconcile": {

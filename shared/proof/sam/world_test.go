@@ -302,6 +302,18 @@ func (w *world) parked() {
 	}
 }
 
+// pinnedElsewhere has the deployment make things in another organisation than the org key's.
+func (w *world) pinnedElsewhere() {
+	w.t.Helper()
+	err := w.table.NameDeployment(w.t.Context(), "aaaa2222")
+	if err == nil {
+		err = w.table.PinOrganization(w.t.Context(), agentmail.Name, "another one")
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // amiss makes what an audit has to find: an account of which the table holds the tombstone alone, and AgentMail a pod; and another user's
 // key that somebody removed there.
 func (w *world) amiss() {

@@ -97,3 +97,32 @@ func (p *Provider) organization(ctx context.Context, org credential.Secret) (str
 	p.seen, p.seenOrg = org, me.OrganizationID
 	return me.OrganizationID, nil
 }
+
+// madeIn remembers in which organisation an org key has made something. That spares the question, and
+// proves nothing gone.
+func (p *Provider) madeIn(org credential.Secret, owner string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.maker, p.makerOrg = org, owner
+}
+
+// proveMaker makes sure that the org key is one of the organisation in which this deployment makes
+// things, if there is one.
+func (p *Provider) proveMaker(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	p.mu.Lock()
+	known := p.maker == org && p.makerOrg == a.Organization
+	p.mu.Unlock()
+	if a.Organization == "" || known {
+		return nil
+	}
+	owner, err := p.organization(ctx, org)
+	if err == nil && owner != a.Organization {
+		err = &managed.Error{Class: managed.Foreign, Err: managed.ErrOrganization}
+	}
+	return err
+}
+
+// Organization implements managed.Organized.
+func (p *Provider) Organization(ctx context.Context, org credential.Secret) (string, error) {
+	return p.organization(ctx, org)
+}

@@ -59,13 +59,17 @@ type Provider struct {
 	// seen and seenOrg are the org key that was last asked whose it is, and the answer.
 	seen    credential.Secret
 	seenOrg string
+	// maker and makerOrg are the org key that made or found the last pod, and the pod's organisation.
+	maker    credential.Secret
+	makerOrg string
 }
 
 var (
-	_ managed.Provider = (*Provider)(nil)
-	_ managed.Paced    = (*Provider)(nil)
-	_ managed.Disarmer = (*Provider)(nil)
-	_ managed.Adopter  = (*Provider)(nil)
+	_ managed.Provider  = (*Provider)(nil)
+	_ managed.Paced     = (*Provider)(nil)
+	_ managed.Disarmer  = (*Provider)(nil)
+	_ managed.Adopter   = (*Provider)(nil)
+	_ managed.Organized = (*Provider)(nil)
 )
 
 // maxClientID is how long a client_id may be.
@@ -118,26 +122,73 @@ func (p *Provider) clientID(user string) string {
 	return p.prefix + "~" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
 }
 
-// podName is the one that AutoGPT gives, so that the pods it has are adopted as they are.
-func podName(user string) string { return user + "-pod" }
+// podName is the one that AutoGPT gives, and after it the id of the deployment that makes the pod.
+func podName(user, deployment string) string {
+	if deployment == "" {
+		return user + "-pod"
+	}
+	return user + "-pod." + deployment
+}
 
-// keyPrefix is what the names of keys of ours begin with; the attempt's number follows. AutoGPT's own key has no dot and no number: it
+// markOf is the id of the deployment that made a pod of that name; "" if it carries none.
+func markOf(name, user string) string {
+	id, marked := strings.CutPrefix(name, podName(user, "")+".")
+	if !marked || !deploymentForm.MatchString(id) {
+		return ""
+	}
+	return id
+}
+
+var deploymentForm = regexp.MustCompile(`^[a-z2-7]{8}$`)
+
+// keyPrefix is what the names of keys of ours begin with; the deployment's id and the attempt's number follow. AutoGPT's own key has no dot and no number: it
 // is in use elsewhere.
 func keyPrefix(user string) string { return user + "-agpt-managed." }
 
-func keyName(user string, attempt int64) string {
-	return keyPrefix(user) + strconv.FormatInt(attempt, 10)
+func keyName(a *managed.Attempt) string {
+	number := strconv.FormatInt(a.Number, 10)
+	if a.Deployment == "" {
+		return keyPrefix(a.User) + number
+	}
+	return keyPrefix(a.User) + a.Deployment + "." + number
 }
 
-// attemptOf is the number of the attempt that a key's name carries, if it is one of ours.
-func attemptOf(name, user string) (attempt int64, ours bool) {
-	number, ours := strings.CutPrefix(name, keyPrefix(user))
-	if !ours {
-		return 0, false
+// parseKeyName reads the id of the deployment, "" if there is none, and the number of the attempt that the name of a key such as ours
+// carries.
+func parseKeyName(name, user string) (deployment string, attempt int64, ok bool) {
+	number, ok := strings.CutPrefix(name, keyPrefix(user))
+	if !ok {
+		return "", 0, false
+	}
+	id, rest, marked := strings.Cut(number, ".")
+	if marked && deploymentForm.MatchString(id) {
+		deployment, number = id, rest
 	}
 	attempt, err := strconv.ParseInt(number, 10, 64)
-	return attempt, err == nil
+	return deployment, attempt, err == nil
 }
+
+// attemptOf is the number of the attempt that a key's name carries, if it is one of ours: with this deployment's id, or with none.
+func attemptOf(name string, a *managed.Attempt) (attempt int64, ours bool) {
+	deployment, attempt, ok := parseKeyName(name, a.User)
+	return attempt, ok && !isOthers(deployment, a)
+}
+
+// isOthers reports whether an id is that of another deployment.
+func isOthers(deployment string, a *managed.Attempt) bool {
+	return deployment != "" && deployment != a.Deployment
+}
+
+// haveOthers reports whether any of the keys is one of another deployment.
+func haveOthers(keys []listedKey, a *managed.Attempt) bool {
+	return slices.ContainsFunc(keys, func(key listedKey) bool {
+		deployment, _, _ := parseKeyName(key.Name, a.User)
+		return isOthers(deployment, a)
+	})
+}
+
+// errShared: what is left of the pod is not ours to touch.
+var errShared = &managed.Error{Class: managed.Mismatch, Err: errors.New("the pod is one of another deployment in this organisation, or holds keys of one: it is neither adopted nor removed")}
 
 type pod struct {
 	PodID          string `json:"pod_id"`
@@ -173,9 +224,18 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 	if err != nil {
 		return managed.Grant{}, err
 	}
+	mark, stored := markOf(pod.Name, a.User), a.Resource
+	if isOthers(mark, a) {
+		return managed.Grant{}, errShared
+	}
 	a.Found(pod.PodID, pod.OrganizationID)
-	if a.Number > 1 {
+	adopted := a.Deployment != "" && mark == ""
+	if a.Number > 1 || adopted {
 		keys, err := list[listedKey](ctx, p.client, org, keysPath(pod.PodID), "api_keys")
+		if err == nil && haveOthers(keys, a) {
+			a.Found(stored.ID, stored.OrgID)
+			return managed.Grant{}, errShared
+		}
 		if err == nil {
 			err = p.removeLower(ctx, org, a, keys)
 		}
@@ -199,6 +259,10 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 // pod makes the user's pod, or finds the one that is there: the same call. Because it is idempotent it is repeated, each time as a
 // create of its own, whose outcome stays unknown if its answer was lost.
 func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.Attempt) (pod, error) {
+	err := p.proveMaker(ctx, org, a)
+	if err != nil {
+		return pod{}, err
+	}
 	if a.Resource.OrgID != "" { // or the user would get a second pod, in another organisation
 		err := p.proveOwner(ctx, org, a.Resource)
 		if err != nil {
@@ -206,9 +270,9 @@ func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.At
 		}
 	}
 	clientID := p.clientID(a.User)
-	request := map[string]string{"name": podName(a.User), "client_id": clientID}
+	request := map[string]string{"name": podName(a.User, a.Deployment), "client_id": clientID}
 	var found pod
-	err := p.client.do(ctx, func(ctx context.Context) error {
+	err = p.client.do(ctx, func(ctx context.Context) error {
 		return a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 			found = pod{}
 			err := p.client.once(ctx, org, http.MethodPost, "/v0/pods", request, &found)
@@ -224,6 +288,7 @@ func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.At
 			if err != nil { // it was made, and the slot cannot name it
 				return managed.Unknown, err
 			}
+			p.madeIn(org, found.OrganizationID)
 			return managed.Known, nil
 		})
 	})
@@ -238,7 +303,7 @@ func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *mana
 	request := struct {
 		Name        string          `json:"name"`
 		Permissions map[string]bool `json:"permissions,omitzero"`
-	}{keyName(a.User, a.Number), p.permissions}
+	}{keyName(a), p.permissions}
 	var key createdKey
 	err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 		err := p.client.once(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)
@@ -305,7 +370,7 @@ func has(keys []listedKey, id string) bool {
 // removeLower removes those keys that are of lower attempts, but the stored one.
 func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *managed.Attempt, keys []listedKey) error {
 	for _, key := range keys {
-		attempt, ours := attemptOf(key.Name, a.User)
+		attempt, ours := attemptOf(key.Name, a)
 		if !ours || attempt >= a.Number || key.ID != "" && key.ID == a.Resource.KeyID {
 			continue
 		}

@@ -3,6 +3,7 @@ package agentmail
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -52,6 +53,8 @@ func (p *Provider) enumerate(ctx context.Context, org credential.Secret, cursor 
 			User:     p.userOf(pod),
 			Resource: credential.Resource{ID: pod.PodID, OrgID: pod.OrganizationID},
 		})
+		last := &holdings[len(holdings)-1]
+		last.Deployment = markOf(pod.Name, last.User)
 	}
 	return holdings, at.String(), nil
 }
@@ -59,7 +62,7 @@ func (p *Provider) enumerate(ctx context.Context, org credential.Secret, cursor 
 // userOf is the user whose pod it is: the one of whom we would make the pod's client_id. A hash
 // cannot be turned back, but the name that we give a pod has the user id, too.
 func (p *Provider) userOf(pod pod) string {
-	named := strings.TrimSuffix(pod.Name, podName(""))
+	named := podNameTail.ReplaceAllString(pod.Name, "")
 	for _, user := range []string{strings.TrimPrefix(pod.ClientID, p.prefix), named} {
 		if credential.ValidUserID(user) && p.clientID(user) == pod.ClientID {
 			return user
@@ -67,6 +70,9 @@ func (p *Provider) userOf(pod pod) string {
 	}
 	return ""
 }
+
+// podNameTail is what follows the user in the name of a pod.
+var podNameTail = regexp.MustCompile(`-pod(\.[a-z2-7]{8})?$`)
 
 // Inspect implements managed.Provider.
 func (p *Provider) Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]managed.HeldKey, error) {
@@ -76,15 +82,15 @@ func (p *Provider) Inspect(ctx context.Context, org credential.Secret, user stri
 	}
 	var keys []managed.HeldKey
 	for _, key := range listed {
-		attempt, ours := attemptOf(key.Name, user)
-		if !ours {
+		deployment, attempt, ok := parseKeyName(key.Name, user)
+		if !ok {
 			continue
 		}
 		createdAt, err := time.Parse(time.RFC3339, key.CreatedAt)
 		if err != nil || key.ID == "" {
 			return nil, classify(fmt.Errorf("listing the pod's keys: %w", errAnswer))
 		}
-		keys = append(keys, managed.HeldKey{ID: key.ID, Attempt: attempt, CreatedAt: createdAt})
+		keys = append(keys, managed.HeldKey{ID: key.ID, Attempt: attempt, Deployment: deployment, CreatedAt: createdAt})
 	}
 	return keys, nil
 }

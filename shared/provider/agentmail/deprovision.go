@@ -31,9 +31,9 @@ func (p *Provider) Disarm(ctx context.Context, org credential.Secret, a *managed
 		var found pod
 		found, err = r.pod(ctx, org, a)
 		if err == nil {
-			a.Found(found.PodID, found.OrganizationID)
-			a.Accounted()
-			there = true
+			var ours bool
+			ours, err = r.claims(ctx, a, found)
+			there = there || ours
 		}
 	}
 	if there {
@@ -63,8 +63,8 @@ type removal struct {
 }
 
 // look looks at the pod that the slot names, and reports whether it is there. One that is somebody
-// else's by its own mark, or the organisation's own, is a Mismatch. The name is no mark: an adopted
-// pod may have any.
+// else's by its own mark, or the organisation's own, is a Mismatch. So is one that is another
+// deployment's, once our own keys in it are gone.
 func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
 	if a.Resource.ID == "" {
 		return false, nil
@@ -80,6 +80,66 @@ func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
 	case found.ClientID != r.clientID(a.User) || found.PodID == found.OrganizationID || found.PodID == a.Resource.OrgID:
 		return false, &managed.Error{Class: managed.Mismatch, Err: errors.New("the pod that the slot names does not have this user's client_id, or is the organisation's own: it is left alone")}
 	}
+	shared, err := r.shared(ctx, a, found)
+	if err == nil && shared {
+		err = errShared
+	}
+	return err == nil, err
+}
+
+// shared reports whether the pod is one of another deployment, or holds keys of one. Then only our
+// own keys in it are deleted, and without an error all of them are gone. A pod that this deployment
+// made is nobody else's: no other one adopts it.
+func (r *removal) shared(ctx context.Context, a *managed.Attempt, found pod) (bool, error) {
+	mark := markOf(found.Name, a.User)
+	if a.Deployment == "" || mark == a.Deployment {
+		return false, nil
+	}
+	at := credential.Resource{ID: found.PodID, OrgID: found.OrganizationID}
+	if a.Resource.ID == at.ID {
+		at.KeyID = a.Resource.KeyID
+	}
+	r.empty(ctx, at, nil) // the stored key, whatever becomes of the list
+	keys, err := r.keys(ctx, r.org, at)
+	var classed *managed.Error
+	if errors.As(err, &classed) && classed.Class == managed.Gone {
+		err = &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the pod went away meanwhile: %w", classed.Err)}
+	}
+	if err != nil {
+		return true, err
+	}
+	if !isOthers(mark, a) && !haveOthers(keys, a) {
+		return false, nil
+	}
+	for _, key := range keys {
+		_, ours := attemptOf(key.Name, a)
+		if ours && key.ID != at.KeyID {
+			r.child(ctx, keysPath(at.ID), key.ID, []int{http.StatusNoContent})
+		}
+	}
+	if len(r.errs) > 0 || r.left > 0 {
+		return true, &managed.Error{Class: managed.Transient, Err: errors.New("our own keys in a pod of another deployment are not all gone")}
+	}
+	return true, nil
+}
+
+// claims has the slot name the pod that a lookup has found, and reports whether it is ours alone. In
+// one that is shared and that the slot does not name, nothing is the user's once our keys are gone.
+func (r *removal) claims(ctx context.Context, a *managed.Attempt, found pod) (bool, error) {
+	shared, err := r.shared(ctx, a, found)
+	switch {
+	case err != nil:
+		return false, err
+	case shared && found.PodID == a.Resource.ID:
+		return false, errShared
+	case shared:
+		a.Accounted()
+		r.deleted = r.deleted || r.removed > 0
+		r.absent = !r.deleted
+		return false, nil
+	}
+	a.Found(found.PodID, found.OrganizationID)
+	a.Accounted()
 	return true, nil
 }
 
@@ -104,8 +164,11 @@ func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
 		return // the slot goes on naming the stored one
 	}
 	more := credential.Resource{ID: found.PodID, OrgID: found.OrganizationID}
-	a.Found(more.ID, more.OrgID)
-	a.Accounted()
+	ours, err := r.claims(ctx, a, found)
+	r.note(err)
+	if !ours {
+		return
+	}
 	r.absent = false // the POST is one more path to what the slot names, and it has led to this one
 	if done {
 		r.empty(ctx, more, families)

@@ -1,0 +1,185 @@
+package managed
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"sync"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+// ErrOrganization, in a provider's error, says that the org key is not of the organisation in which this deployment makes things. Only
+// an operator's word, or another key, ends it.
+var ErrOrganization = errors.New("the org key is of another organisation than the one in which this deployment makes things: " +
+	"put back a key of that one, or accept the other")
+
+// Organized is a Provider that can tell whose an org key is.
+type Organized interface {
+	// Organization is the organisation that the org key opens. It changes nothing.
+	Organization(ctx context.Context, org credential.Secret) (string, error)
+}
+
+// deployments is what this process knows of its own deployment, by provider.
+type deployments struct {
+	mu    sync.Mutex
+	known map[string]store.Deployment
+}
+
+// deploymentIDLength is how many of the 26 capitals and 6 digits of base32 an id has: 40 bits.
+const deploymentIDLength = 8
+
+// deployment is this deployment's id, made at first use, and where it makes things at the provider. What does not change any more is
+// read once in a process.
+func (e *Engine) deployment(ctx context.Context, provider string) (store.Deployment, error) {
+	e.deployments.mu.Lock()
+	defer e.deployments.mu.Unlock()
+	d, ok := e.deployments.known[provider]
+	if ok {
+		return d, nil
+	}
+	d, err := e.Store.Deployment(ctx, provider)
+	if err == nil && d.ID == "" {
+		d.ID = strings.ToLower(rand.Text()[:deploymentIDLength])
+		err = e.Store.NameDeployment(ctx, d.ID)
+		if errors.Is(err, store.ErrStale) { // another process was faster
+			d, err = e.Store.Deployment(ctx, provider)
+		}
+	}
+	if err != nil {
+		return store.Deployment{}, err
+	}
+	if d.Organization != "" {
+		e.deployments.know(provider, d)
+	}
+	return d, nil
+}
+
+// know needs the lock.
+func (d *deployments) know(provider string, known store.Deployment) {
+	if d.known == nil {
+		d.known = map[string]store.Deployment{}
+	}
+	d.known[provider] = known
+}
+
+func (d *deployments) forget(provider string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.known, provider)
+}
+
+// under makes an outside call under a claim: for this deployment, and in its organisation.
+func (e *Engine) under(ctx context.Context, p Provider, a *Attempt, do func(ctx context.Context, org credential.Secret) error) error {
+	d, err := e.deployment(ctx, p.Name())
+	if err != nil {
+		return err
+	}
+	a.Deployment, a.Organization = d.ID, d.Organization
+	err = e.call(ctx, p, a.User, do)
+	if errors.Is(err, ErrOrganization) {
+		e.deployments.forget(p.Name()) // an operator may have accepted the other one
+		e.Metrics.Count(telemetry.OrgKeyRejected, p.Name(), 1)
+		e.Log.ErrorContext(ctx, "the org key is of another organisation: nothing is made until an operator says that it is meant",
+			"provider", p.Name(), "organization", a.Organization, "error", err)
+	}
+	return err
+}
+
+// pin notes the organisation in which something was made, if it is the first.
+func (e *Engine) pin(ctx context.Context, a *Attempt, provider, org string) {
+	if a.Organization != "" || org == "" {
+		return
+	}
+	wctx, cancel := writing(ctx)
+	defer cancel()
+	err := e.Store.PinOrganization(wctx, provider, org)
+	if err == nil {
+		e.deployments.mu.Lock()
+		defer e.deployments.mu.Unlock()
+		e.deployments.know(provider, store.Deployment{ID: a.Deployment, Organization: org})
+	} else if !errors.Is(err, store.ErrStale) { // the next one that is made notes it
+		e.Log.WarnContext(ctx, "the organisation could not be noted yet", "provider", provider, "error", err)
+	}
+}
+
+// ProviderStatus says where this deployment makes things at a provider.
+type ProviderStatus struct {
+	Provider string `json:"provider"`
+	// DeploymentID is what the names of the keys that are made here carry; "" before something was made.
+	DeploymentID string `json:"deployment_id"`
+	// Organization is the one in which things are made; "" before something was made there.
+	Organization string `json:"organization"`
+	// KeyOrganization is the one that the org key opens; "" if nobody can say, and then Error is why.
+	KeyOrganization string `json:"key_organization"`
+	// Differs: nothing is made, because the two are not the same.
+	Differs bool   `json:"differs"`
+	Error   string `json:"error,omitempty"`
+}
+
+// ProviderStatuses returns the status of each provider. It changes nothing.
+func (e *Engine) ProviderStatuses(ctx context.Context) ([]ProviderStatus, error) {
+	all := []ProviderStatus{}
+	for _, p := range e.Providers {
+		s, err := e.providerStatus(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func (e *Engine) providerStatus(ctx context.Context, p Provider) (ProviderStatus, error) {
+	d, err := e.Store.Deployment(ctx, p.Name())
+	if err != nil {
+		return ProviderStatus{}, err
+	}
+	s := ProviderStatus{Provider: p.Name(), DeploymentID: d.ID, Organization: d.Organization}
+	organized, ok := p.(Organized)
+	if !ok {
+		return s, nil
+	}
+	err = e.call(ctx, p, "", func(ctx context.Context, org credential.Secret) error {
+		var err error
+		s.KeyOrganization, err = organized.Organization(ctx, org)
+		return err
+	})
+	if err != nil {
+		s.Error = err.Error()
+	}
+	s.Differs = s.Organization != "" && s.KeyOrganization != "" && s.KeyOrganization != s.Organization
+	return s, nil
+}
+
+// ErrNotTheKeys: the organisation is not that of the org key, or nothing was made in any yet.
+var ErrNotTheKeys = errors.New("the org key is not of that organisation, or nothing has been made in another one yet")
+
+// AcceptOrganization has things made in another organisation from now on: the one that the org key is of, as the operator by has seen
+// and says. It is on record in the audit log before. What was made in the one before needs a key of that one to be revoked.
+//
+// It returns ErrNoProvider or ErrNotTheKeys. Safe to repeat.
+func (e *Engine) AcceptOrganization(ctx context.Context, provider, organization, by, reason string) error {
+	p := e.byName[provider]
+	if p == nil {
+		return ErrNoProvider
+	}
+	s, err := e.providerStatus(ctx, p)
+	if err != nil {
+		return err
+	}
+	if s.Organization == "" || s.KeyOrganization != organization {
+		return ErrNotTheKeys
+	}
+	err = telemetry.Audit(ctx, e.Log, "organization accepted", "by", by, "reason", reason, "provider", provider,
+		"was", s.Organization, "organization", organization)
+	if err != nil {
+		return err
+	}
+	err = e.Store.RepinOrganization(ctx, provider, s.Organization, organization)
+	e.deployments.forget(provider)
+	return err
+}
