@@ -206,6 +206,7 @@ func TestTheHolesOfAutoGPTsManagedCredentialsAreClosed(t *testing.T) {
 		t.Parallel()
 		s := start(t, nil)
 		token := s.token(alice)
+		s.list(s.token(bob)) // which gives the deployment its id
 		s.Faults.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
 			if c.Op != "UpdateItem" { // the commit
 				return nil
@@ -221,7 +222,7 @@ func TestTheHolesOfAutoGPTsManagedCredentialsAreClosed(t *testing.T) {
 				t.Errorf("Managed-Credentials: %s", got)
 			}
 		}
-		if n := s.AgentMail.Count(fake.CreateKey); n != 1 {
+		if n := s.AgentMail.Count(fake.CreateKey); n != 2 { // bob's, and alice's
 			t.Errorf("AgentMail was asked for %d keys", n)
 		}
 	})

@@ -215,8 +215,8 @@ var mutations = []mutation{
 	{
 		rule: "a take-over first removes what lower attempts may have left",
 		file: agentMailDir + "/agentmail.go",
-		old:  "if a.Number > 1 {",
-		new:  "if false {",
+		old:  "if a.Number > 1 || adopted {",
+		new:  "if adopted {",
 		test: managedDir, run: "TakeOver|StableID|Adopted",
 	},
 	{
@@ -295,6 +295,34 @@ var mutations = []mutation{
 		old:  "found.ClientID != r.clientID(a.User) || ",
 		new:  "",
 		test: agentMailDir, run: "SomebodyElses",
+	},
+	{
+		rule: "a pod that holds keys of another deployment is not removed",
+		file: agentMailDir + "/deprovision.go",
+		old:  "if !isOthers(mark, a) && !haveOthers(keys, a) {",
+		new:  "if !isOthers(mark, a) {",
+		test: managedDir, run: "TwoDeployments",
+	},
+	{
+		rule: "a key of another deployment is not deleted",
+		file: agentMailDir + "/agentmail.go",
+		old:  "return attempt, ok && !isOthers(deployment, a)",
+		new:  "return attempt, ok || ok && isOthers(deployment, a)",
+		test: managedDir, run: "TwoDeployments",
+	},
+	{
+		rule: "a pod of another deployment is not adopted",
+		file: agentMailDir + "/agentmail.go",
+		old:  "\tif isOthers(mark, a) {\n\t\treturn managed.Grant{}, errShared\n\t}\n",
+		new:  "",
+		test: managedDir, run: "TwoDeployments",
+	},
+	{
+		rule: "an org key of another organisation makes nothing",
+		file: agentMailDir + "/absence.go",
+		old:  "if err == nil && owner != a.Organization {",
+		new:  "if err == nil && owner == \"\" {",
+		test: managedDir, run: "OrgKeyOfAnotherOrganisation",
 	},
 	{
 		rule: "a deletion is done by the documented status alone",

@@ -13,6 +13,7 @@ import (
 	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/store"
 )
 
