@@ -36,8 +36,8 @@ const deploymentIDLength = 8
 // read once in a process.
 func (e *Engine) deployment(ctx context.Context, provider string) (store.Deployment, error) {
 	e.deployments.mu.Lock()
-	defer e.deployments.mu.Unlock()
 	d, ok := e.deployments.known[provider]
+	e.deployments.mu.Unlock()
 	if ok {
 		return d, nil
 	}
@@ -58,8 +58,9 @@ func (e *Engine) deployment(ctx context.Context, provider string) (store.Deploym
 	return d, nil
 }
 
-// know needs the lock.
 func (d *deployments) know(provider string, known store.Deployment) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.known == nil {
 		d.known = map[string]store.Deployment{}
 	}
@@ -98,8 +99,6 @@ func (e *Engine) pin(ctx context.Context, a *Attempt, provider, org string) {
 	defer cancel()
 	err := e.Store.PinOrganization(wctx, provider, org)
 	if err == nil {
-		e.deployments.mu.Lock()
-		defer e.deployments.mu.Unlock()
 		e.deployments.know(provider, store.Deployment{ID: a.Deployment, Organization: org})
 	} else if !errors.Is(err, store.ErrStale) { // the next one that is made notes it
 		e.Log.WarnContext(ctx, "the organisation could not be noted yet", "provider", provider, "error", err)

@@ -148,6 +148,10 @@ func newWorld(s schedule, tell bool) *world {
 	w.mail = fake.New(fake.Config{Now: w.now, Switches: fake.Switches{PodLingers: w.config.lingers, InboxDeletion: w.config.inboxes}})
 	w.table.Stale = w.stale
 	w.store = store.New(w.table, tableName, w.now)
+	err := w.store.NameDeployment(context.Background(), "aaaa2222") // one that is made would not be the same twice
+	if err != nil {
+		panic(err)
+	}
 	w.sealer = seal.New(kmsAPI{w: w}, "key")
 	for _, p := range w.config.providers {
 		w.orgKeys[p] = fake.OrgKey
