@@ -283,7 +283,7 @@ var hidden = map[string]bool{
 func told(values map[string]types.AttributeValue) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if hidden[name] {
+		if hidden[name] || isDrawn(textOf(values[name])) {
 			continue
 		}
 		b.WriteByte(' ')
@@ -299,6 +299,12 @@ func told(values map[string]types.AttributeValue) string {
 		}
 	}
 	return b.String()
+}
+
+// isDrawn reports whether a text is a UUID of version 4, which is chance alone.
+func isDrawn(text string) bool {
+	id, err := uuid.Parse(text)
+	return err == nil && id.Version() == 4
 }
 
 func keyText(key map[string]types.AttributeValue) string {
