@@ -99,11 +99,11 @@ check("header rows have the stored names, and say what is wrong with each", {}, 
 check("a filled form is not lost to Escape, a reload or another type", {}, async (page) => {
   const form = await openForm(page, "kept", "acme", "Kept");
   const key = form.getByLabel("API key", { exact: true });
-  await paste(key, "a\nb");
+  await paste(key, pem("\n"));
   await form.getByLabel("Type").selectOption("user_password");
   await form.getByLabel("Password", { exact: true }).fill("pass");
   await form.getByLabel("Type").selectOption("api_key");
-  assert.equal(await key.inputValue(), "a\nb");
+  assert.equal(await key.inputValue(), pem("\n"));
   await form.getByLabel("Type").selectOption("user_password");
   assert.equal(await form.getByLabel("Password", { exact: true }).inputValue(), "pass");
   await form.getByLabel("Type").selectOption("api_key");
@@ -122,7 +122,7 @@ check("a filled form is not lost to Escape, a reload or another type", {}, async
   await add(form);
   await row(page, "Kept").waitFor();
   const [c] = await api("kept", "GET", "/acme/credentials");
-  assert.deepEqual([c.type, (await resolve("kept", c)).api_key], ["api_key", "a\nb"]);
+  assert.deepEqual([c.type, (await resolve("kept", c)).api_key], ["api_key", pem("\n")]);
 
   await page.getByRole("button", { name: "Edit Kept" }).click();
   await form.getByLabel("Title").fill("Other");
