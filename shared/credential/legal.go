@@ -46,7 +46,7 @@ func (f field) legal(t Type, raw json.RawMessage) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	problem := ""
+	var problem string
 	switch {
 	case f.name == "host":
 		s = strings.ToLower(strings.TrimFunc(s, isBlank))

@@ -1,6 +1,7 @@
 package managed_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -146,7 +147,8 @@ func TestAnOrgKeyOfAnotherOrganisationMakesNothingUntilItIsAccepted(t *testing.T
 		statuses[0].KeyOrganization != otherOrg || len(statuses[0].DeploymentID) != 8 {
 		t.Errorf("the status is %+v, %v", statuses, err)
 	}
-	if err := e.AcceptOrganization(t.Context(), managedtest.Provider, fake.OrganizationID, "me", "why"); err != managed.ErrNotTheKeys {
+	err = e.AcceptOrganization(t.Context(), managedtest.Provider, fake.OrganizationID, "me", "why")
+	if !errors.Is(err, managed.ErrNotTheKeys) {
 		t.Errorf("an organisation that is not the key's: %v", err)
 	}
 	err = w.Engine().AcceptOrganization(t.Context(), managedtest.Provider, otherOrg, "me", "we moved")

@@ -158,10 +158,9 @@ type way struct {
 	delay  time.Duration // until it takes effect
 	effect func() (any, error)
 	none   bool // it has no effect
-	// answer is what is said in place of the true answer; silent says that nothing is. early has it said before the effect.
+	// answer is what is said in place of the true answer; silent says that nothing is.
 	answer *answer
 	silent bool
-	early  time.Duration
 	wait   time.Duration // from the effect to the answer
 	again  time.Duration // until it takes effect once more
 }

@@ -106,7 +106,7 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 	lags, after := rng.IntN(4) == 0, time.Duration(rng.IntN(2000))*time.Millisecond
 	switch what {
 	case "list":
-		return func() { spawn(func(ctx context.Context, p *process) { w.list(ctx, p, user) }) }
+		return func() { spawn(func(ctx context.Context, p *process) { _, _ = w.list(ctx, p, user) }) }
 	case "delete":
 		return func() {
 			w.deleted[user], w.leaving[user] = true, true

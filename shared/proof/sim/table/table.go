@@ -147,7 +147,8 @@ type errRefused struct{ item Item }
 func (errRefused) Error() string { return "the conditional request failed" }
 
 // try works out what the write would make of its item, and changes nothing.
-func (t *Table) try(w write) (old, next Item, touched []string, err error) {
+func (t *Table) try(w write) (next Item, touched []string, err error) {
+	var old Item
 	r := t.records[w.key]
 	if r != nil {
 		old = r.now
@@ -172,19 +173,19 @@ func (t *Table) try(w write) (old, next Item, touched []string, err error) {
 		err = check(w.put, false)
 	}
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if condition != nil {
 		holds, err := condition.condition.holds(s)
 		if err != nil {
-			return nil, nil, nil, err
+			return nil, nil, err
 		}
 		if !holds {
 			refused := errRefused{}
 			if w.onRefusal == types.ReturnValuesOnConditionCheckFailureAllOld {
 				refused.item = old
 			}
-			return nil, nil, nil, refused
+			return nil, nil, refused
 		}
 	}
 	switch {
@@ -198,7 +199,7 @@ func (t *Table) try(w write) (old, next Item, touched []string, err error) {
 	if err == nil {
 		err = check(next, update != nil)
 	}
-	return old, next, touched, err
+	return next, touched, err
 }
 
 // check says whether DynamoDB would hold the item.
@@ -276,20 +277,20 @@ func (s *scope) apply(update *parsed, key [2]string) (Item, error) {
 	return next, nil
 }
 
-// one carries out a single write, and returns the item before and after, and what an update named.
-func (t *Table) one(w write) (old, next Item, touched []string, err error) {
-	old, next, touched, err = t.try(w)
+// one carries out a single write, and returns the item after it, and what an update named.
+func (t *Table) one(w write) (next Item, touched []string, err error) {
+	next, touched, err = t.try(w)
 	var refused errRefused
 	if errors.As(err, &refused) {
-		return nil, nil, nil, &types.ConditionalCheckFailedException{
+		return nil, nil, &types.ConditionalCheckFailedException{
 			Message: aws.String("The conditional request failed"), Item: refused.item,
 		}
 	}
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	t.set(w.key, next)
-	return old, next, touched, nil
+	return next, touched, nil
 }
 
 // PutItem implements store.API.
@@ -298,7 +299,7 @@ func (t *Table) PutItem(_ context.Context, in *dynamodb.PutItemInput, _ ...func(
 	if err != nil {
 		return nil, err
 	}
-	_, _, _, err = t.one(write{
+	_, _, err = t.one(write{
 		key: key, put: in.Item, condition: in.ConditionExpression,
 		names: in.ExpressionAttributeNames, values: in.ExpressionAttributeValues, onRefusal: in.ReturnValuesOnConditionCheckFailure,
 	})
@@ -314,7 +315,7 @@ func (t *Table) UpdateItem(_ context.Context, in *dynamodb.UpdateItemInput, _ ..
 	if err != nil {
 		return nil, err
 	}
-	_, next, touched, err := t.one(write{
+	next, touched, err := t.one(write{
 		key: key, update: in.UpdateExpression, condition: in.ConditionExpression,
 		names: in.ExpressionAttributeNames, values: in.ExpressionAttributeValues, onRefusal: in.ReturnValuesOnConditionCheckFailure,
 	})
@@ -340,7 +341,7 @@ func (t *Table) DeleteItem(_ context.Context, in *dynamodb.DeleteItemInput, _ ..
 	if err != nil {
 		return nil, err
 	}
-	_, _, _, err = t.one(write{
+	_, _, err = t.one(write{
 		key: key, condition: in.ConditionExpression,
 		names: in.ExpressionAttributeNames, values: in.ExpressionAttributeValues, onRefusal: in.ReturnValuesOnConditionCheckFailure,
 	})
@@ -380,7 +381,7 @@ func (t *Table) TransactWriteItems(_ context.Context, in *dynamodb.TransactWrite
 	for i, w := range writes {
 		reasons[i].Code = aws.String("None")
 		var err error
-		_, next[i], _, err = t.try(w)
+		next[i], _, err = t.try(w)
 		var refused errRefused
 		switch {
 		case err == nil:
