@@ -111,9 +111,12 @@ var expectations = map[string]map[string]expectation{
 		"es256-token": {answer: "error fetching the keys of https://auth.example.com: *"},
 	},
 	"create-credential": {
-		"api-key":         {answer: "201 " + shown("*", "openai", "Test key"), then: holdsKey},
-		"idempotency-key": {answer: "201 " + shown("*", "openai", "Test key"), then: holdsKey},
-		"api-key-base64":  {answer: "201 " + shown("*", "openai", "Schlüssel"), then: holdsKey},
+		"api-key": {answer: "201 " + shown("*", "openai", "Test key"), then: holdsKey},
+		"idempotency-key": {
+			answer: "201 " + shown("*", "openai", "Test key"),
+			then:   holds("openai", credential.APIKey, `{"api_key":"not-a-real-key-of-a-real-length","expires_at":4102444800}`),
+		},
+		"api-key-base64": {answer: "201 " + shown("*", "openai", "Schlüssel"), then: holdsKey},
 		"oauth2": {
 			answer: `201 {"id":"*","provider":"github","type":"oauth2","title":"GitHub","scopes":["repo","read:org"],"username":"octocat",` +
 				`"host":null,"autogpt_managed":false,"is_system":false,*,"is_managed":false}`,
