@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -20,8 +21,9 @@ func wire(_ context.Context, env *config.Env, log *slog.Logger) (lambda.Handler,
 	tokens, err := token.New(token.Config{
 		Issuer: issuer, Audience: env.Optional("JWT_AUDIENCE"), UserClaim: env.Optional("JWT_USER_CLAIM"),
 	})
+	err = errors.Join(env.Err(), err)
 	if err != nil {
 		return nil, err
 	}
-	return lambda.NewHandler(newHandler(issuer, tokens.User, log)), env.Err()
+	return lambda.NewHandler(newHandler(issuer, tokens.User, log)), nil
 }
