@@ -95,7 +95,7 @@ func TestWhatIsSealedOpensInItsPlace(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	for _, body := range []string{
-		`{"type":"api_key","api_key":"` + secret + `","expires_at":5}`,
+		`{"type":"api_key","api_key":"` + secret + `","expires_at":4102444800}`,
 		`{"type":"oauth2","access_token":"at","refresh_token":"rt"}`,
 		`{"type":"user_password","username":"ada","password":"pw"}`,
 		`{"type":"host_scoped","host":"example.com","headers":{"X-Key":"h"}}`,
