@@ -89,7 +89,7 @@ func (s *service) use(user, token string) {
 func (s *service) misbehave(user, token string) int {
 	provider := fmt.Sprintf("provider_%d", rand.IntN(3))
 	path := "/" + provider + "/credentials"
-	largest := fmt.Sprintf(`{"type":"api_key","title":%q,"api_key":%q}`, strings.Repeat("\u2028", 256), strings.Repeat("k", 3900))
+	largest := fmt.Sprintf(`{"type":"api_key","title":%q,"api_key":%q}`, strings.Repeat("界", 256), strings.Repeat("k", 3900))
 	var status int
 	switch rand.IntN(8) {
 	case 0, 1, 2:
