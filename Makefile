@@ -197,9 +197,9 @@ prove: build ## search pairs of faults, many random schedules, and more of every
 	$(MAKE) spec ATTEMPTS=4
 
 .PHONY: mutate
-mutate: build ## take each guard out in turn and see a test fail
+mutate: build ## remove each guard in turn and check that a test fails
 	go run ./shared/proof/mutate
 
 .PHONY: mutate-sim
-mutate-sim: ## take each guard out in turn and have the simulation look for it, a minute each
+mutate-sim: ## remove each guard in turn and have the simulation look for it, a minute each
 	go run ./shared/proof/mutate -sim 60s

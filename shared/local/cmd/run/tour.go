@@ -25,7 +25,7 @@ func tour(out io.Writer, s *stack.Stack) {
 }
 
 var tourText = template.Must(template.New("tour").Parse(`
-The service runs. Ctrl-C ends it, and nothing is kept.
+The service is running. Press Ctrl-C to stop it; no data is kept.
 
   integrations page  {{.Stack.URL}}/
   AgentMail          {{.Stack.AgentMailURL}}{{if .Stack.AgentMail}} (the fake; /_fake/state shows what it holds){{else}} (the real one){{end}}
@@ -36,21 +36,22 @@ The service runs. Ctrl-C ends it, and nothing is kept.
   SQS                {{.Stack.SQSURL}}
   Lambda             {{.Stack.LambdaURL}}
 
-To try it, paste these one after the other. A token for alice, and her credentials: listing them makes her a key at AgentMail.
+To try it, paste these one after the other. First a token for alice, then her credentials. Listing
+them makes her a key at AgentMail.
 
   TOKEN=$(curl -s {{.Stack.URL}}/local/token -d '{"sub":"alice"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/credentials
 
-What an executor gets: the key itself.
+An executor, which runs a user's tasks, gets the key itself.
 
   curl -w ' %{http_code}\n' {{.Stack.URL}}/local/resolve -d '{"sub":"alice","provider":"agent_mail"}'
 
-She can neither change nor delete it: 403, twice.
+She can neither change nor delete it. Both answers are 403.
 
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/agent_mail/credentials/{{.ID}} -X PUT -d '{"title":"mine"}'
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/agent_mail/credentials/{{.ID}} -X DELETE
 
-Her account is deleted: her token gets 401 though it has not expired, and nothing of hers is left.
+Delete her account. Her token now gets 401, though it has not expired, and nothing of hers is left.
 
   curl -w ' %{http_code}\n' {{.Stack.URL}}/local/delete-user -d '{"sub":"alice"}'
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/credentials

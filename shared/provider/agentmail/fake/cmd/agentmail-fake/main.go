@@ -65,7 +65,7 @@ func explain(addr net.Addr, orgKey string) {
 	if orgKey != fake.OrgKey {
 		shown = "$AGENTMAIL_API_KEY"
 	}
-	fmt.Printf(`A fake AgentMail on http://%[1]s: pods, API keys, inboxes, domains and webhooks, in memory. Ctrl-C ends it.
+	fmt.Printf(`A fake AgentMail on http://%[1]s: pods, API keys, inboxes, domains and webhooks, in memory. Press Ctrl-C to stop it.
 
   curl -H 'Content-Type: application/json' -H "Authorization: Bearer %[2]s" -d '{"client_id":"alice"}' http://%[1]s/v0/pods
   curl http://%[1]s/_fake/state
