@@ -31,7 +31,9 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout, os.Getenv("NO_COLOR") == "")
+	shown, err := os.Stdout.Stat()
+	colour := err == nil && shown.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
+	err = run(ctx, os.Stdout, colour)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
