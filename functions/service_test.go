@@ -400,13 +400,13 @@ func TestAUsersOwnCredentialsOfEveryType(t *testing.T) {
 			"api_key", `{"type":"api_key","title":"one","api_key":"s3cret","expires_at":1893456000}`,
 			`"type":"api_key","title":"one","scopes":null,"username":null,"host":null`,
 			`"api_key":"s3cret","expires_at":1893456000,`,
-			`{"api_key":"n3w"}`, `"api_key":"n3w","expires_at":null`,
+			`{"api_key":"n3w","expires_at":null}`, `"api_key":"n3w","expires_at":null`,
 		},
 		{
 			"oauth2", `{"type":"oauth2","access_token":"s3cret","scopes":["repo","user"],"username":"al"}`,
 			`"type":"oauth2","title":null,"scopes":["repo","user"],"username":"al","host":null`,
 			`"access_token":"s3cret","access_token_expires_at":null`,
-			`{"type":"oauth2","access_token":"n3w"}`, `"access_token":"n3w"`,
+			`{"type":"oauth2","access_token":"n3w","scopes":[],"username":null}`, `"access_token":"n3w"`,
 		},
 		{
 			"user_password", `{"type":"user_password","title":"t","username":"al","password":"s3cret"}`,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -200,6 +201,8 @@ type Change struct {
 	// Material replaces all secret fields, and Open those that go with them; nil keeps both.
 	Material *Material
 	Open     Open
+	// Named are the fields that the request gives, or says that there is to be none of, each header as "headers." and its name.
+	Named []string
 	// Match are the revisions that the change is meant for; nil for any.
 	Match []string
 }
@@ -237,8 +240,8 @@ func ParseNew(body []byte) (New, error) {
 	return New{Title: title, Open: open, Material: m}, nil
 }
 
-// ParseChange reads the body of an update request. Secret fields come all together or not at all; their type may be left out.
-// It returns the same errors as ParseNew.
+// ParseChange reads the body of an update request. Secret fields come all together or not at all; their type may be left out. A field or
+// a header that is null is to be removed. It returns the same errors as ParseNew.
 func ParseChange(body []byte) (Change, error) {
 	all, err := parse(body)
 	if err != nil {
@@ -270,11 +273,62 @@ func ParseChange(body []byte) (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
+	named, err := takeNamed(t, all)
+	if err != nil {
+		return Change{}, err
+	}
 	m, open, err := pick(t, all, func(field) bool { return true })
 	if err != nil {
 		return Change{}, err
 	}
-	return Change{Type: t, Title: title, Material: &m, Open: open}, nil
+	return Change{Type: t, Title: title, Material: &m, Open: open, Named: named}, nil
+}
+
+// takeNamed returns the fields of type t that a body has, and takes the headers out of it that are null.
+func takeNamed(t Type, all map[string]json.RawMessage) ([]string, error) {
+	var names []string
+	for _, f := range fieldsOf[t] {
+		raw, ok := all[f.name]
+		switch {
+		case ok && f.kind == textMap:
+			headers, err := ReadObject(f.name, raw)
+			if err != nil {
+				continue // pick says what is wrong with it
+			}
+			for _, header := range slices.Sorted(maps.Keys(headers)) {
+				names = append(names, headersField+"."+header)
+				if isNull(headers[header]) {
+					delete(headers, header)
+				}
+			}
+			all[f.name], err = encode(headers)
+			if err != nil {
+				return nil, err
+			}
+		case ok:
+			names = append(names, f.name)
+		}
+	}
+	return names, nil
+}
+
+// CheckLoss returns a *FieldError that names what the credential m has and the change would take away without a word: what goes with its
+// secret, and is neither given anew nor null. Headers are the same in whatever case.
+func (c Change) CheckLoss(m Metadata) error {
+	has := slices.Clone(m.Stored)
+	if m.Username != nil && *m.Username != "" {
+		has = append(has, "username")
+	}
+	if len(m.Scopes) > 0 {
+		has = append(has, "scopes")
+	}
+	lost := slices.DeleteFunc(has, func(name string) bool {
+		return slices.ContainsFunc(c.Named, func(named string) bool { return strings.EqualFold(named, name) })
+	})
+	if c.Material == nil || len(lost) == 0 {
+		return nil
+	}
+	return &FieldError{"body", "would lose " + strings.Join(lost, ", ") + ": give it again, or null to remove it"}
 }
 
 func readTitle(all map[string]json.RawMessage) (*string, error) {

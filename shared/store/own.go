@@ -164,11 +164,25 @@ func shown(title *string, open credential.Open) map[string]string {
 
 // Update changes a user's own credential in one conditional write and returns how it then is. A nil ciphertext keeps the secret and
 // what goes with it. It returns ErrNotFound, a *ForbiddenError for a managed one, or a *FieldError if the credential is of another
-// type than the change, or ErrChanged if it is none of the revisions that the change is meant for. Safe to repeat.
+// type than the change, or has something that the change leaves out, or ErrChanged if it is none of the revisions that the change is
+// meant for. Safe to repeat.
 func (s *Store) Update(ctx context.Context, user, provider, id string, change credential.Change, ciphertext []byte) (credential.Metadata, error) {
+	return s.updateSeen(ctx, user, provider, id, change, ciphertext, "")
+}
+
+// updateSeen is Update of what is known to lose nothing from the revision seen, if that is given. Otherwise the condition asks for an item
+// with the same fields and headers as the change, which is the usual one; any other comes along with the refusal, is looked through, and
+// is what the next write is for. Each further round is due to somebody else's write in between.
+func (s *Store) updateSeen(
+	ctx context.Context, user, provider, id string, change credential.Change, ciphertext []byte, seen string,
+) (credential.Metadata, error) {
 	values := args{}
 	condition := ownCondition(values)
-	condition += matching(values, change.Match)
+	match := change.Match
+	if seen != "" {
+		match = []string{seen}
+	}
+	condition += matching(values, match)
 	if change.Type != "" {
 		condition += " AND #type = " + values.str("type", string(change.Type))
 	}
@@ -198,6 +212,9 @@ func (s *Store) Update(ctx context.Context, user, provider, id string, change cr
 			values[":new_"+name] = value
 			set = append(set, "#"+name+" = :new_"+name)
 		}
+		if seen == "" {
+			condition += sameFields(change, values)
+		}
 	}
 	for name, value := range put {
 		set = append(set, "#"+name+" = "+values.str("new_"+name, value))
@@ -226,12 +243,38 @@ func (s *Store) Update(ctx context.Context, user, provider, id string, change cr
 		if r.text("revision") == revision { // the SDK repeated a write whose answer was lost
 			return decodeOwn(r.item)
 		}
-		return credential.Metadata{}, refusal(err, "updated", change.Type, change.Match)
+		why := refusal(err, "updated", change.Type, change.Match)
+		m, err := decodeOwn(r.item)
+		if err != nil || !errors.Is(why, credential.ErrNotFound) || ciphertext == nil || m.Revision == seen {
+			return credential.Metadata{}, why
+		}
+		err = change.CheckLoss(m)
+		if err != nil {
+			return credential.Metadata{}, err
+		}
+		return s.updateSeen(ctx, user, provider, id, change, ciphertext, m.Revision)
 	}
 	if err != nil {
 		return credential.Metadata{}, fmt.Errorf("updating the credential: %w", err)
 	}
 	return decodeOwn(out.Attributes)
+}
+
+// sameFields is the condition that an item has nothing beside its secret but what a change gives anew, whose names are among the values.
+// What an item from before there were names holds is not known.
+func sameFields(change credential.Change, values args) string {
+	condition := " AND (attribute_not_exists(#stored)"
+	_, ok := values[":new_stored"]
+	if ok {
+		condition += " OR #stored = :new_stored"
+	}
+	condition += ")"
+	for _, name := range []string{"username", "scopes"} {
+		if !slices.Contains(change.Named, name) {
+			condition += " AND (attribute_not_exists(#" + name + ") OR #" + name + " = " + values.str("no_"+name, "") + ")"
+		}
+	}
+	return condition
 }
 
 // Delete removes a user's own credential in one conditional write, if it is of one of the revisions or none is given. It returns

@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -167,7 +169,7 @@ func TestAChangeOfTheSecretReplacesWhatGoesWithIt(t *testing.T) {
 		},
 		{
 			"an oauth2 credential without username and scopes", ownItem,
-			`{"access_token":"a"}`,
+			`{"access_token":"a","username":null,"scopes":null}`,
 			attributes{"username": nil, "scopes": ""},
 			credential.Metadata{Type: credential.OAuth2, Title: str("Mine"), Scopes: []string{}},
 		},
@@ -180,7 +182,7 @@ func TestAChangeOfTheSecretReplacesWhatGoesWithIt(t *testing.T) {
 		{
 			"an API key by a short one that does not expire",
 			ownItem.with(attributes{"type": "api_key", "username": nil, "scopes": nil, "hint": "rs-1", "expires_at": 5000, "stored": texts("api_key", "expires_at")}),
-			`{"api_key":"a"}`,
+			`{"api_key":"a","expires_at":null}`,
 			attributes{"hint": nil, "expires_at": nil},
 			credential.Metadata{Type: credential.APIKey, Title: str("Mine")},
 		},
@@ -203,6 +205,47 @@ func TestAChangeOfTheSecretReplacesWhatGoesWithIt(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", c.name, got, err)
 		}
 		tb.wantItem(ownKey, c.item.with(c.want).with(attributes{"secret": []byte("new"), "stored": texts(c.answer.Stored...)}))
+	}
+}
+
+// What is written between the refusal, which showed that nothing would be lost, and the next write is not lost, either.
+func TestAChangeOfTheSecretLosesNothingThatIsAddedMeanwhile(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	item := attributes{"v": 1, "type": "host_scoped", "autogpt_managed": false, "host": "example.com", "secret": []byte("old"), "created_at": 5000}
+	change, err := credential.ParseChange([]byte(`{"host":"example.com","headers":{"A":"new","b":null}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := item.with(attributes{"stored": texts("headers.A", "headers.B"), "revision": "1"})
+	for name, c := range map[string]struct {
+		meanwhile attributes
+		lost      string
+		writes    int
+	}{
+		"one that the change leaves out": {attributes{"stored": texts("headers.A", "headers.B", "headers.C"), "revision": "2"}, "headers.C", 2},
+		"one that it names":              {attributes{"stored": texts("headers.A"), "revision": "2"}, "", 3},
+		"nothing":                        {attributes{}, "", 2},
+	} {
+		tb.put(ownKey, before)
+		tb.on("UpdateItem", nil, func(ctx context.Context, call *fault.Call) (*fault.Answer, error) {
+			tb.put(ownKey, before.with(c.meanwhile))
+			return call.Forward(ctx)
+		})
+		got, err := tb.Update(t.Context(), user, "github", ownID, change, []byte("new"))
+		var field *credential.FieldError
+		if c.lost != "" && (!errors.As(err, &field) || !strings.Contains(field.Problem, "lose "+c.lost+":")) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.lost == "" && (err != nil || !slices.Equal(got.Stored, []string{"headers.A"})) {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
+		if c.lost != "" {
+			tb.wantItem(ownKey, before.with(c.meanwhile))
+		}
+		if n := tb.proxy.Count("UpdateItem"); n != c.writes {
+			t.Errorf("%s: %d writes, want %d", name, n, c.writes)
+		}
 	}
 }
 

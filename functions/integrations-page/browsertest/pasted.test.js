@@ -96,6 +96,28 @@ check("header rows have the stored names, and say what is wrong with each", {}, 
   assert.deepEqual((await resolve("rows", c)).headers, { "X-One": "new-1", "X-Three": "new-2" });
 });
 
+check("a token is replaced together with what is stored beside it, or that is removed", {}, async (page) => {
+  const c = await api("whole", "POST", "/acme/credentials", { type: "oauth2", title: "Whole", access_token: "old", access_token_expires_at: 1935403200, refresh_token: "old-refresh", scopes: ["repo"] });
+  await signIn(page, "whole");
+  await page.getByRole("button", { name: "Edit Whole" }).click();
+  const form = page.getByRole("dialog");
+  await form.getByLabel("Replace the secret").check();
+  await form.getByLabel("Access token", { exact: true }).fill("new");
+  await form.getByRole("button", { name: "Save" }).click();
+  const missing = form.getByText("Enter it again, or remove what is stored.", { exact: true });
+  await missing.nth(1).waitFor();
+  assert.equal(await missing.count(), 2);
+  await page.waitForFunction(() => document.activeElement.id === "access_token_expires_at");
+  await look(page, "replace-token");
+  assert.equal((await resolve("whole", c)).access_token, "old");
+  await form.getByLabel("Remove what is stored: Access token expires").check();
+  await form.getByLabel("Refresh token (optional)", { exact: true }).fill("new-refresh");
+  await form.getByRole("button", { name: "Save" }).click();
+  await form.waitFor({ state: "detached" });
+  const now = await resolve("whole", c);
+  assert.deepEqual([now.access_token, now.access_token_expires_at, now.refresh_token, now.scopes], ["new", null, "new-refresh", ["repo"]]);
+});
+
 check("a filled form is not lost to Escape, a reload or another type", {}, async (page) => {
   const form = await openForm(page, "kept", "acme", "Kept");
   const key = form.getByLabel("API key", { exact: true });

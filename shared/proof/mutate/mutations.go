@@ -830,6 +830,20 @@ var mutations = []mutation{
 		test: storeDir, run: "AnotherRevision",
 	},
 	{
+		rule: "a change of the secret loses nothing that it does not name",
+		file: "shared/credential/material.go",
+		old:  "if c.Material == nil || len(lost) == 0 {",
+		new:  "if true {",
+		test: storeDir, run: "LosesNothing",
+	},
+	{
+		rule: "what is added while a change is under way is not lost",
+		file: storeDir + "/own.go",
+		old:  "\t\tmatch = []string{seen}\n",
+		new:  "",
+		test: storeDir, run: "LosesNothing",
+	},
+	{
 		rule: "an expired credential is not released",
 		file: "functions/resolve-credential/handler.go",
 		old:  "*expires <= clock.Now().Unix()",

@@ -82,11 +82,12 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
   const fields = replaces ? fieldsOf[type] : [];
   const inputs = (name: string) => [...form.current!.querySelectorAll<HTMLInputElement>(`fieldset:enabled [name="${name}"]`)];
   const read = (name: string): string => inputs(name).map(readSecret)[0] ?? "";
+  const removed = (name: string): boolean => inputs(`${name}-removed`).some((box) => box.checked);
   const rows = (): HeaderRow[] => inputs("header-value").map((value, i) => ({ name: inputs("header-name")[i]?.value ?? "", value: readSecret(value) }));
 
   function typed() {
     setFilled(true);
-    setSize(replaces ? sizeOf(type, values(fields, read, rows())) : 0);
+    setSize(replaces ? sizeOf(type, values(fields, read, rows(), of)) : 0);
   }
 
   function refuse(found: Errors) {
@@ -106,6 +107,7 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
         const text = timeProblem(read(name), inputs(name)[0]?.validity.badInput ?? false, Date.now());
         if (text) found.set(name, text);
       } else if (required && !read(name)) found.set(name, "Enter this field.");
+      if (!found.has(name) && replaced(of, name, required) && !read(name) && !removed(name)) found.set(name, "Enter it again, or remove what is stored.");
     }
     return found;
   }
@@ -127,7 +129,7 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
       // An empty title takes one away; a new credential has none to begin with. A title that was not changed is not sent beside a secret:
       // somebody may have changed it elsewhere.
       const title = visible(text(data, "title"));
-      const body = { ...(title !== (of?.title ?? "") || !replaces ? { title: title || (of ? "" : null) } : {}), ...(replaces && { type, ...values(fields, read, rows()) }) };
+      const body = { ...(title !== (of?.title ?? "") || !replaces ? { title: title || (of ? "" : null) } : {}), ...(replaces && { type, ...values(fields, read, rows(), of) }) };
       onSaved(of ? await update(of, body) : await added(provider, title, body));
     } catch (error) {
       setBusy(false);
@@ -224,19 +226,29 @@ function Input({ id, field, of, errors }: { id: string; field: Field; of: Creden
   if (field.kind === "headers") return <Headers field={field} of={of} errors={errors} />;
   // What is no secret is there to begin with, since it is replaced along with the secrets.
   const shown: Record<string, string | undefined> = { username: of?.username ?? "", host: of?.host ?? "", scopes: of?.scopes?.join(" ") };
-  const replaced = of?.stored?.includes(field.name) && !field.required && field.kind === "secret";
+  const again = replaced(of, field.name, field.required);
   return (
-    <Labelled name={field.name} id={id} label={field.label} required={field.required} hint={replaced ? "One is stored. Left empty, it is removed." : field.hint} error={errors.get(field.name)}>
-      {(props) => field.kind === "secret" ? <SecretInput {...props} label={field.label} />
-        : field.kind === "time" ? <input {...props} type="datetime-local" min={earliest} max={latest} />
-        : <input {...props} defaultValue={shown[field.name]} autocapitalize="none" autocomplete="off" spellcheck={false} />}
-    </Labelled>
+    <>
+      <Labelled name={field.name} id={id} label={field.label} required={field.required} hint={again ? "One is stored, which is not shown. Enter it again, or remove it." : field.hint}
+        error={errors.get(field.name)}>
+        {(props) => field.kind === "secret" ? <SecretInput {...props} label={field.label} />
+          : field.kind === "time" ? <input {...props} type="datetime-local" min={earliest} max={latest} />
+          : <input {...props} defaultValue={shown[field.name]} autocapitalize="none" autocomplete="off" spellcheck={false} />}
+      </Labelled>
+      {again && <label class="choice"><input type="checkbox" name={`${field.name}-removed`} aria-label={`Remove what is stored: ${field.label}`} />Remove what is stored</label>}
+    </>
   );
 }
 
+/** replaced reports whether a field that may be empty has a value that the page cannot show: it is entered again, or removed. */
+const replaced = (of: Credential | null, name: string, required = false): boolean => !required && Boolean(of?.stored?.includes(name));
+
+/** headersIn are the names of the headers that a credential has. */
+const headersIn = (of: Credential | null): string[] => of?.stored?.flatMap((name) => (name.startsWith("headers.") ? [name.slice("headers.".length)] : [])) ?? [];
+
 /** Headers are rows of a name and a value, as many as wanted. To begin with they have the names that are stored. */
 function Headers({ field, of, errors }: { field: Field; of: Credential | null; errors: Errors }) {
-  const names = of?.stored?.flatMap((name) => (name.startsWith("headers.") ? [name.slice("headers.".length)] : [])) ?? [];
+  const names = headersIn(of);
   const [rows, setRows] = useState(() => (names.length > 0 ? names : [""]).map((name, key) => ({ name, key })));
   const next = useRef(rows.length);
   const last = useRef<HTMLInputElement>(null);
@@ -307,12 +319,20 @@ function Labelled({ name, id = name, label, required, hint, error, children }: L
 
 const text = (data: FormData, name: string): string => String(data.get(name) ?? "").trim();
 
-/** values are a type's fields as the API wants them. A secret is sent as it was typed, space and all. */
-function values(fields: Field[], read: (name: string) => string, rows: HeaderRow[]): Record<string, unknown> {
+/**
+ * values are a type's fields as the API wants them: null removes, and so it does a header that is stored and has no row any more. A secret is
+ * sent as it was typed, space and all.
+ */
+function values(fields: Field[], read: (name: string) => string, rows: HeaderRow[], of: Credential | null): Record<string, unknown> {
   return Object.fromEntries(fields.map(({ name, kind, required }) => {
     const value = kind === "headers" ? "" : read(name);
     switch (kind) {
-      case "headers": return [name, headersOf(rows).headers];
+      case "headers": {
+        const { headers } = headersOf(rows);
+        const given = new Set(Object.keys(headers).map((header) => header.toLowerCase()));
+        const gone = headersIn(of).filter((header) => !given.has(header.toLowerCase()));
+        return [name, { ...headers, ...Object.fromEntries(gone.map((header) => [header, null])) }];
+      }
       case "scopes": return [name, value.split(/[\s,]+/).filter(Boolean)];
       case "time": return [name, value ? Math.floor(new Date(value).getTime() / 1000) : null];
       case "text": return [name, value.trim() || (required ? "" : null)];
