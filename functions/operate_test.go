@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/stack"
@@ -109,6 +110,27 @@ func TestAnAuditRepairsWhatItIsAskedTo(t *testing.T) {
 	}
 	if r := operate[managed.AuditReport](t, s, `{"command":"audit","provider":"agent_mail"}`); len(r.Findings) != 0 || r.Resources != 1 || r.Slots != 1 {
 		t.Errorf("afterwards: %+v", r)
+	}
+}
+
+func TestARepairDeletesWhomThePoolDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	s := start(t, map[string]string{"AUDIT_DELETES_UNKNOWN": "true", "AUDIT_UNKNOWN_AFTER": "1ns"})
+	s.list(s.token(alice))
+	s.list(s.token(bob))
+	s.Cognito.AddUser(cognito.User{Username: alice, Sub: "another"}) // in place of alice: the event of her deletion is lost
+	for _, want := range []managed.Remedy{"", managed.Delete, ""} {
+		r := operate[managed.AuditReport](t, s, `{"command":"audit","provider":"agent_mail","repair":1,"by":"somebody@example.com"}`)
+		var got managed.Remedy
+		if len(r.Findings) == 1 && r.Findings[0].User == alice {
+			got = r.Findings[0].Remedy
+		}
+		if got != want || len(r.Findings) > 1 || r.Next != "" {
+			t.Errorf("want the remedy %q: %+v", want, r)
+		}
+	}
+	if pods := s.AgentMail.Pods(); len(pods) != 1 || pods[0].ClientID != bob {
+		t.Errorf("the pods are %+v", pods)
 	}
 }
 

@@ -45,11 +45,6 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 	}
-	poolID := env.Optional("USER_POOL_ID")
-	if poolID != "" {
-		c.Members = userpool.New(cognitoidentityprovider.NewFromConfig(cfg), poolID)
-		c.UnknownAfter = env.UnknownAfter()
-	}
 	f := &function{
 		queue: deadLetters{
 			queue:  sqs.NewFromConfig(cfg),
@@ -57,6 +52,14 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 			lambda: awslambda.NewFromConfig(cfg, patient),
 			target: env.Required("USER_CLEANUP_FUNCTION"),
 		},
+	}
+	poolID := env.Optional("USER_POOL_ID")
+	if poolID != "" {
+		c.Members = userpool.New(cognitoidentityprovider.NewFromConfig(cfg), poolID)
+		c.UnknownAfter = env.UnknownAfter()
+		if env.DeletesUnknown() {
+			c.DeleteUnknown = f.queue.deleteAccount
+		}
 	}
 	err = env.Err()
 	if err != nil {

@@ -82,22 +82,37 @@ func (d deadLetters) redrive(ctx context.Context) (redriven, error) {
 
 // again has the function work on a message's event, and takes the message off the queue if it did.
 func (d deadLetters) again(ctx context.Context, m types.Message, event []byte) error {
-	out, err := d.lambda.Invoke(ctx, &awslambda.InvokeInput{FunctionName: &d.target, Payload: event})
+	err := d.cleanUp(ctx, event)
 	if err != nil {
-		return fmt.Errorf("invoking %s: %w", d.target, err)
-	}
-	if out.FunctionError != nil {
-		var failure struct {
-			Message string `json:"errorMessage"`
-		}
-		_ = json.Unmarshal(out.Payload, &failure) // without it the reason is in the function's log
-		return fmt.Errorf("%s failed: %s", d.target, failure.Message)
+		return err
 	}
 	_, err = d.queue.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &d.url, ReceiptHandle: m.ReceiptHandle})
 	if err != nil {
 		return fmt.Errorf("taking the message off the queue: %w", err)
 	}
 	return nil
+}
+
+// deleteAccount has the function delete a user's account.
+func (d deadLetters) deleteAccount(ctx context.Context, user string) error {
+	event, _ := json.Marshal(map[string]string{"user_id": user}) // texts always marshal
+	return d.cleanUp(ctx, event)
+}
+
+// cleanUp has the function work on an event.
+func (d deadLetters) cleanUp(ctx context.Context, event []byte) error {
+	out, err := d.lambda.Invoke(ctx, &awslambda.InvokeInput{FunctionName: &d.target, Payload: event})
+	if err != nil {
+		return fmt.Errorf("invoking %s: %w", d.target, err)
+	}
+	if out.FunctionError == nil {
+		return nil
+	}
+	var failure struct {
+		Message string `json:"errorMessage"`
+	}
+	_ = json.Unmarshal(out.Payload, &failure) // without it the reason is in the function's log
+	return fmt.Errorf("%s failed: %s", d.target, failure.Message)
 }
 
 // eventOf is the event that a message is about. EventBridge puts the event itself there, and Lambda a record of the invocation

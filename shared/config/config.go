@@ -109,6 +109,11 @@ func (e *Env) UnknownAfter() time.Duration {
 	return e.Duration("AUDIT_UNKNOWN_AFTER", DefaultUnknownAfter)
 }
 
+// DeletesUnknown says whether a repair deletes the users whom an audit reports as unknown to the user pool.
+func (e *Env) DeletesUnknown() bool {
+	return e.flag("AUDIT_DELETES_UNKNOWN", e.lookup("AUDIT_DELETES_UNKNOWN"))
+}
+
 // DefaultMaxCredentials is how many credentials of their own a user may have.
 const DefaultMaxCredentials = 200
 

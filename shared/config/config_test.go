@@ -32,6 +32,7 @@ func read() error {
 	e.GoneFloor()
 	e.GoneShare()
 	e.UnknownAfter()
+	e.DeletesUnknown()
 	e.LogLevel()
 	e.SystemCredentials()
 	e.SealOpenFields()
@@ -46,7 +47,7 @@ func set(t *testing.T, others map[string]string) {
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
 		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
 		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1", "DELETION_HOLDBACK": "24h",
-		"AUDIT_UNKNOWN_AFTER": "48h",
+		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true",
 	}
 	maps.Copy(all, others)
 	for name, value := range all {
@@ -63,7 +64,7 @@ func TestVariablesAreRead(t *testing.T) {
 	if e.Budget() != 2500*time.Millisecond || e.Lease() != 90*time.Second {
 		t.Errorf("the budget is %v, the lease %v", e.Budget(), e.Lease())
 	}
-	if !e.SealOpenFields() {
+	if !e.SealOpenFields() || !e.DeletesUnknown() {
 		t.Error("a switch was not read")
 	}
 	if e.MaxCredentials() != 7 {
@@ -82,7 +83,8 @@ func TestVariablesAreRead(t *testing.T) {
 
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
-		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": ""})
+		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": "",
+		"AUDIT_DELETES_UNKNOWN": ""})
 	if held := config.Environ().Holdback(); held != 0 {
 		t.Errorf("what is deleted is held back for %v", held)
 	}
@@ -96,7 +98,7 @@ func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	if e.GoneFloor() != 10 || e.GoneShare() != 0.02 {
 		t.Errorf("an audit goes by %d and %v", e.GoneFloor(), e.GoneShare())
 	}
-	if e.SealOpenFields() || e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
+	if e.SealOpenFields() || e.DeletesUnknown() || e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
 		t.Error("something has no default")
 	}
 	if e.Budget() != 5*time.Second || e.Lease() != time.Minute || e.Duration("NO_SUCH_VARIABLE", time.Hour) != time.Hour {
@@ -109,17 +111,18 @@ func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 
 func TestEachWrongVariableIsNamed(t *testing.T) {
 	for name, values := range map[string][]string{
-		"TABLE_NAME":         {""},
-		"KMS_KEY_ID":         {""},
-		"PROVISION_BUDGET":   {"5", "five", "0", "0s", "-5s", "5 s", " "},
-		"LEASE":              {"60", "-1m", "0h", "1d"},
-		"MAX_CREDENTIALS":    {"many", "0", "-1", "1.5", " 1"},
-		"DELETION_HOLDBACK":  {"30", "721h", "-1h", "0h", "30d"},
-		"AUDIT_GONE_FLOOR":   {"many", "-1", "1.5", " 1"},
-		"AUDIT_GONE_SHARE":   {"5%", "-0.1", "1.1", "NaN", " 0"},
-		"SEAL_OPEN_FIELDS":   {"yes", "1", "TRUE", " true"},
-		"LOG_LEVEL":          {"LOUD", "5", " INFO"},
-		"SYSTEM_CREDENTIALS": {"openai", "[]", `"openai"`, `{"openai": 5}`, `{"openai": "a"`, `{"OpenAI": "a"}`, `{"": "a"}`, `{"open ai": "a", "openai": "b"}`},
+		"TABLE_NAME":            {""},
+		"KMS_KEY_ID":            {""},
+		"PROVISION_BUDGET":      {"5", "five", "0", "0s", "-5s", "5 s", " "},
+		"LEASE":                 {"60", "-1m", "0h", "1d"},
+		"MAX_CREDENTIALS":       {"many", "0", "-1", "1.5", " 1"},
+		"DELETION_HOLDBACK":     {"30", "721h", "-1h", "0h", "30d"},
+		"AUDIT_GONE_FLOOR":      {"many", "-1", "1.5", " 1"},
+		"AUDIT_GONE_SHARE":      {"5%", "-0.1", "1.1", "NaN", " 0"},
+		"AUDIT_DELETES_UNKNOWN": {"yes", "1", " true"},
+		"SEAL_OPEN_FIELDS":      {"yes", "1", "TRUE", " true"},
+		"LOG_LEVEL":             {"LOUD", "5", " INFO"},
+		"SYSTEM_CREDENTIALS":    {"openai", "[]", `"openai"`, `{"openai": 5}`, `{"openai": "a"`, `{"OpenAI": "a"}`, `{"": "a"}`, `{"open ai": "a", "openai": "b"}`},
 	} {
 		for _, value := range values {
 			set(t, map[string]string{name: value})

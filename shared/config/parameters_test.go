@@ -202,6 +202,11 @@ var settings = map[string]setting{
 		good: []string{"24h", "1h", "720h"},
 		bad:  []string{"24", "0h", "1d", "-1h"},
 	},
+	"AUDIT_DELETES_UNKNOWN": {
+		read: env((*config.Env).DeletesUnknown),
+		good: []string{"true", "false"},
+		bad:  []string{"yes", "True", "1"},
+	},
 	"SEAL_OPEN_FIELDS": {
 		read: env((*config.Env).SealOpenFields),
 		good: []string{"true", "false"},

@@ -81,7 +81,7 @@ const (
 	NotInspected FindingKind = "not_inspected"
 )
 
-// Remedy is what a repair does. Either only makes work due, which reconcile then does under a claim.
+// Remedy is what a repair does. Revoke and Check only make work due, which reconcile then does under a claim.
 type Remedy string
 
 const (
@@ -89,6 +89,8 @@ const (
 	Revoke Remedy = "revoke"
 	// Check has the slot's key looked for, what is missing made anew, and keys of lower attempts removed.
 	Check Remedy = "check"
+	// Delete has the user's account deleted.
+	Delete Remedy = "delete"
 )
 
 var (
@@ -134,7 +136,8 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 		}
 		report.Resources += page.resources
 		report.Slots += page.slots
-		next.Slots, next.Gone, next.Repaired = at.Slots+page.slots, at.Gone+page.gone(), at.Repaired
+		next.Slots, next.Repaired = at.Slots+page.slots, at.Repaired
+		next.Gone, next.Condemned = at.Gone+page.gone(), at.Condemned+page.condemned()
 		report.Stopped = a.tooMany(next)
 		if report.Stopped == "" {
 			repaired, enough := a.repair(ctx, page.findings, at.Repaired)
@@ -160,14 +163,22 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 }
 
 // tooMany says why an audit does not go on, if it has found more gone than can be explained: a third party in trouble, or an org key of
-// another organisation, has everything look gone.
+// another organisation, has everything look gone; and another user pool than the users' has everybody look gone. A deletion cannot be
+// taken back, so that the number of repairs does not raise its floor.
 func (a *audit) tooMany(at place) string {
-	floor := max(a.GoneFloor, a.request.Repair)
-	if at.Gone <= floor || float64(at.Gone) <= a.GoneShare*float64(at.Slots) {
+	if a.exceeds(at.Condemned, at.Slots, a.GoneFloor) {
+		return fmt.Sprintf("of %d slots that were looked at, the users of %d are unknown to the user pool, and would be deleted: "+
+			"see whether it is the right pool, and answers; if it is so, raise AUDIT_GONE_SHARE", at.Slots, at.Condemned)
+	}
+	if !a.exceeds(at.Gone, at.Slots, max(a.GoneFloor, a.request.Repair)) {
 		return ""
 	}
 	return fmt.Sprintf("of %d slots that were looked at, what %d of them name seems to be gone at the third party: look there first; "+
 		"if it is so, have at most that many repaired", at.Slots, at.Gone)
+}
+
+func (a *audit) exceeds(n, slots, floor int) bool {
+	return n > floor && float64(n) > a.GoneShare*float64(slots)
 }
 
 // place is where an audit stands: at a page of the third party's resources, or of the table, and what it has counted so far.
@@ -176,8 +187,9 @@ type place struct {
 	Table     bool
 	After     store.Key
 	Done      bool
-	// Slots is how many were looked at, Gone of how many what they name was not there, and Repaired how many remedies were carried out.
-	Slots, Gone, Repaired int
+	// Slots is how many were looked at, Gone of how many what they name was not there, Condemned of how many the user is to be deleted,
+	// and Repaired how many remedies were carried out.
+	Slots, Gone, Condemned, Repaired int
 }
 
 func parsePlace(cursor string) (place, error) {
@@ -232,6 +244,17 @@ func (f findings) gone() int {
 	n := 0
 	for _, one := range f.findings {
 		if one.Kind == MissingResource || one.Kind == MissingKey {
+			n++
+		}
+	}
+	return n
+}
+
+// condemned is how many slots belong to users who are to be deleted.
+func (f findings) condemned() int {
+	n := 0
+	for _, one := range f.findings {
+		if one.Remedy == Delete {
 			n++
 		}
 	}

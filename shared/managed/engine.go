@@ -28,6 +28,9 @@ type Config struct {
 	// be that do not find a user.
 	Members      Members
 	UnknownAfter time.Duration
+	// DeleteUnknown has the account of a user deleted whom the pool does not know: the remedy that a repair carries out. It is repeated for
+	// an account whose deletion has begun. nil where such users are reported alone.
+	DeleteUnknown func(ctx context.Context, user string) error
 	// Lease is how long a claim holds. Outside calls are made in its first half only.
 	Lease time.Duration
 	// Budget is how long a list may spend on provisioning: with a second to spare within half of the lease. 0 where nothing is listed.
@@ -35,7 +38,7 @@ type Config struct {
 	// Holdback is how long after a deletion what cannot be made again is kept, at most MaxHoldback; 0 for not at all.
 	Holdback time.Duration
 	// GoneFloor and GoneShare bound what an audit believes: it stops where more slots than GoneFloor, and more than the share GoneShare
-	// (0 to 1) of all that it looked at, name what seems to be gone.
+	// (0 to 1) of all that it looked at, name what seems to be gone, or belong to users who would be deleted.
 	GoneFloor int
 	GoneShare float64
 	// Now is the clock; nil means clock.Now.

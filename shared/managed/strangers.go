@@ -37,7 +37,12 @@ func (a *audit) stranger(ctx context.Context, slot store.Slot) ([]*suspect, erro
 		err = a.Store.NoteUnknown(ctx, slot, a.Now())
 	case a.Now().Sub(slot.UnknownSince) >= a.UnknownAfter:
 		f.Kind = UnknownUser
-		return []*suspect{{Finding: f}}, nil
+		found := &suspect{Finding: f}
+		if a.DeleteUnknown != nil {
+			found.Remedy = Delete
+			found.remedy = func(ctx context.Context) error { return a.DeleteUnknown(ctx, slot.User) }
+		}
+		return []*suspect{found}, nil
 	}
 	if err != nil && !errors.Is(err, store.ErrStale) { // somebody works on it: the next audit looks again
 		return f.notInspected(err)

@@ -3,6 +3,7 @@ package managed_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -82,5 +83,67 @@ func TestAPoolThatIsDownMakesNobodyUnknown(t *testing.T) {
 	r, err := e.Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider})
 	if err != nil || !strings.Contains(r.Stopped, "the user pool is down") || w.Dump() != before {
 		t.Errorf("%v, the report is %+v, the table:\n%s", err, r, w.Dump())
+	}
+}
+
+// repairs is an audit with as many repairs, which deletes whom the pool does not know. It also says whose deletions it asked for.
+func repairs(t *testing.T, w *managedtest.World, pool members, n int) (managed.AuditReport, []string) {
+	t.Helper()
+	var deleted []string
+	e := w.Engine()
+	e.Members, e.UnknownAfter = pool, 24*time.Hour
+	e.DeleteUnknown = func(ctx context.Context, user string) error {
+		if !strings.Contains(w.Logs(), `"remedy":"delete"`) {
+			t.Error("the deletion is not on record")
+		}
+		deleted = append(deleted, user)
+		_, _, err := e.DeleteAccount(ctx, user, "")
+		return err
+	}
+	r, err := e.Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, Repair: n, By: "the tests"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, deleted
+}
+
+func TestARepairDeletesWhomThePoolDoesNotKnowAtTwoLooks(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	for _, user := range []string{alice, bob, "carol"} {
+		list(t, w.Engine(), user)
+	}
+	pool := members{bob: true}
+	for _, step := range []struct {
+		after   time.Duration
+		repair  int
+		deletes int
+	}{
+		{0, 9, 0}, {time.Hour, 9, 0}, {24 * time.Hour, 0, 0}, {0, 1, 1}, {0, 9, 1}, {0, 9, 0},
+	} {
+		w.Clock.Advance(step.after)
+		r, deleted := repairs(t, w, pool, step.repair)
+		if len(deleted) != step.deletes || r.Repaired != step.deletes {
+			t.Errorf("with repair %d it deletes %v: %+v", step.repair, deleted, r)
+		}
+	}
+	w.CheckExactlyOne(bob)
+	w.Converge()
+	for _, user := range []string{alice, "carol"} {
+		w.CheckNothingLeft(user)
+	}
+}
+
+func TestAPoolThatKnowsNobodyHasNobodyDeleted(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	for n := range 11 {
+		list(t, w.Engine(), fmt.Sprint("user", n))
+	}
+	repairs(t, w, members{}, 100)
+	w.Clock.Advance(25 * time.Hour)
+	r, deleted := repairs(t, w, members{}, 100)
+	if len(deleted) != 0 || !strings.Contains(r.Stopped, "right pool") || r.Next == "" {
+		t.Errorf("it deletes %v: %+v", deleted, r)
 	}
 }

@@ -36,6 +36,7 @@ func newEnvironment(override map[string]string) *environment {
 		"AUDIT_GONE_FLOOR":             "",
 		"DELETION_HOLDBACK":            "",
 		"AUDIT_GONE_SHARE":             "",
+		"AUDIT_DELETES_UNKNOWN":        "",
 		"AUDIT_UNKNOWN_AFTER":          "",
 		"JWT_AUDIENCE":                 clientID,
 		"JWT_ISSUER":                   "",

@@ -131,8 +131,8 @@ var mutations = []mutation{
 	{
 		rule: "an audit stops where more is gone than can be explained",
 		file: managedDir + "/audit.go",
-		old:  "\tif at.Gone <= floor ||",
-		new:  "\tif true || at.Gone <= floor ||",
+		old:  "\tif !a.exceeds(at.Gone,",
+		new:  "\tif true || !a.exceeds(at.Gone,",
 		test: managedDir, run: "CanBeExplained",
 	},
 	{
@@ -1108,6 +1108,13 @@ var mutations = []mutation{
 		old:  "a.Now().Sub(slot.UnknownSince) >= a.UnknownAfter",
 		new:  "true",
 		test: managedDir, run: "PoolDoesNotKnow",
+	},
+	{
+		rule: "a pool that knows nobody has nobody deleted",
+		file: managedDir + "/audit.go",
+		old:  "a.exceeds(at.Condemned, at.Slots, a.GoneFloor)",
+		new:  "a.exceeds(at.Condemned, at.Slots, max(a.GoneFloor, a.request.Repair))",
+		test: managedDir, run: "PoolThatKnowsNobody",
 	},
 	{
 		rule: "who was found again is not unknown any more",

@@ -40,6 +40,7 @@ func (s settings) values() error {
 	e.GoneFloor()
 	e.GoneShare()
 	e.UnknownAfter()
+	e.DeletesUnknown()
 	e.MaxCredentials()
 	e.Holdback()
 	e.AgentMailRate()
