@@ -129,6 +129,14 @@ $(VENV)/moto/bin/moto_server:
 test-moto: $(VENV)/moto/bin/moto_server ## hold the stand-ins for KMS and Secrets Manager, and moto's server, to the same cases
 	go test -count=1 ./shared/proof/moto -moto $(abspath $<)
 
+$(VENV)/schemathesis/bin/schemathesis:
+	python3 -m venv $(VENV)/schemathesis
+	$(VENV)/schemathesis/bin/pip install --quiet schemathesis==4.32.5
+
+.PHONY: test-api
+test-api: $(VENV)/schemathesis/bin/schemathesis build ## have a fuzzer of others try the service by docs/openapi.yaml (a minute; needs Python)
+	go test -count=1 -v -timeout 5m ./shared/proof/schemathesis -schemathesis $(abspath $<)
+
 # Its maintainers recommend the binaries that they release. This is the same release, built from source: what it is made from is then held
 # against Go's checksum database, like every other module.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

@@ -93,6 +93,8 @@ func TestAnIdempotencyKeyIsOfOneRequest(t *testing.T) {
 	s.callWith("Idempotency-Key", "0123456789abcdef", "POST", "/github/credentials", token, ownKey).want(t, http.StatusCreated, "")
 	s.callWith("Idempotency-Key", "0123456789abcdef", "POST", "/github/credentials", token, `{"type":"api_key","api_key":"other"}`).
 		want(t, http.StatusUnprocessableEntity, `{"detail":"Idempotency-Key: was sent with another body before: send a new one with this"}`)
-	s.callWith("Idempotency-Key", "short", "POST", "/github/credentials", token, ownKey).
-		want(t, http.StatusUnprocessableEntity, `{"detail":"Idempotency-Key: must have 16 to 255 visible ASCII characters: take a UUID"}`)
+	for _, key := range []string{"short", ""} {
+		s.callWith("Idempotency-Key", key, "POST", "/github/credentials", token, ownKey).
+			want(t, http.StatusUnprocessableEntity, `{"detail":"Idempotency-Key: must have 16 to 255 visible ASCII characters: take a UUID"}`)
+	}
 }

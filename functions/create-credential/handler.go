@@ -91,13 +91,14 @@ var idempotencyKey = regexp.MustCompile(`^[!-~]{16,255}$`)
 // once is the id of what the request makes, and what stands for the request in the table: without an Idempotency-Key a fresh id, and
 // nothing. The body holds a secret, which may be short: its hash is keyed with what the table does not hold.
 func once(r gateway.Request) (id, request string, err error) {
-	if r.IdempotencyKey == "" {
+	if r.IdempotencyKey == nil {
 		return credential.NewID(), "", nil
 	}
-	if !idempotencyKey.MatchString(r.IdempotencyKey) {
+	key := *r.IdempotencyKey
+	if !idempotencyKey.MatchString(key) {
 		return "", "", &credential.FieldError{Field: "Idempotency-Key", Problem: "must have 16 to 255 visible ASCII characters: take a UUID"}
 	}
-	sum := hmac.New(sha256.New, []byte(r.IdempotencyKey))
+	sum := hmac.New(sha256.New, []byte(key))
 	_, _ = sum.Write(r.Body)
-	return credential.RepeatedID(r.User, r.Provider, r.IdempotencyKey), hex.EncodeToString(sum.Sum(nil)), nil
+	return credential.RepeatedID(r.User, r.Provider, key), hex.EncodeToString(sum.Sum(nil)), nil
 }

@@ -28,8 +28,8 @@ type Request struct {
 	Provider, ID string
 	// Match are the revisions that If-Match names; nil without the header, and for "*".
 	Match []string
-	// IdempotencyKey is the header of that name; "" if there is none.
-	IdempotencyKey string
+	// IdempotencyKey is the header of that name; nil if there is none.
+	IdempotencyKey *string
 	// Body is the request's, decoded from base64 if it came so; at most MaxBody bytes.
 	Body []byte
 }
@@ -101,8 +101,8 @@ type event struct {
 		ID       string `json:"id"`
 	} `json:"pathParameters"`
 	Headers struct {
-		IfMatch        string `json:"if-match"`
-		IdempotencyKey string `json:"idempotency-key"`
+		IfMatch        string  `json:"if-match"`
+		IdempotencyKey *string `json:"idempotency-key"`
 	} `json:"headers"`
 	Body            string `json:"body"`
 	IsBase64Encoded bool   `json:"isBase64Encoded"`
