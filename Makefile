@@ -137,6 +137,17 @@ $(VENV)/schemathesis/bin/schemathesis:
 test-api: $(VENV)/schemathesis/bin/schemathesis build ## have a fuzzer of others try the service by docs/openapi.yaml (a minute; needs Python)
 	go test -count=1 -v -timeout 5m ./shared/proof/schemathesis -schemathesis $(abspath $<)
 
+# AgentMail's Python SDK, and what it needs, by their hashes.
+SDKTEST := shared/provider/agentmail/sdktest
+$(VENV)/sdk/installed: $(SDKTEST)/requirements.txt
+	python3 -m venv $(VENV)/sdk
+	$(VENV)/sdk/bin/pip install --quiet --require-hashes -r $<
+	touch $@
+
+.PHONY: test-sdk
+test-sdk: $(VENV)/sdk/installed ## hold the fake AgentMail to AgentMail's Python SDK, which is newer than the one in `make test`
+	go test -count=1 ./$(SDKTEST) -run Python -python $(abspath $(VENV)/sdk/bin/python)
+
 # Its maintainers recommend the binaries that they release. This is the same release, built from source: what it is made from is then held
 # against Go's checksum database, like every other module.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
