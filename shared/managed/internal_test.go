@@ -194,3 +194,23 @@ func TestACallThatWasHeldBackLowersNoRateAndIsForeseenTheNextTime(t *testing.T) 
 		t.Errorf("a pass that sent nothing has the next one take %d calls", h.costs[revoking])
 	}
 }
+
+func TestAFewFailuresOfOneSlotOrOfTwoKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	c, now := &circuit{most: slotsThatFail}, time.Now()
+	pass := func(user string) *pass { return &pass{user: user} }
+	for _, user := range []string{"a", "b", "a", "a"} {
+		if c.failed(pass(user), now, 0) {
+			t.Errorf("a failure of %s opened the circuit", user)
+		}
+	}
+	if at, _ := c.enter(pass("d"), now); !at.IsZero() {
+		t.Errorf("after two slots that failed others wait until %v", at)
+	}
+	if !c.failed(pass("c"), now, 0) {
+		t.Error("a third slot that failed did not open the circuit")
+	}
+	if at, _ := c.enter(pass("d"), now); !at.After(now) {
+		t.Error("the circuit is open and lets others through")
+	}
+}

@@ -519,7 +519,7 @@ var mutations = []mutation{
 		file: managedDir + "/circuit.go",
 		old:  "\tif !probed && len(c.failing) < c.most {",
 		new:  "\tif false {",
-		test: managedDir, run: "AFewFailures|OneBadSlot",
+		test: managedDir, run: "AFewFailuresOfOneSlot",
 	},
 	{
 		rule: "one probe at a time is let through",
