@@ -10,7 +10,8 @@ import (
 	"managed-credentials/shared/local/issuer"
 )
 
-// A platform whose issuer signs ES256 uses the service as one with Cognito does, from the first list to the account's end.
+// A platform whose issuer signs ES256 uses the service as one with Cognito does, from the first
+// list to the account's end.
 func TestAnIssuerThatIsNotCognitoSignsUsersIn(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -79,7 +80,8 @@ func TestATokenOfThatIssuerThatMayNotPassIsRefused(t *testing.T) {
 	}
 }
 
-// Where there is no user pool, an event of somebody else's pool deletes nobody here; a direct call and a trigger do.
+// Where there is no user pool, an event of somebody else's pool deletes nobody here; a direct call
+// and a trigger do.
 func TestWithoutAUserPoolAPlatformSaysWhoseAccountToDelete(t *testing.T) {
 	t.Parallel()
 	s := start(t, map[string]string{"USER_POOL_ID": ""})

@@ -11,8 +11,8 @@ import (
 	"managed-credentials/shared/local/cognito"
 )
 
-// What user-cleanup makes of each event: the account is deleted, the event is ignored, or it is an error, which its sender repeats and
-// then puts into the dead-letter queue.
+// What user-cleanup makes of each event: the account is deleted, the event is ignored, or it is an
+// error, which its sender repeats and then puts into the dead-letter queue.
 const (
 	deletes = "deletes"
 	ignores = "ignores"

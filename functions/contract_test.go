@@ -15,7 +15,8 @@ import (
 	"managed-credentials/shared/local/stack"
 )
 
-// beyondOneMachine are the documented answers that nobody can get here, by what they look like, with the reason.
+// beyondOneMachine are the documented answers that nobody can get here, by what they look like,
+// with the reason.
 var beyondOneMachine = map[*regexp.Regexp]string{
 	regexp.MustCompile(` 429$`): "API Gateway throttles; the local gateway does not",
 	regexp.MustCompile(`^GET /(config|page-files/\{file\})? (500|503)$`): "the page's function calls nothing that could fail or keep it waiting",
@@ -31,7 +32,8 @@ func wholeRun() bool {
 	return true
 }
 
-// seenAll is the exit code of a run in which each documented answer has to have been got by some test.
+// seenAll is the exit code of a run in which each documented answer has to have been got by some
+// test.
 func seenAll() int {
 	code := 0
 	used := map[*regexp.Regexp]bool{}

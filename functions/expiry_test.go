@@ -14,7 +14,8 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// put stores an API key of the user's own behind the service's back, which may have expired long ago.
+// put stores an API key of the user's own behind the service's back, which may have expired long
+// ago.
 func (s *service) put(user, provider string, material credential.Material) credential.Metadata {
 	s.t.Helper()
 	sealer := seal.New(kms.New(kms.Options{

@@ -21,7 +21,8 @@ func hang(services ...*fault.Proxy) {
 	}
 }
 
-// answered is an error if a function that is invoked directly does not come to an end by itself, be it with an error.
+// answered is an error if a function that is invoked directly does not come to an end by itself, be
+// it with an error.
 func (s *service) answered(function, event string) error {
 	_, err := s.Host.Invoke(s.t.Context(), function, []byte(event))
 	var failed *lambda.FunctionError
@@ -37,8 +38,9 @@ type request struct {
 	status             int
 }
 
-// Each function has the time that the template gives it. What hangs from the first call on is the worst for it: the SDK repeats each
-// call for as long as it may. All calls are made at once, since each of them takes its time.
+// Each function has the time that the template gives it. What hangs from the first call on is the
+// worst for it: the SDK repeats each call for as long as it may. All calls are made at once, since
+// each of them takes its time.
 func TestWhateverHangsEachFunctionAnswersBeforeLambdaEndsIt(t *testing.T) {
 	t.Parallel()
 	const (
@@ -113,8 +115,8 @@ func TestWhateverHangsEachFunctionAnswersBeforeLambdaEndsIt(t *testing.T) {
 	all.Wait()
 }
 
-// With less time than the template gives them the functions end by their context, and by nothing else. The lease is short, or reconcile
-// would not begin.
+// With less time than the template gives them the functions end by their context, and by nothing
+// else. The lease is short, or reconcile would not begin.
 func TestAFunctionGivesUpBeforeLambdaEndsIt(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, stack.Config{Timeout: 8 * time.Second, Env: map[string]string{"LEASE": "4s", "PROVISION_BUDGET": "1s"}})

@@ -60,7 +60,8 @@ func TestASecretIsNotHandedOutBesideAnotherHost(t *testing.T) {
 	}
 }
 
-// The version before this one can read what this one writes by default, and this one says what it cannot vouch for.
+// The version before this one can read what this one writes by default, and this one says what it
+// cannot vouch for.
 func TestByDefaultTheHostIsNotSealedAndTheAuditLineSaysSo(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)

@@ -166,7 +166,8 @@ func TestADeletionThatFailedForGoodIsRedriven(t *testing.T) {
 		s.list(s.token(user))
 	}
 	s.Faults.DynamoDB.SetHook(func(*fault.Call) fault.Fault { return fault.Throttled() })
-	// Lambda's record of alice's event, EventBridge's event of bob's as it is, and one that nobody can do anything with.
+	// Lambda's record of alice's event, EventBridge's event of bob's as it is, and one that nobody
+	// can do anything with.
 	s.Queues.Send(stack.DeadLetters, string(lambda.Undelivered("user-cleanup", []byte(`{"user_id":"`+alice+`"}`))))
 	s.Queues.Send(stack.DeadLetters, `{"user_id":"`+bob+`"}`)
 	s.Queues.Send(stack.DeadLetters, `{"user_id":""}`)

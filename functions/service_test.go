@@ -1,4 +1,5 @@
-// Package functions_test drives the service as its users do: the built functions, behind the local gateway, over HTTP.
+// Package functions_test drives the service as its users do: the built functions, behind the local
+// gateway, over HTTP.
 package functions_test
 
 import (
@@ -103,8 +104,9 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// logs reports whether the functions have written all of the texts, each on a line of its own or in one. A process's output is copied
-// beside its answers, so that a line may come after the answer: logs waits for it.
+// logs reports whether the functions have written all of the texts, each on a line of its own or in
+// one. A process's output is copied beside its answers, so that a line may come after the answer:
+// logs waits for it.
 func (s *service) logs(texts ...string) bool {
 	return s.logsThat(func(log string) bool {
 		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(log, text) })
@@ -202,7 +204,8 @@ func (s *service) create(token, provider, body string) credential.Metadata {
 	return decode[credential.Metadata](s.t, a.body)
 }
 
-// resolve is what an executor gets of a user's managed credential, or of the one with the id if that is not "".
+// resolve is what an executor gets of a user's managed credential, or of the one with the id if
+// that is not "".
 func (s *service) resolve(user, provider, id string) answer {
 	s.t.Helper()
 	request := map[string]string{"sub": user, "provider": provider}
@@ -237,7 +240,8 @@ func (s *service) items(user string) []string {
 	return all
 }
 
-// later makes all that the table notes of a user's time an hour's quarter older, as if that had passed.
+// later makes all that the table notes of a user's time an hour's quarter older, as if that had
+// passed.
 func (s *service) later(user string) {
 	s.t.Helper()
 	const passed = int64(15 * time.Minute / time.Millisecond)
@@ -265,7 +269,8 @@ func (s *service) later(user string) {
 	}
 }
 
-// reconcileLater lets a round of reconcile run after all that the users wait for, and another for what that made due.
+// reconcileLater lets a round of reconcile run after all that the users wait for, and another for
+// what that made due.
 func (s *service) reconcileLater(users ...string) {
 	s.t.Helper()
 	for range 2 {

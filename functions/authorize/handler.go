@@ -21,10 +21,12 @@ type answer struct {
 
 type handler func(context.Context, events.APIGatewayV2CustomAuthorizerV2Request) (answer, error)
 
-// newHandler lets pass whoever has a token of the issuer. API Gateway answers 403 for a token that is refused, and 500 for an error.
+// newHandler lets pass whoever has a token of the issuer. API Gateway answers 403 for a token that
+// is refused, and 500 for an error.
 //
-// A token that has merely expired passes without a user, and the route's function answers 401: by that clients know that they have to sign
-// in again, and an authorizer's simple response cannot say it.
+// A token that has merely expired passes without a user, and the route's function answers 401: by
+// that clients know that they have to sign in again, and an authorizer's simple response cannot say
+// it.
 func newHandler(issuer string, user func(ctx context.Context, token string) (string, error), log *slog.Logger) handler {
 	return func(ctx context.Context, e events.APIGatewayV2CustomAuthorizerV2Request) (answer, error) {
 		id, err := user(ctx, bearer(e.Headers["authorization"]))
@@ -41,7 +43,8 @@ func newHandler(issuer string, user func(ctx context.Context, token string) (str
 	}
 }
 
-// bearer is the token of an Authorization header, with the scheme before it or without, as API Gateway's own authorizer takes it.
+// bearer is the token of an Authorization header, with the scheme before it or without, as API
+// Gateway's own authorizer takes it.
 func bearer(header string) string {
 	const scheme = "bearer "
 	if len(header) >= len(scheme) && strings.EqualFold(header[:len(scheme)], scheme) {

@@ -1,5 +1,5 @@
-// Function authorize is the API's authorizer where the tokens are of an issuer whose signatures API Gateway's own does not know. It has no
-// rights but to log.
+// Function authorize is the API's authorizer where the tokens are of an issuer whose signatures API
+// Gateway's own does not know. It has no rights but to log.
 package main
 
 import (

@@ -88,8 +88,9 @@ func (f function) create(ctx context.Context, r gateway.Request) (gateway.Respon
 // idempotencyKey is long enough that nobody tries all of them.
 var idempotencyKey = regexp.MustCompile(`^[!-~]{16,255}$`)
 
-// once is the id of what the request makes, and what stands for the request in the table: without an Idempotency-Key a fresh id, and
-// nothing. The body holds a secret, which may be short: its hash is keyed with what the table does not hold.
+// once is the id of what the request makes, and what stands for the request in the table: without
+// an Idempotency-Key a fresh id, and nothing. The body holds a secret, which may be short: its hash
+// is keyed with what the table does not hold.
 func once(r gateway.Request) (id, request string, err error) {
 	if r.IdempotencyKey == nil {
 		return credential.NewID(), "", nil

@@ -21,7 +21,8 @@ func newHandler(log *slog.Logger, table *store.Store, system map[string]string) 
 	return gateway.NewHandler(log, map[string]gateway.Route{"DELETE /{provider}/credentials/{id}": f.delete})
 }
 
-// deleted is the answer. Revoked is always null: a user's own credential is only forgotten here, not revoked at the third party.
+// deleted is the answer. Revoked is always null: a user's own credential is only forgotten here,
+// not revoked at the third party.
 type deleted struct {
 	Deleted bool  `json:"deleted"`
 	Revoked *bool `json:"revoked"`

@@ -27,27 +27,32 @@ type settings struct {
 	ManagedLoginURL string `json:"managed_login_url"`
 	// ClientID is the app client that signs in there.
 	ClientID string `json:"client_id"`
-	// SignInAs is where the page gets a token for any name. It exists on one machine alone; empty means that it does not.
+	// SignInAs is where the page gets a token for any name. It exists on one machine alone; empty
+	// means that it does not.
 	SignInAs string `json:"sign_in_as"`
 }
 
 // file is one file of the page, as it is sent.
 type file struct {
 	contentType, etag, body string
-	// gzipped is the body compressed, in base64; empty if there is no such form. API Gateway compresses nothing by itself.
+	// gzipped is the body compressed, in base64; empty if there is no such form. API Gateway
+	// compresses nothing by itself.
 	gzipped string
 }
 
-// contentTypes are those of the page's files. They are written out because what package mime knows depends on the machine.
+// contentTypes are those of the page's files. They are written out because what package mime knows
+// depends on the machine.
 var contentTypes = map[string]string{
 	".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
 }
 
-// handler answers with the page's files and its configuration: a function of the route and of what the client can read or has. It goes by
-// the route, not by the path: before the path may stand a stage's name, or what a custom domain maps to the API.
+// handler answers with the page's files and its configuration: a function of the route and of what
+// the client can read or has. It goes by the route, not by the path: before the path may stand a
+// stage's name, or what a custom domain maps to the API.
 type handler func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
 
-// newHandler reads the page's files once. index.html is served at /, the others under /page-files/, the settings at /config.
+// newHandler reads the page's files once. index.html is served at /, the others under /page-files/,
+// the settings at /config.
 func newHandler(source fs.FS, s settings) (handler, error) {
 	headers, err := headersFor(s)
 	if err != nil {
@@ -66,7 +71,8 @@ func newHandler(source fs.FS, s settings) (handler, error) {
 		f, ok := files[strings.Replace(route, "{file}", e.PathParameters["file"], 1)]
 		switch {
 		case route == "/" && !strings.HasSuffix(e.RawPath, "/"):
-			// What the page names is relative to it: without the slash it would be looked for beside the stage.
+			// What the page names is relative to it: without the slash it would be looked for
+			// beside the stage.
 			response.StatusCode = http.StatusTemporaryRedirect
 			response.Headers["location"] = (&url.URL{Path: path.Base(e.RawPath) + "/", RawQuery: e.RawQueryString}).String()
 			return response, nil
@@ -95,7 +101,8 @@ func newHandler(source fs.FS, s settings) (handler, error) {
 	}, nil
 }
 
-// acceptsGzip reads an Accept-Encoding header (RFC 9110, section 12.5.3). A weight of 0 means that the client does not read it.
+// acceptsGzip reads an Accept-Encoding header (RFC 9110, section 12.5.3). A weight of 0 means that
+// the client does not read it.
 func acceptsGzip(header string) bool {
 	accepted := map[string]bool{}
 	for coding := range strings.SplitSeq(header, ",") {
@@ -111,7 +118,8 @@ func acceptsGzip(header string) bool {
 	return named
 }
 
-// readFiles returns the files by the paths that they are served at. A name that ends in .gz is another form of a file, not a file.
+// readFiles returns the files by the paths that they are served at. A name that ends in .gz is
+// another form of a file, not a file.
 func readFiles(source fs.FS) (map[string]file, error) {
 	files := map[string]file{}
 	names, err := fs.Glob(source, "page/[^.]*")
@@ -151,8 +159,9 @@ func newFile(contentType string, body, gzipped []byte) file {
 	}
 }
 
-// headersFor are the headers of every answer. The policy lets the page run its own script, look as its own style says, and talk to its
-// own origin and, where there is managed login, to that; nothing of it may come from anywhere else, be framed, or be evaluated.
+// headersFor are the headers of every answer. The policy lets the page run its own script, look as
+// its own style says, and talk to its own origin and, where there is managed login, to that;
+// nothing of it may come from anywhere else, be framed, or be evaluated.
 func headersFor(s settings) (map[string]string, error) {
 	connect := "'self'"
 	if s.ManagedLoginURL != "" {
@@ -172,7 +181,8 @@ func headersFor(s settings) (map[string]string, error) {
 		"cross-origin-opener-policy":   "same-origin-allow-popups", // the sign-in window is another origin's
 		"cross-origin-resource-policy": "same-origin",
 		"permissions-policy":           "camera=(), geolocation=(), microphone=()",
-		// Kept, and asked about each time: a new version is seen at once, and an old one costs an answer without a body.
+		// Kept, and asked about each time: a new version is seen at once, and an old one costs an
+		// answer without a body.
 		"cache-control": "no-cache",
 		"vary":          "accept-encoding",
 	}, nil

@@ -1,7 +1,8 @@
-// Function integrations-page serves the page on which users see their credentials, and the page's configuration.
+// Function integrations-page serves the page on which users see their credentials, and the page's
+// configuration.
 //
-// The page is made of web/ by `make build`, which leaves it in page/, from where it is embedded. A function that was built without it
-// starts, and says so.
+// The page is made of web/ by `make build`, which leaves it in page/, from where it is embedded. A
+// function that was built without it starts, and says so.
 package main
 
 import (

@@ -67,8 +67,8 @@ func (f function) list(ctx context.Context, user, only string) (gateway.Response
 	return response, nil
 }
 
-// standings is the header Managed-Credentials: a dictionary of tokens in the sense of RFC 9651, with a time as a parameter in Unix
-// seconds.
+// standings is the header Managed-Credentials: a dictionary of tokens in the sense of RFC 9651,
+// with a time as a parameter in Unix seconds.
 func standings(all []managed.Standing) string {
 	members := make([]string, len(all))
 	for i, s := range all {

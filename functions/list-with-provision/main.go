@@ -1,4 +1,5 @@
-// Function list-with-provision lists a user's credentials and makes the managed ones that are missing.
+// Function list-with-provision lists a user's credentials and makes the managed ones that are
+// missing.
 package main
 
 import (

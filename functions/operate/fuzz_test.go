@@ -24,7 +24,8 @@ func TestMain(m *testing.M) { os.Exit(managedtest.Main(m)) }
 // statuses are those of a refusal that an event alone may bring about.
 var statuses = []int{404, 409, 422}
 
-// FuzzEvent sends events to the whole function, on DynamoDB Local, the stand-in for Secrets Manager, a fake AgentMail and an empty queue.
+// FuzzEvent sends events to the whole function, on DynamoDB Local, the stand-in for Secrets
+// Manager, a fake AgentMail and an empty queue.
 func FuzzEvent(f *testing.F) {
 	files, err := filepath.Glob("events/*.json")
 	if err != nil || len(files) == 0 {

@@ -44,8 +44,8 @@ var commands = map[string]func(*function, context.Context, request) (any, error)
 	"accept_organization": (*function).acceptOrganization,
 }
 
-// refusal is the answer to a request that is not granted, with an HTTP status that says why. It is no function error: to repeat the
-// request would not help.
+// refusal is the answer to a request that is not granted, with an HTTP status that says why. It is
+// no function error: to repeat the request would not help.
 type refusal struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
@@ -102,8 +102,10 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 // errRepair refuses a repair that says no number.
 var errRepair = &credential.FieldError{Field: "repair", Problem: "must be a number: how many findings may be repaired at most"}
 
-// audit compares what the third party lists with the table: {"command":"audit","provider":"agent_mail"}. It changes nothing without
-// "repair":N, which has at most N findings repaired, and wants "by", too. Where the report has a "next", the audit goes on with that as "cursor".
+// audit compares what the third party lists with the table:
+// {"command":"audit","provider":"agent_mail"}. It changes nothing without "repair":N, which has at
+// most N findings repaired, and wants "by", too. Where the report has a "next", the audit goes on
+// with that as "cursor".
 func (f *function) audit(ctx context.Context, r request) (any, error) {
 	if r.Repair < 0 {
 		return nil, errRepair
@@ -126,7 +128,8 @@ func (f *function) parked(ctx context.Context, _ request) (any, error) {
 	}{append([]managed.ParkedRevocation{}, all...), more}, nil
 }
 
-// force declares a parked revocation done: {"command":"force","user_id":"…","provider":"…","by":"…","reason":"…"}.
+// force declares a parked revocation done:
+// {"command":"force","user_id":"…","provider":"…","by":"…","reason":"…"}.
 func (f *function) force(ctx context.Context, r request) (any, error) {
 	user, err := credential.UserID(r.UserID)
 	if err != nil {
@@ -148,8 +151,8 @@ func (f *function) force(ctx context.Context, r request) (any, error) {
 	}{true}, nil
 }
 
-// endHoldback has what a deletion holds back go at once, of one user or, with "all":true, of all; of one provider, if it is named:
-// {"command":"end_holdback","user_id":"…","by":"…","reason":"…"}.
+// endHoldback has what a deletion holds back go at once, of one user or, with "all":true, of all;
+// of one provider, if it is named: {"command":"end_holdback","user_id":"…","by":"…","reason":"…"}.
 func (f *function) endHoldback(ctx context.Context, r request) (any, error) {
 	ask := managed.HoldbackRequest{Provider: r.Provider, By: r.By, Reason: r.Reason}
 	switch {
@@ -189,11 +192,12 @@ func (r request) named() error {
 	return nil
 }
 
-// redrive sends the account deletions that failed for good on their way again: {"command":"redrive"}.
+// redrive sends the account deletions that failed for good on their way again:
+// {"command":"redrive"}.
 func (f *function) redrive(ctx context.Context, _ request) (any, error) { return f.queue.redrive(ctx) }
 
-// retry makes due at once what waits for a later try: {"command":"retry","by":"…"}, of one user with "user_id", at one provider with
-// "provider".
+// retry makes due at once what waits for a later try: {"command":"retry","by":"…"}, of one user
+// with "user_id", at one provider with "provider".
 func (f *function) retry(ctx context.Context, r request) (any, error) {
 	if r.By == "" {
 		return nil, &credential.FieldError{Field: "by", Problem: "is required"}
@@ -216,8 +220,8 @@ func (f *function) retry(ctx context.Context, r request) (any, error) {
 	}{retried, more}, nil
 }
 
-// providers shows this deployment's id, and for each provider the organisation in which it makes things and that of the org key:
-// {"command":"providers"}.
+// providers shows this deployment's id, and for each provider the organisation in which it makes
+// things and that of the org key: {"command":"providers"}.
 func (f *function) providers(ctx context.Context, _ request) (any, error) {
 	all, err := f.engine.ProviderStatuses(ctx)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Function operate does what operators ask for: it audits a third party against the table, lists and forces parked revocations, and sends
-// failed deletions on their way again. It is invoked directly, under IAM.
+// Function operate does what operators ask for: it audits a third party against the table, lists
+// and forces parked revocations, and sends failed deletions on their way again. It is invoked
+// directly, under IAM.
 package main
 
 import (
@@ -69,7 +70,8 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	return f, err
 }
 
-// patient waits for a function's answer for as long as that takes. A repeat would begin beside what still runs, unless nothing was begun.
+// patient waits for a function's answer for as long as that takes. A repeat would begin beside what
+// still runs, unless nothing was begun.
 func patient(o *awslambda.Options) {
 	o.HTTPClient = awshttp.NewBuildableClient()
 	o.Retryer = config.Resign()

@@ -15,8 +15,9 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// deadLetters is the queue of the account deletions that failed for good. SQS can move messages back only to another queue that they came
-// from; these came from Lambda and EventBridge, and go to the function itself.
+// deadLetters is the queue of the account deletions that failed for good. SQS can move messages
+// back only to another queue that they came from; these came from Lambda and EventBridge, and go to
+// the function itself.
 type deadLetters struct {
 	queue  *sqs.Client
 	url    string
@@ -115,7 +116,8 @@ func (d deadLetters) cleanUp(ctx context.Context, event []byte) error {
 	return fmt.Errorf("%s failed: %s", d.target, failure.Message)
 }
 
-// eventOf is the event that a message is about. EventBridge puts the event itself there, and Lambda a record of the invocation
+// eventOf is the event that a message is about. EventBridge puts the event itself there, and Lambda
+// a record of the invocation
 // (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html).
 func eventOf(body string) []byte {
 	record, err := credential.ReadObject("message", []byte(body))

@@ -1,4 +1,5 @@
-// Function reconcile goes on with all work that is due. A schedule invokes it every minute; two at once are safe.
+// Function reconcile goes on with all work that is due. A schedule invokes it every minute; two at
+// once are safe.
 package main
 
 import (

@@ -41,7 +41,8 @@ const (
 // statuses are those of an answer without a secret that an event alone may bring about.
 var statuses = []int{404, 409, 410, 422}
 
-// FuzzEvent sends events to the whole function, on DynamoDB Local and the stand-ins for KMS and Secrets Manager.
+// FuzzEvent sends events to the whole function, on DynamoDB Local and the stand-ins for KMS and
+// Secrets Manager.
 func FuzzEvent(f *testing.F) {
 	files, err := filepath.Glob("events/*.json")
 	if err != nil || len(files) == 0 {

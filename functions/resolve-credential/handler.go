@@ -21,30 +21,34 @@ import (
 type function struct {
 	table  *store.Store
 	sealer *seal.Sealer
-	// system are the titles of the system credentials on offer, by provider, and systemKeys their keys.
+	// system are the titles of the system credentials on offer, by provider, and systemKeys their
+	// keys.
 	system     map[string]string
 	systemKeys *orgkey.Keys
 	log        *slog.Logger
 	metrics    *telemetry.Metrics
 }
 
-// request is the event. Without CredentialID the user's managed credential at the provider is meant.
+// request is the event. Without CredentialID the user's managed credential at the provider is
+// meant.
 type request struct {
 	UserID       string `json:"user_id"`
 	Provider     string `json:"provider"`
 	CredentialID string `json:"credential_id"`
-	// RejectedAttempt makes the request a report: the third party rejected the managed key that was handed out with this number.
+	// RejectedAttempt makes the request a report: the third party rejected the managed key that was
+	// handed out with this number.
 	RejectedAttempt int64 `json:"rejected_attempt"`
 }
 
-// status is the answer to a report, and to a request that is not granted, with an HTTP status that says why. The latter is no function
-// error: to repeat the request would not help.
+// status is the answer to a report, and to a request that is not granted, with an HTTP status that
+// says why. The latter is no function error: to repeat the request would not help.
 type status struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
 }
 
-// Invoke implements lambda.Handler. A fault is a function error; the secret is in an answer, and nowhere else.
+// Invoke implements lambda.Handler. A fault is a function error; the secret is in an answer, and
+// nowhere else.
 func (f *function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	answer, err := f.resolve(ctx, event)
 	refused, ok := refusalOf(err)
@@ -114,21 +118,23 @@ func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 	return answer(m, attempt, material), nil
 }
 
-// errExpired: nothing of the credential can be used any more, by what its user said of it. A managed key's expiry is the service's own
-// business: whoever gets it reports it if it is refused.
+// errExpired: nothing of the credential can be used any more, by what its user said of it. A
+// managed key's expiry is the service's own business: whoever gets it reports it if it is refused.
 var errExpired = errors.New("the credential has expired")
 
 // errReplaced: the reported key is not the one that is stored and at rest now.
 var errReplaced = errors.New("the key has been replaced")
 
-// A report of a key that works costs the third party a look: each has a pause after it that is twice as long as the last one.
+// A report of a key that works costs the third party a look: each has a pause after it that is
+// twice as long as the last one.
 const (
 	firstPause   = 10 * time.Minute
 	longestPause = 24 * time.Hour
 )
 
-// report has reconcile look whether the managed key is still there: a caller was refused with it. It is not believed, only checked, so
-// that nobody can do harm by it. What is gone is made anew under the same id.
+// report has reconcile look whether the managed key is still there: a caller was refused with it.
+// It is not believed, only checked, so that nobody can do harm by it. What is gone is made anew
+// under the same id.
 func (f *function) report(ctx context.Context, r request) (status, error) {
 	slots, err := f.table.Slots(ctx, r.UserID, r.Provider)
 	if err != nil {
@@ -153,7 +159,8 @@ func (f *function) report(ctx context.Context, r request) (status, error) {
 	return status{http.StatusAccepted, "The credential is being checked: resolve it again in a minute"}, err
 }
 
-// open reads and decrypts what the request names. attempt is the managed key's number; 0 for any other.
+// open reads and decrypts what the request names. attempt is the managed key's number; 0 for any
+// other.
 func (f *function) open(ctx context.Context, r request) (m credential.Metadata, attempt int64, material credential.Material, err error) {
 	title, ok := f.system[r.Provider]
 	if ok && r.CredentialID == credential.SystemID(r.Provider) {
@@ -185,7 +192,8 @@ func (f *function) openSystem(ctx context.Context, r request, title string) (cre
 	return credential.System(r.Provider, title), credential.APIKeyMaterial(key), err
 }
 
-// answer is the credential with its secret fields, under the API's names, and a managed key's number, by which it can be reported.
+// answer is the credential with its secret fields, under the API's names, and a managed key's
+// number, by which it can be reported.
 func answer(m credential.Metadata, attempt int64, material credential.Material) map[string]any {
 	all := map[string]any{"id": m.ID, "provider": m.Provider, "type": m.Type}
 	for name, value := range material.Fields() {

@@ -1,4 +1,5 @@
-// Function resolve-credential hands a credential's secret to an executor, which invokes it directly, under IAM.
+// Function resolve-credential hands a credential's secret to an executor, which invokes it
+// directly, under IAM.
 package main
 
 import (

@@ -56,7 +56,8 @@ type event struct {
 	UserID *string `json:"user_id"`
 }
 
-// cloudTrail is a Cognito call as CloudTrail records it. The record of these two calls is not published: every place is optional.
+// cloudTrail is a Cognito call as CloudTrail records it. The record of these two calls is not
+// published: every place is optional.
 type cloudTrail struct {
 	EventSource       string `json:"eventSource"`
 	EventName         string `json:"eventName"`
@@ -77,7 +78,8 @@ type result struct {
 	Ignored string `json:"ignored,omitempty"`
 	// Pending is what is still to be revoked; reconcile goes on with it.
 	Pending []pending `json:"pending"`
-	// Known says whether the table knew anything of the user, be it that they were deleted before. nil where nobody is asked for.
+	// Known says whether the table knew anything of the user, be it that they were deleted before.
+	// nil where nobody is asked for.
 	Known *bool `json:"known,omitempty"`
 }
 
@@ -88,10 +90,12 @@ type pending struct {
 	RetryAt int64 `json:"retry_at"`
 }
 
-// errUnidentified: the event names nobody whose account could be deleted. It goes to the dead-letter queue, for an operator to look at.
+// errUnidentified: the event names nobody whose account could be deleted. It goes to the
+// dead-letter queue, for an operator to look at.
 var errUnidentified = errors.New("the event does not say whose account to delete")
 
-// Invoke implements lambda.Handler. An error of it is retried by whoever sent the event, and then goes to the dead-letter queue.
+// Invoke implements lambda.Handler. An error of it is retried by whoever sent the event, and then
+// goes to the dead-letter queue.
 func (f *function) Invoke(ctx context.Context, raw []byte) ([]byte, error) {
 	var e event
 	err := credential.Decode("event", raw, &e)
@@ -186,8 +190,8 @@ func (f *function) identify(ctx context.Context, e event) (user, ignored string,
 	}
 }
 
-// byFreeName is the user whose name, in a trigger without a sub, has a sub's form. Whoever has that name now may have named themselves after
-// another user's sub.
+// byFreeName is the user whose name, in a trigger without a sub, has a sub's form. Whoever has that
+// name now may have named themselves after another user's sub.
 func (f *function) byFreeName(ctx context.Context, name string) (string, error) {
 	user, err := bySub(name)
 	if err != nil || f.pool == nil {
@@ -215,8 +219,9 @@ func byID(id string) (string, error) {
 	return user, nil
 }
 
-// bySub is the user with that name, if it has the form of a sub: in a pool whose users sign in by an address, the name is the sub. Any
-// other name is nobody's id, and a deletion by it would be called done.
+// bySub is the user with that name, if it has the form of a sub: in a pool whose users sign in by
+// an address, the name is the sub. Any other name is nobody's id, and a deletion by it would be
+// called done.
 func bySub(name string) (string, error) {
 	user, err := credential.UserID(name)
 	if err != nil || !credential.IsSub(user) {
@@ -225,8 +230,9 @@ func bySub(name string) (string, error) {
 	return user, nil
 }
 
-// identifyByTrail goes by the sub. Only where the record has none does it go by the username, if that has a sub's form, and only if nobody
-// has that name or sub now: else somebody who named themselves after another user's sub could have that user's account deleted.
+// identifyByTrail goes by the sub. Only where the record has none does it go by the username, if
+// that has a sub's form, and only if nobody has that name or sub now: else somebody who named
+// themselves after another user's sub could have that user's account deleted.
 func (f *function) identifyByTrail(ctx context.Context, trail cloudTrail) (user, ignored string, err error) {
 	parameters, additional := trail.RequestParameters, trail.AdditionalEventData
 	switch {

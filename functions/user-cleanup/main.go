@@ -1,5 +1,5 @@
-// Function user-cleanup deletes an account: on the user's own request, on the event that their Cognito user was deleted, or on a
-// direct call.
+// Function user-cleanup deletes an account: on the user's own request, on the event that their
+// Cognito user was deleted, or on a direct call.
 package main
 
 import (

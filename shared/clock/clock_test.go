@@ -8,7 +8,8 @@ import (
 	"managed-credentials/shared/clock"
 )
 
-// Package time shows a monotonic reading as "m=±…", and compares by it only where both times have one.
+// Package time shows a monotonic reading as "m=±…", and compares by it only where both times have
+// one.
 func TestTheClockCarriesNoMonotonicReading(t *testing.T) {
 	t.Parallel()
 	if !strings.Contains(time.Now().String(), " m=") {

@@ -88,7 +88,8 @@ func (e *Env) GoneFloor() int {
 	return n
 }
 
-// GoneShare is the share of all slots that an audit may find to name what is gone, whatever their number.
+// GoneShare is the share of all slots that an audit may find to name what is gone, whatever their
+// number.
 func (e *Env) GoneShare() float64 {
 	value := e.lookup("AUDIT_GONE_SHARE")
 	if value == "" {
@@ -101,15 +102,18 @@ func (e *Env) GoneShare() float64 {
 	return share
 }
 
-// DefaultUnknownAfter is how far apart two looks are at which the user pool does not know a user, before an audit reports them.
+// DefaultUnknownAfter is how far apart two looks are at which the user pool does not know a user,
+// before an audit reports them.
 const DefaultUnknownAfter = 24 * time.Hour
 
-// UnknownAfter is how far apart two looks have to be at which the user pool does not know a user, before an audit reports them.
+// UnknownAfter is how far apart two looks have to be at which the user pool does not know a user,
+// before an audit reports them.
 func (e *Env) UnknownAfter() time.Duration {
 	return e.Duration("AUDIT_UNKNOWN_AFTER", DefaultUnknownAfter)
 }
 
-// DeletesUnknown says whether a repair deletes the users whom an audit reports as unknown to the user pool.
+// DeletesUnknown says whether a repair deletes the users whom an audit reports as unknown to the
+// user pool.
 func (e *Env) DeletesUnknown() bool {
 	return e.flag("AUDIT_DELETES_UNKNOWN", e.lookup("AUDIT_DELETES_UNKNOWN"))
 }
@@ -130,7 +134,8 @@ func (e *Env) MaxCredentials() int {
 	return n
 }
 
-// Holdback is how long after a deletion what cannot be made again is kept; 0, if it is not set, for not at all.
+// Holdback is how long after a deletion what cannot be made again is kept; 0, if it is not set, for
+// not at all.
 func (e *Env) Holdback() time.Duration {
 	d := e.Duration("DELETION_HOLDBACK", 0)
 	if d > maxHoldback {
@@ -160,11 +165,12 @@ func (e *Env) Budget() time.Duration { return e.Duration("PROVISION_BUDGET", Def
 // Lease is how long a claim holds.
 func (e *Env) Lease() time.Duration { return e.Duration("LEASE", DefaultLease) }
 
-// SealOpenFields says whether what is stored in the clear beside a user's secret is sealed with it. It must not be on while a version of
-// this service runs that does not know of it.
+// SealOpenFields says whether what is stored in the clear beside a user's secret is sealed with it.
+// It must not be on while a version of this service runs that does not know of it.
 func (e *Env) SealOpenFields() bool { return e.flag("SEAL_OPEN_FIELDS", e.lookup("SEAL_OPEN_FIELDS")) }
 
-// AgentMailAdopts says whether users may have pods that another service made, so that a deletion has to ask AgentMail for them.
+// AgentMailAdopts says whether users may have pods that another service made, so that a deletion
+// has to ask AgentMail for them.
 func (e *Env) AgentMailAdopts() bool { return e.flag("AGENTMAIL_ADOPTS", e.lookup("AGENTMAIL_ADOPTS")) }
 
 // flag is a variable that is true or false; false if it is empty.
@@ -189,7 +195,8 @@ func (e *Env) LogLevel() slog.Level {
 	return level
 }
 
-// SystemCredentials are the titles of the system credentials on offer, by provider; none if the variable is empty.
+// SystemCredentials are the titles of the system credentials on offer, by provider; none if the
+// variable is empty.
 func (e *Env) SystemCredentials() map[string]string {
 	value := e.lookup("SYSTEM_CREDENTIALS")
 	if value == "" {
@@ -209,12 +216,14 @@ func (e *Env) SystemCredentials() map[string]string {
 }
 
 const (
-	// callTimeout bounds one HTTP exchange with an AWS service, so that one that hangs leaves time for the SDK's retries.
+	// callTimeout bounds one HTTP exchange with an AWS service, so that one that hangs leaves time
+	// for the SDK's retries.
 	callTimeout = 3 * time.Second
 	dialTimeout = time.Second
 )
 
-// AWS loads the SDK's standard configuration, endpoints included. What the SDK itself has to say goes to log.
+// AWS loads the SDK's standard configuration, endpoints included. What the SDK itself has to say
+// goes to log.
 func AWS(ctx context.Context, log *slog.Logger) (aws.Config, error) {
 	client := awshttp.NewBuildableClient().WithTimeout(callTimeout).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
 	c, err := awsconfig.LoadDefaultConfig(ctx,
@@ -228,12 +237,14 @@ func AWS(ctx context.Context, log *slog.Logger) (aws.Config, error) {
 	return c, nil
 }
 
-// Resign repeats a call that AWS refused for the time of its signature, once, and no other: for calls that must not run twice.
+// Resign repeats a call that AWS refused for the time of its signature, once, and no other: for
+// calls that must not run twice.
 func Resign() aws.Retryer {
 	return resigning{retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.Retryables = 2, nil })}
 }
 
-// resigning also repeats, at once, what AWS refused for the time of its signature. Nothing was done, and each repeat is signed anew.
+// resigning also repeats, at once, what AWS refused for the time of its signature. Nothing was
+// done, and each repeat is signed anew.
 type resigning struct{ aws.RetryerV2 }
 
 // IsErrorRetryable implements aws.Retryer.
@@ -249,9 +260,10 @@ func (r resigning) RetryDelay(attempt int, err error) (time.Duration, error) {
 	return r.RetryerV2.RetryDelay(attempt, err)
 }
 
-// mistimed reports whether AWS refused a call because its signature was not of this moment. A process that is frozen between signing a
-// request and sending it sends an old signature: https://github.com/aws/aws-sdk-js-v3/issues/7605. The SDK itself repeats a call only
-// if the clocks differ by minutes, and signs by AWS's clock then. After a freeze they agree again.
+// mistimed reports whether AWS refused a call because its signature was not of this moment. A
+// process that is frozen between signing a request and sending it sends an old signature:
+// https://github.com/aws/aws-sdk-js-v3/issues/7605. The SDK itself repeats a call only if the
+// clocks differ by minutes, and signs by AWS's clock then. After a freeze they agree again.
 func mistimed(err error) bool {
 	var refused smithy.APIError
 	if !errors.As(err, &refused) {

@@ -18,8 +18,9 @@ import (
 	"managed-credentials/shared/token"
 )
 
-// A parameter that the template takes and the code does not is a deployment in which each call fails. CloudFormation asks the parameter's
-// pattern before it changes anything, so the patterns are as strict as the parsers.
+// A parameter that the template takes and the code does not is a deployment in which each call
+// fails. CloudFormation asks the parameter's pattern before it changes anything, so the patterns
+// are as strict as the parsers.
 
 // parameter is one of the template's.
 type parameter struct {
@@ -43,7 +44,8 @@ func (p parameter) any(t *rapid.T) string {
 	return rapid.StringMatching(p.AllowedPattern).Draw(t, "value")
 }
 
-// templateParameters are those of template.yaml that a function's variable is set to, by the variable.
+// templateParameters are those of template.yaml that a function's variable is set to, by the
+// variable.
 func templateParameters(t *testing.T) map[string]parameter {
 	t.Helper()
 	c := readCode(t)
@@ -108,7 +110,8 @@ func durations() error {
 	return errors.Join(e.Err(), err)
 }
 
-// tokens is the error of making the verifier, with a setting that is missing in place; where the tokens are Cognito's there is none.
+// tokens is the error of making the verifier, with a setting that is missing in place; where the
+// tokens are Cognito's there is none.
 func tokens() error {
 	e := config.Environ()
 	issuer, audience := e.Optional("JWT_ISSUER"), e.Optional("JWT_AUDIENCE")
@@ -234,7 +237,8 @@ func TestTheTemplateTakesNoParameterThatTheCodeRefuses(t *testing.T) {
 	}
 }
 
-// holds checks that the parameter's pattern takes what the code takes of the examples, and nothing that the code refuses.
+// holds checks that the parameter's pattern takes what the code takes of the examples, and nothing
+// that the code refuses.
 func (s setting) holds(t *testing.T, name string, p parameter) {
 	t.Setenv(name, "") // so that it is put back
 	refused := func(value string) bool {
@@ -265,7 +269,8 @@ func (s setting) holds(t *testing.T, name string, p parameter) {
 	})
 }
 
-// CloudFormation's rules cannot calculate. So each budget that the template takes has to go with each lease.
+// CloudFormation's rules cannot calculate. So each budget that the template takes has to go with
+// each lease.
 func TestEachBudgetGoesWithEachLease(t *testing.T) {
 	byVariable := templateParameters(t)
 	t.Setenv("LEASE", "")

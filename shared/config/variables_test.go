@@ -21,7 +21,8 @@ import (
 	"managed-credentials/shared/provider/agentmail"
 )
 
-// The code is what says which variables there are. These tests read it, and hold the template, .env.default and README.md to it.
+// The code is what says which variables there are. These tests read it, and hold the template,
+// .env.default and README.md to it.
 
 const module = "managed-credentials/"
 
@@ -106,8 +107,9 @@ func lookup(n ast.Node) (method, name string) {
 	return selector.Sel.Name, name
 }
 
-// reads are the variables that a function's package reads and all packages of ours that it is linked with, true if one has to be set; and
-// the services of which they have the AWS SDK's clients.
+// reads are the variables that a function's package reads and all packages of ours that it is
+// linked with, true if one has to be set; and the services of which they have the AWS SDK's
+// clients.
 func (c *code) reads(folder string) (variables, services map[string]bool) {
 	c.t.Helper()
 	variables, services = map[string]bool{}, map[string]bool{}
@@ -160,7 +162,8 @@ func (c *code) collect(folder string, seen, variables, services map[string]bool)
 	}
 }
 
-// endpoint is what the names of the variables begin with in which the AWS SDK, and no code here, looks for a service.
+// endpoint is what the names of the variables begin with in which the AWS SDK, and no code here,
+// looks for a service.
 const endpoint = "AWS_ENDPOINT_URL_"
 
 func TestTheTemplateSetsForEachFunctionTheVariablesThatItReads(t *testing.T) {
@@ -291,14 +294,15 @@ func (c *code) settingsOfRun() map[string]bool {
 	return settings
 }
 
-// declared are the names in .env.default, sorted, one as often as it stands there; and their values.
+// declared are the names in .env.default, sorted, one as often as it stands there; and their
+// values.
 func (c *code) declared() (names []string, values map[string]string) {
 	c.t.Helper()
 	return c.table(".env.default", regexp.MustCompile(`(?m)^([A-Z_]+)=(.*)$`))
 }
 
-// documented are the names in README.md's table of variables, sorted, one as often as it stands there; and their defaults, "–" where
-// one has to be set.
+// documented are the names in README.md's table of variables, sorted, one as often as it stands
+// there; and their defaults, "–" where one has to be set.
 func (c *code) documented() (names []string, defaults map[string]string) {
 	c.t.Helper()
 	names, defaults = c.table("README.md", regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\|.*\\| (\\S+) \\|$"))
@@ -323,8 +327,8 @@ func (c *code) table(file string, line *regexp.Regexp) (names []string, values m
 	return names, values
 }
 
-// parameters are the defaults of the template's parameters, by the variables that are set to them and to nothing else. Their names are
-// the same but for the spelling.
+// parameters are the defaults of the template's parameters, by the variables that are set to them
+// and to nothing else. Their names are the same but for the spelling.
 func (c *code) parameters() map[string]string {
 	c.t.Helper()
 	var document struct {

@@ -1,5 +1,6 @@
-// Package credential says what a credential is: its kinds and types, the names it goes by, what of it may be shown, what of it is
-// secret, and the errors that every part of the service speaks of. It does no I/O.
+// Package credential says what a credential is: its kinds and types, the names it goes by, what of
+// it may be shown, what of it is secret, and the errors that every part of the service speaks of.
+// It does no I/O.
 package credential
 
 import (
@@ -31,8 +32,8 @@ func (t Type) Valid() bool {
 	return ok
 }
 
-// Metadata is all of a credential that an API answer may show: never a secret. Username and Scopes belong to oauth2 alone and Host
-// to host_scoped alone; they are null otherwise.
+// Metadata is all of a credential that an API answer may show: never a secret. Username and Scopes
+// belong to oauth2 alone and Host to host_scoped alone; they are null otherwise.
 type Metadata struct {
 	ID       string   `json:"id"`
 	Provider string   `json:"provider"`
@@ -41,18 +42,23 @@ type Metadata struct {
 	Scopes   []string `json:"scopes"`
 	Username *string  `json:"username"`
 	Host     *string  `json:"host"`
-	// Managed is true for a credential that the platform made for this one user. The user sees and uses it, and cannot change it.
-	// AutoGPT's clients read it as is_managed, its first drafts as autogpt_managed: an answer has both.
+	// Managed is true for a credential that the platform made for this one user. The user sees and
+	// uses it, and cannot change it. AutoGPT's clients read it as is_managed, its first drafts as
+	// autogpt_managed: an answer has both.
 	Managed bool `json:"autogpt_managed"`
-	// System is true for a credential of the platform's own, the same for all users, which nobody changes over this API.
+	// System is true for a credential of the platform's own, the same for all users, which nobody
+	// changes over this API.
 	System bool `json:"is_system"`
-	// CreatedAt is when it was first stored or claimed, in Unix seconds; nil where that is not known.
+	// CreatedAt is when it was first stored or claimed, in Unix seconds; nil where that is not
+	// known.
 	CreatedAt *int64 `json:"created_at"`
-	// ExpiresAt is until when it can be used, in Unix seconds; nil if for ever, or where that is not known.
+	// ExpiresAt is until when it can be used, in Unix seconds; nil if for ever, or where that is
+	// not known.
 	ExpiresAt *int64 `json:"expires_at"`
 	// Hint is the end of an API key, for people to tell two keys apart; nil where there is none.
 	Hint *string `json:"hint"`
-	// Stored names the secret fields that there are, each header as "headers." and its name; nil where that is not known.
+	// Stored names the secret fields that there are, each header as "headers." and its name; nil
+	// where that is not known.
 	Stored []string `json:"stored"`
 	// Revision is another one after each change. It is an ETag's text.
 	Revision string `json:"-"`
@@ -72,28 +78,31 @@ func (m Metadata) Open() Open { return Open{Username: m.Username, Scopes: m.Scop
 
 // Resource names what was made for one user at a third party.
 type Resource struct {
-	// ID is the third party's id of what holds the key (a pod, a service account), or of the key itself where nothing holds it.
+	// ID is the third party's id of what holds the key (a pod, a service account), or of the key
+	// itself where nothing holds it.
 	ID string
 	// KeyID is the third party's id of the key that is stored.
 	KeyID string
-	// OrgID is the organisation that the resource belongs to: a key of another organisation gets 404 for it, which proves nothing.
+	// OrgID is the organisation that the resource belongs to: a key of another organisation gets
+	// 404 for it, which proves nothing.
 	OrgID string
 }
 
 // MaxUserIDLength is how many characters a user id may have. A user id is otherwise opaque.
 const MaxUserIDLength = 256
 
-// ValidUserID reports whether s can be a user id: not empty, valid UTF-8, at most MaxUserIDLength characters, and all of them to be
-// seen: no blank, line break or control character, which would make another user of one that looks the same. U+FFFD is none, either:
-// it stands for what could not be read, and would make one user of several.
+// ValidUserID reports whether s can be a user id: not empty, valid UTF-8, at most MaxUserIDLength
+// characters, and all of them to be seen: no blank, line break or control character, which would
+// make another user of one that looks the same. U+FFFD is none, either: it stands for what could
+// not be read, and would make one user of several.
 func ValidUserID(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, isNoIDs) && utf8.RuneCountInString(s) <= MaxUserIDLength
 }
 
 func isNoIDs(r rune) bool { return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r) }
 
-// UserID is the user id that somebody typed or recorded: a UUID in capitals is the same one in lower case, as Cognito writes a sub.
-// What can be no user id is a *FieldError.
+// UserID is the user id that somebody typed or recorded: a UUID in capitals is the same one in
+// lower case, as Cognito writes a sub. What can be no user id is a *FieldError.
 func UserID(s string) (string, error) {
 	lower := strings.ToLower(s)
 	if IsSub(lower) {
@@ -119,18 +128,19 @@ func ValidProvider(s string) bool { return providerName.MatchString(s) }
 // ValidID reports whether s has the form of a credential's id: a UUID in lower case.
 func ValidID(s string) bool { return lowerUUID.MatchString(s) }
 
-// namespace is this service's own, so that its version-5 UUIDs meet nobody else's. To change it would give every managed and every
-// system credential another id.
+// namespace is this service's own, so that its version-5 UUIDs meet nobody else's. To change it
+// would give every managed and every system credential another id.
 var namespace = uuid.MustParse("6f1c1d0a-8f0e-4c56-9d0b-2f3b7a5f4e21")
 
-// ManagedID is the id of a user's managed credential at a provider: always the same one, so that it is known before anything exists
-// and outlives every re-provisioning. A provider's name has no '#', so no two pairs share an id.
+// ManagedID is the id of a user's managed credential at a provider: always the same one, so that it
+// is known before anything exists and outlives every re-provisioning. A provider's name has no '#',
+// so no two pairs share an id.
 func ManagedID(provider, userID string) string {
 	return uuid.NewSHA1(namespace, []byte(provider+"#"+userID)).String()
 }
 
-// SystemID is the id of the platform's own credential for a provider: the same for every user. No user's managed id can equal it,
-// since a user id is never empty.
+// SystemID is the id of the platform's own credential for a provider: the same for every user. No
+// user's managed id can equal it, since a user id is never empty.
 func SystemID(provider string) string {
 	return uuid.NewSHA1(namespace, []byte(provider+"#")).String()
 }
@@ -138,8 +148,9 @@ func SystemID(provider string) string {
 // NewID is a fresh random id for a user's own credential.
 func NewID() string { return uuid.NewString() }
 
-// RepeatedID is the id of the credential that a user's request with an Idempotency-Key makes: the same one for a repeat. It is of another
-// UUID version than a managed, a system and a random id, and so equals none of them.
+// RepeatedID is the id of the credential that a user's request with an Idempotency-Key makes: the
+// same one for a repeat. It is of another UUID version than a managed, a system and a random id,
+// and so equals none of them.
 func RepeatedID(user, provider, key string) string {
 	name, _ := json.Marshal([]string{user, provider, key}) // texts always marshal
 	return uuid.NewHash(sha256.New(), namespace, name, 8).String()

@@ -5,11 +5,13 @@ import (
 	"fmt"
 )
 
-// The errors that a caller of the service can meet. Package gateway turns them into status codes, in one table.
+// The errors that a caller of the service can meet. Package gateway turns them into status codes,
+// in one table.
 var (
 	// ErrUnauthenticated: nobody is known to be asking.
 	ErrUnauthenticated = errors.New("unauthorized")
-	// ErrAccountDeleted: the user's account was deleted; nothing is listed, read, made or released for it any more.
+	// ErrAccountDeleted: the user's account was deleted; nothing is listed, read, made or released
+	// for it any more.
 	ErrAccountDeleted = errors.New("the account has been deleted")
 	// ErrNotFound: no such credential. One error for unknown, wrong provider and somebody else's.
 	ErrNotFound = errors.New("credential not found")
@@ -19,7 +21,8 @@ var (
 	ErrChanged = errors.New("the credential was changed elsewhere")
 	// ErrTooLarge: the secret fields together exceed what can be sealed.
 	ErrTooLarge = fmt.Errorf("the secret fields together exceed %d bytes", MaxMaterial)
-	// ErrOpenTooLarge: what is stored in the clear of one credential would exceed 4 KB, with the longest title that it may have.
+	// ErrOpenTooLarge: what is stored in the clear of one credential would exceed 4 KB, with the
+	// longest title that it may have.
 	ErrOpenTooLarge = fmt.Errorf("the username and the scopes together exceed %d bytes", maxOpen)
 )
 

@@ -14,10 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-// What people type and paste is checked here, when it comes in. What was stored before a rule stays readable.
+// What people type and paste is checked here, when it comes in. What was stored before a rule stays
+// readable.
 
-// legal checks the fields that a body gives of type t, and puts each as it is to be stored in its place: trimmed where it goes into an
-// HTTP header.
+// legal checks the fields that a body gives of type t, and puts each as it is to be stored in its
+// place: trimmed where it goes into an HTTP header.
 func legal(t Type, all map[string]json.RawMessage) error {
 	for _, f := range fieldsOf[t] {
 		raw := all[f.name]
@@ -66,8 +67,8 @@ func (f field) legal(t Type, raw json.RawMessage) (json.RawMessage, error) {
 	return encode(s)
 }
 
-// isFile reports whether an API key is a file: PEM, an SSH key, or JSON such as a service account's. It keeps its line breaks, and
-// every other byte.
+// isFile reports whether an API key is a file: PEM, an SSH key, or JSON such as a service
+// account's. It keeps its line breaks, and every other byte.
 func isFile(s string) bool {
 	return strings.Contains(s, "-----BEGIN ") || strings.HasPrefix(strings.TrimFunc(s, isBlank), "{")
 }
@@ -82,12 +83,14 @@ func hasBearer(s string) bool {
 	return len(s) > len(scheme) && strings.EqualFold(s[:len(scheme)], scheme) && (s[len(scheme)] == ' ' || s[len(scheme)] == '\t')
 }
 
-// headerProblem is what of s no HTTP header carries, apart from the blanks around it that are trimmed; "" if there is nothing.
+// headerProblem is what of s no HTTP header carries, apart from the blanks around it that are
+// trimmed; "" if there is nothing.
 func headerProblem(s string) string {
 	return problemAt(s, func(r rune) bool { return r != '\t' && (r < ' ' || r > '~') })
 }
 
-// controlProblem is what of s no text holds: a control character that is neither a tab nor a line break.
+// controlProblem is what of s no text holds: a control character that is neither a tab nor a line
+// break.
 func controlProblem(s string) string {
 	return placeOf(s, 0, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\n\r", r) })
 }
@@ -98,7 +101,8 @@ func problemAt(s string, wrong func(rune) bool) string {
 	return placeOf(strings.TrimRightFunc(left, isBlank), utf8.RuneCountInString(s)-utf8.RuneCountInString(left), wrong)
 }
 
-// placeOf says where the first wrong character of s is, which stands behind others before it, and what sort it is of.
+// placeOf says where the first wrong character of s is, which stands behind others before it, and
+// what sort it is of.
 func placeOf(s string, before int, wrong func(rune) bool) string {
 	i := strings.IndexFunc(s, wrong)
 	if i < 0 {
@@ -132,7 +136,8 @@ func sortOf(r rune) string {
 	}
 }
 
-// hostName is a name or an address, for all names below it if "*." stands before it, and for one port if that stands behind it.
+// hostName is a name or an address, for all names below it if "*." stands before it, and for one
+// port if that stands behind it.
 var hostName = regexp.MustCompile(`^((\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$`)
 
 func hostProblem(s string) string {
@@ -149,7 +154,8 @@ func hostProblem(s string) string {
 // headerName is a token (RFC 9110, section 5.6.2).
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
-// legalHeaders checks names and values. A name is not in an error: somebody may have put the value there.
+// legalHeaders checks names and values. A name is not in an error: somebody may have put the value
+// there.
 func legalHeaders(name string, raw json.RawMessage) (json.RawMessage, error) {
 	members, err := ReadObject(name, raw)
 	if err != nil {
@@ -231,8 +237,9 @@ func checkTitle(title *string) error {
 
 func isSeen(r rune) bool { return !unicode.Is(unseen, r) }
 
-// unseen is what is printed without a trace: blanks of all sorts, control and format characters, and the fillers that Unicode counts as
-// letters, signs or marks. docs/openapi.yaml has the same ranges.
+// unseen is what is printed without a trace: blanks of all sorts, control and format characters,
+// and the fillers that Unicode counts as letters, signs or marks. docs/openapi.yaml has the same
+// ranges.
 var unseen = &unicode.RangeTable{
 	R16: []unicode.Range16{
 		{Lo: 0, Hi: 0x20, Stride: 1}, {Lo: 0x7f, Hi: 0xa0, Stride: 1}, {Lo: 0xad, Hi: 0xad, Stride: 1}, {Lo: 0x34f, Hi: 0x34f, Stride: 1},

@@ -22,8 +22,8 @@ const MaxMaterial = 4096
 // maxLabel bounds, in characters, the texts that are shown in lists.
 const maxLabel = 256
 
-// maxOpen bounds, in bytes, the open fields of one credential together: with the longest title, all that is stored of it in the clear has
-// at most 4 KB.
+// maxOpen bounds, in bytes, the open fields of one credential together: with the longest title, all
+// that is stored of it in the clear has at most 4 KB.
 const maxOpen = 4096 - utf8.UTFMax*maxLabel
 
 // field is one member of a credential of some type.
@@ -44,7 +44,8 @@ const (
 	textMap
 )
 
-// fieldsOf is the one table of what each type consists of. The first field of a type tells it from the others.
+// fieldsOf is the one table of what each type consists of. The first field of a type tells it from
+// the others.
 var fieldsOf = map[Type][]field{
 	APIKey: {
 		{name: "api_key", kind: text, required: true},
@@ -78,7 +79,8 @@ type Open struct {
 	Host     *string  // host_scoped
 }
 
-// Material is the sealed part of a credential: its secret fields, under their API names. It redacts itself in fmt, slog and JSON.
+// Material is the sealed part of a credential: its secret fields, under their API names. It redacts
+// itself in fmt, slog and JSON.
 type Material struct {
 	typ    Type
 	fields map[string]Secret // each the text of a JSON value
@@ -92,7 +94,8 @@ func APIKeyMaterial(key Secret) Material {
 	return Material{typ: APIKey, fields: map[string]Secret{"api_key": NewSecret(string(quoted)), "expires_at": NewSecret("null")}}
 }
 
-// Expiring is m, the material of an api_key credential, with the time at which its key expires; zero leaves m as it is.
+// Expiring is m, the material of an api_key credential, with the time at which its key expires;
+// zero leaves m as it is.
 func (m Material) Expiring(at time.Time) Material {
 	if at.IsZero() {
 		return m
@@ -105,8 +108,9 @@ func (m Material) Expiring(at time.Time) Material {
 // Type is the type of the credential that m belongs to.
 func (m Material) Type() Type { return m.typ }
 
-// Reveal returns the plaintext that is sealed: a JSON object of the secret fields and the type, and after WithOpen a checksum. It returns
-// ErrTooLarge for more than MaxMaterial bytes, and an error for what ParseMaterial would not take back, such as a material of an empty key.
+// Reveal returns the plaintext that is sealed: a JSON object of the secret fields and the type, and
+// after WithOpen a checksum. It returns ErrTooLarge for more than MaxMaterial bytes, and an error
+// for what ParseMaterial would not take back, such as a material of an empty key.
 func (m Material) Reveal() ([]byte, error) {
 	all := map[string]any{"type": m.typ}
 	for name, value := range m.Fields() {
@@ -155,8 +159,8 @@ func (m Material) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // errShape stands for every defect of a plaintext: the defect itself may quote the secret.
 var errShape = errors.New("not of the expected shape")
 
-// ParseMaterial reads back what Reveal gave. Anything that is not a whole material of the type t is an error, never a partial
-// result: an empty value could be stored by the next write.
+// ParseMaterial reads back what Reveal gave. Anything that is not a whole material of the type t is
+// an error, never a partial result: an empty value could be stored by the next write.
 func ParseMaterial(t Type, plain []byte) (Material, error) {
 	all, err := ReadObject("material", plain)
 	if err != nil {
@@ -194,21 +198,24 @@ type New struct {
 
 // Change is a request to update a credential, checked.
 type Change struct {
-	// Type is what the credential has to be for the change to apply; empty if the request does not say.
+	// Type is what the credential has to be for the change to apply; empty if the request does not
+	// say.
 	Type Type
 	// Title is the new title; nil keeps the old one.
 	Title *string
 	// Material replaces all secret fields, and Open those that go with them; nil keeps both.
 	Material *Material
 	Open     Open
-	// Named are the fields that the request gives, or says that there is to be none of, each header as "headers." and its name.
+	// Named are the fields that the request gives, or says that there is to be none of, each header
+	// as "headers." and its name.
 	Named []string
 	// Match are the revisions that the change is meant for; nil for any.
 	Match []string
 }
 
-// ParseNew reads the body of a create request. What the service itself decides (id, provider, metadata) is ignored; a claim to be
-// managed is a *ForbiddenError, too much cleartext is ErrOpenTooLarge, and anything else that is wrong a *FieldError.
+// ParseNew reads the body of a create request. What the service itself decides (id, provider,
+// metadata) is ignored; a claim to be managed is a *ForbiddenError, too much cleartext is
+// ErrOpenTooLarge, and anything else that is wrong a *FieldError.
 func ParseNew(body []byte) (New, error) {
 	all, err := parse(body)
 	if err != nil {
@@ -240,8 +247,9 @@ func ParseNew(body []byte) (New, error) {
 	return New{Title: title, Open: open, Material: m}, nil
 }
 
-// ParseChange reads the body of an update request. Secret fields come all together or not at all; their type may be left out. A field or
-// a header that is null is to be removed. It returns the same errors as ParseNew.
+// ParseChange reads the body of an update request. Secret fields come all together or not at all;
+// their type may be left out. A field or a header that is null is to be removed. It returns the
+// same errors as ParseNew.
 func ParseChange(body []byte) (Change, error) {
 	all, err := parse(body)
 	if err != nil {
@@ -284,7 +292,8 @@ func ParseChange(body []byte) (Change, error) {
 	return Change{Type: t, Title: title, Material: &m, Open: open, Named: named}, nil
 }
 
-// takeNamed returns the fields of type t that a body has, and takes the headers out of it that are null.
+// takeNamed returns the fields of type t that a body has, and takes the headers out of it that are
+// null.
 func takeNamed(t Type, all map[string]json.RawMessage) ([]string, error) {
 	var names []string
 	for _, f := range fieldsOf[t] {
@@ -312,8 +321,9 @@ func takeNamed(t Type, all map[string]json.RawMessage) ([]string, error) {
 	return names, nil
 }
 
-// CheckLoss returns a *FieldError that names what the credential m has and the change would take away without a word: what goes with its
-// secret, and is neither given anew nor null. Headers are the same in whatever case.
+// CheckLoss returns a *FieldError that names what the credential m has and the change would take
+// away without a word: what goes with its secret, and is neither given anew nor null. Headers are
+// the same in whatever case.
 func (c Change) CheckLoss(m Metadata) error {
 	has := slices.Clone(m.Stored)
 	if m.Username != nil && *m.Username != "" {
@@ -382,7 +392,8 @@ func typeOf(all map[string]json.RawMessage) (Type, error) {
 	return "", nil
 }
 
-// givenField is the name of some credential field that a body has, of whatever type; "" if it has none.
+// givenField is the name of some credential field that a body has, of whatever type; "" if it has
+// none.
 func givenField(all map[string]json.RawMessage) string {
 	for _, t := range types {
 		for _, f := range fieldsOf[t] {
@@ -533,8 +544,9 @@ func label(all map[string]json.RawMessage, name string) (*string, error) {
 	return &s, nil
 }
 
-// str reads a JSON string. U+FFFD, which encoding/json and others put in the place of what they cannot read (an unpaired surrogate, say),
-// is an error: a secret is stored as it was sent or not at all.
+// str reads a JSON string. U+FFFD, which encoding/json and others put in the place of what they
+// cannot read (an unpaired surrogate, say), is an error: a secret is stored as it was sent or not
+// at all.
 func str(name string, raw json.RawMessage) (string, error) {
 	var s string
 	err := json.Unmarshal(raw, &s)

@@ -151,7 +151,8 @@ func TestAMaterialMayHaveAsManyBytesAsKMSEncrypts(t *testing.T) {
 	}
 }
 
-// What is sealed without being whole could never be opened again, and would stand there as a credential.
+// What is sealed without being whole could never be opened again, and would stand there as a
+// credential.
 func TestWhatIsNotWholeIsNotRevealed(t *testing.T) {
 	t.Parallel()
 	for name, m := range map[string]credential.Material{
@@ -188,7 +189,8 @@ func TestAMaterialOfAnotherTypeIsAnError(t *testing.T) {
 	}
 }
 
-// wantNothing checks that a plaintext gave an error, nothing of a material, and not its secrets in the error.
+// wantNothing checks that a plaintext gave an error, nothing of a material, and not its secrets in
+// the error.
 func wantNothing(t *testing.T, name string, m credential.Material, err error) {
 	t.Helper()
 	if err == nil || m.Type() != "" || len(m.Fields()) != 0 {
@@ -245,7 +247,8 @@ func TestAMutilatedMaterialIsAnError(t *testing.T) {
 	}
 }
 
-// marker stands in every secret of the bodies that are mutilated at random. No error has a reason to say it.
+// marker stands in every secret of the bodies that are mutilated at random. No error has a reason
+// to say it.
 const marker = "Zj7q"
 
 func TestNoErrorShowsASecret(t *testing.T) {

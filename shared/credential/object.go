@@ -9,12 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// Object is a JSON object of outside data: its members by their names. A name counts to the letter, as encoding/json's structs do not
-// take it, and stands there once.
+// Object is a JSON object of outside data: its members by their names. A name counts to the letter,
+// as encoding/json's structs do not take it, and stands there once.
 type Object map[string]json.RawMessage
 
-// ReadObject reads a JSON object in UTF-8, which may begin with a byte-order mark. What is none, or has a name twice, is a *FieldError;
-// what is the name for the whole.
+// ReadObject reads a JSON object in UTF-8, which may begin with a byte-order mark. What is none, or
+// has a name twice, is a *FieldError; what is the name for the whole.
 func ReadObject(what string, data []byte) (Object, error) {
 	all := Object{}
 	twice := ""
@@ -38,8 +38,9 @@ func ReadObject(what string, data []byte) (Object, error) {
 // errNoObject: the defect itself may quote a secret.
 var errNoObject = errors.New("not a JSON object in UTF-8")
 
-// Members calls do for each member of a JSON object, in their order, one that is there twice included. It calls nothing for what is no
-// JSON object in UTF-8 as a whole, and returns an error that quotes nothing of it. A byte-order mark at the start is skipped.
+// Members calls do for each member of a JSON object, in their order, one that is there twice
+// included. It calls nothing for what is no JSON object in UTF-8 as a whole, and returns an error
+// that quotes nothing of it. A byte-order mark at the start is skipped.
 func Members(data []byte, do func(name string, value json.RawMessage)) error {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if !utf8.Valid(data) || !json.Valid(data) {
@@ -65,9 +66,10 @@ func Members(data []byte, do func(name string, value json.RawMessage)) error {
 	return nil
 }
 
-// Decode reads a JSON object into the struct that v points to, by the names of its fields' json tags, and structs in it likewise.
-// Members that no field has are ignored, and one that is null counts as absent. It returns the errors of ReadObject, and a *FieldError
-// for a member that is not of its field's type. It panics for a field that would lead encoding/json to a struct.
+// Decode reads a JSON object into the struct that v points to, by the names of its fields' json
+// tags, and structs in it likewise. Members that no field has are ignored, and one that is null
+// counts as absent. It returns the errors of ReadObject, and a *FieldError for a member that is not
+// of its field's type. It panics for a field that would lead encoding/json to a struct.
 func Decode(what string, data []byte, v any) error {
 	return decode(what, data, reflect.ValueOf(v).Elem())
 }

@@ -151,7 +151,8 @@ func TestOptionalFieldsMayBeLeftOutOrNull(t *testing.T) {
 	}
 }
 
-// What is stored in the clear has to stay small whichever of its parts an update changes: a title that has to fit later is reckoned with.
+// What is stored in the clear has to stay small whichever of its parts an update changes: a title
+// that has to fit later is reckoned with.
 func TestTheCleartextOfACredentialHasAtMost4KB(t *testing.T) {
 	t.Parallel()
 	body := func(scopes int) []byte {

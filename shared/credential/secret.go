@@ -10,11 +10,12 @@ import (
 // redacted is what a secret looks like wherever it is printed, logged or marshalled.
 const redacted = "[redacted]"
 
-// Secret is text that must not leak. It redacts itself in fmt, slog and JSON; Reveal is the only way to read it. Two secrets are equal
-// (==) if their texts are; the zero value is the empty one.
+// Secret is text that must not leak. It redacts itself in fmt, slog and JSON; Reveal is the only
+// way to read it. Two secrets are equal (==) if their texts are; the zero value is the empty one.
 type Secret struct {
-	// A handle compares as its text does, and holds it behind a pointer. Where fmt does not call Format (for a field that is not exported,
-	// or for a verb such as %p) it writes what it finds by reflection: that is then an address.
+	// A handle compares as its text does, and holds it behind a pointer. Where fmt does not call
+	// Format (for a field that is not exported, or for a verb such as %p) it writes what it finds
+	// by reflection: that is then an address.
 	value unique.Handle[string]
 }
 

@@ -14,7 +14,8 @@ import (
 // leak is the secret that must not be seen anywhere.
 const leak = "sk-live-4815162342"
 
-// carrier has secrets in every sort of field. fmt cannot call the methods of what a field holds that is not exported.
+// carrier has secrets in every sort of field. fmt cannot call the methods of what a field holds
+// that is not exported.
 type carrier struct {
 	Secret   credential.Secret
 	Material credential.Material

@@ -6,15 +6,16 @@ import (
 	"strings"
 )
 
-// A hint is the last hintLength characters of an API key that has hintedLength at least: with 20 that are not shown, those that are
-// help nobody to guess it.
+// A hint is the last hintLength characters of an API key that has hintedLength at least: with 20
+// that are not shown, those that are help nobody to guess it.
 const (
 	hintLength   = 4
 	hintedLength = 24
 )
 
-// Hint is the end of the key of an api_key credential, which is stored and shown in the clear; nil for a short key, one of several
-// lines, and every other type. Tokens change too often to be known by their ends, and a password's end is a part of it that counts.
+// Hint is the end of the key of an api_key credential, which is stored and shown in the clear; nil
+// for a short key, one of several lines, and every other type. Tokens change too often to be known
+// by their ends, and a password's end is a part of it that counts.
 func (m Material) Hint() *string {
 	if m.typ != APIKey {
 		return nil
@@ -31,8 +32,8 @@ func (m Material) Hint() *string {
 // isNotVisible reports whether r is none of the ASCII characters that can be seen.
 func isNotVisible(r rune) bool { return r <= ' ' || r > '~' }
 
-// ExpiresAt is until when the credential can be used, in Unix seconds; nil if for ever. An access token that can be refreshed is of use
-// until its refresh token expires.
+// ExpiresAt is until when the credential can be used, in Unix seconds; nil if for ever. An access
+// token that can be refreshed is of use until its refresh token expires.
 func (m Material) ExpiresAt() *int64 {
 	name := "expires_at"
 	switch {

@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// ignored are the members of a body that the service decides itself: what AutoGPT's clients send of a credential beside its fields, and
-// what an answer of ours has. docs/openapi.yaml lists them.
+// ignored are the members of a body that the service decides itself: what AutoGPT's clients send of
+// a credential beside its fields, and what an answer of ours has. docs/openapi.yaml lists them.
 var ignored = []string{"id", "provider", "metadata", "is_system", "created_at", "hint", "stored"}
 
 // common are the members of a body that belong to no type.
 var common = []string{"type", "title", "autogpt_managed", "is_managed"}
 
-// checkUnknown returns a *FieldError that names the members of a body which a credential of type t does not have, and what was probably
-// meant: a typing error in an optional field would otherwise be a credential that lacks it.
-// An empty t is that of a body that does not say it.
+// checkUnknown returns a *FieldError that names the members of a body which a credential of type t
+// does not have, and what was probably meant: a typing error in an optional field would otherwise
+// be a credential that lacks it. An empty t is that of a body that does not say it.
 func checkUnknown(t Type, all map[string]json.RawMessage) error {
 	var first *FieldError
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -73,7 +73,8 @@ func plainName(name string) string {
 	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name))
 }
 
-// meanings are the fields that a name probably means, by its plain name; the first that the type has counts.
+// meanings are the fields that a name probably means, by its plain name; the first that the type
+// has counts.
 var meanings = func() map[string][]string {
 	expiry := []string{"expires_at", "access_token_expires_at"}
 	all := map[string][]string{

@@ -1,6 +1,6 @@
-// Package gateway turns API Gateway HTTP API events (payload format 2.0) into requests, and answers and errors into responses. Who is
-// asking comes from the claims that API Gateway's JWT authorizer has verified, or from what the function authorize has, and from nothing
-// else in the event.
+// Package gateway turns API Gateway HTTP API events (payload format 2.0) into requests, and answers
+// and errors into responses. Who is asking comes from the claims that API Gateway's JWT authorizer
+// has verified, or from what the function authorize has, and from nothing else in the event.
 package gateway
 
 import (
@@ -24,7 +24,8 @@ type Request struct {
 	User string
 	// Username is the user's name in the user pool, "" if the token is not of one.
 	Username string
-	// Provider and ID are the path's parameters, "" where the route has none. They are as the client sent them.
+	// Provider and ID are the path's parameters, "" where the route has none. They are as the
+	// client sent them.
 	Provider, ID string
 	// Match are the revisions that If-Match names; nil without the header, and for "*".
 	Match []string
@@ -45,7 +46,8 @@ type Response struct {
 // Route answers a request. Its errors are mapped to responses: see problem.
 type Route func(context.Context, Request) (Response, error)
 
-// Handler serves the routes of one function, by API Gateway's route key, such as "GET /credentials".
+// Handler serves the routes of one function, by API Gateway's route key, such as "GET
+// /credentials".
 type Handler struct {
 	routes map[string]Route
 	log    *slog.Logger
@@ -117,7 +119,8 @@ type event struct {
 	} `json:"requestContext"`
 }
 
-// claims are those that are used. The others may hold anything: a pool's own hook can add more, of whatever type.
+// claims are those that are used. The others may hold anything: a pool's own hook can add more, of
+// whatever type.
 type claims struct {
 	Issuer   string `json:"iss"`
 	Sub      string `json:"sub"`
@@ -126,8 +129,8 @@ type claims struct {
 	ClientID string `json:"client_id"`
 }
 
-// identify says who is asking: a user with an access token. A token for a client by itself has the client as its sub
-// (https://www.rfc-editor.org/rfc/rfc9068#section-2.2).
+// identify says who is asking: a user with an access token. A token for a client by itself has the
+// client as its sub (https://www.rfc-editor.org/rfc/rfc9068#section-2.2).
 func identify(raw json.RawMessage) (claims, error) {
 	var c claims
 	err := credential.Decode("claims", raw, &c)
@@ -140,10 +143,10 @@ func identify(raw json.RawMessage) (claims, error) {
 	return c, nil
 }
 
-// ofCognito reports whether a token is of a user pool, whose ID tokens pass the authorizer, too, and whose tokens for a client by itself
-// have no username
-// (https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html). Other issuers know no
-// token_use. What names no issuer is held to the stricter rule.
+// ofCognito reports whether a token is of a user pool, whose ID tokens pass the authorizer, too,
+// and whose tokens for a client by itself have no username
+// (https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html).
+// Other issuers know no token_use. What names no issuer is held to the stricter rule.
 func (c claims) ofCognito() bool {
 	return c.Issuer == "" || strings.HasPrefix(c.Issuer, "https://cognito-idp.")
 }
@@ -223,8 +226,8 @@ const retryAfter = "5"
 
 const openTooLarge = "The username and scopes together exceed 3,072 bytes: all of a credential that is not secret, its title included, may have 4 KB."
 
-// problem is the one table of errors and responses. An error that is not in it is a fault: it is logged, and the client learns no more
-// than that a repeat may help.
+// problem is the one table of errors and responses. An error that is not in it is a fault: it is
+// logged, and the client learns no more than that a repeat may help.
 func (h *Handler) problem(ctx context.Context, route string, err error) Response {
 	var forbidden *credential.ForbiddenError
 	var field *credential.FieldError
@@ -284,7 +287,8 @@ func CheckProvider(name string) error {
 	return nil
 }
 
-// meant is a hint at the provider that somebody probably meant, such as google_drive by "Google Drive"; "" if there is none.
+// meant is a hint at the provider that somebody probably meant, such as google_drive by "Google
+// Drive"; "" if there is none.
 func meant(name string) string {
 	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9') })
 	slug := strings.Join(words, "_")
@@ -294,8 +298,9 @@ func meant(name string) string {
 	return "; " + slug + " is probably meant"
 }
 
-// Guard answers what needs no look into the table about a change to one credential: the system's cannot be changed, and a malformed
-// name or id is nobody's. system is keyed by provider; verb is "updated" or "deleted".
+// Guard answers what needs no look into the table about a change to one credential: the system's
+// cannot be changed, and a malformed name or id is nobody's. system is keyed by provider; verb is
+// "updated" or "deleted".
 func Guard(r Request, system map[string]string, verb string) error {
 	for provider := range system {
 		if r.ID == credential.SystemID(provider) {

@@ -22,7 +22,8 @@ import (
 
 const routeKey = "PUT /{provider}/credentials/{id}"
 
-// apiGatewayEvent is an event as API Gateway sends it (payload format 2.0), with the claims of a Cognito access token.
+// apiGatewayEvent is an event as API Gateway sends it (payload format 2.0), with the claims of a
+// Cognito access token.
 const apiGatewayEvent = `{
   "version": "2.0",
   "routeKey": "PUT /{provider}/credentials/{id}",
@@ -422,7 +423,8 @@ func TestOnlyAWholeUserOfAnotherIssuerIsAsking(t *testing.T) {
 	}), 401, unauthorized)
 }
 
-// Hundreds of requests of one user at one moment are answered; one who does not stop is refused without a call, and nobody else is.
+// Hundreds of requests of one user at one moment are answered; one who does not stop is refused
+// without a call, and nobody else is.
 func TestAUserWhoDoesNotStopIsRefusedAlone(t *testing.T) {
 	t.Parallel()
 	served := 0

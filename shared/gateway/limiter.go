@@ -5,15 +5,17 @@ import (
 	"time"
 )
 
-// How much one user may ask of one process: far more than a page does, or a script of many requests at once. A refusal only costs less
-// than an answer would. What one user may ask of the service as a whole is limited before it, by API Gateway and, where that is wanted,
-// by a rate rule in front of it.
+// How much one user may ask of one process: far more than a page does, or a script of many requests
+// at once. A refusal only costs less than an answer would. What one user may ask of the service as
+// a whole is limited before it, by API Gateway and, where that is wanted, by a rate rule in front
+// of it.
 const (
 	userRate  = 50   // requests per second
 	userBurst = 1000 // requests at one moment
 )
 
-// usersKnown bounds the limiter's memory. A process that meets more users forgets them all, which is in their favour.
+// usersKnown bounds the limiter's memory. A process that meets more users forgets them all, which
+// is in their favour.
 const usersKnown = 10_000
 
 // limiter is a token bucket for each user. It is safe for concurrent use.

@@ -1,5 +1,6 @@
-// Package invocation is what the main of every Lambda function has in common: how it starts, how long its handler may take, and how
-// what goes wrong is logged. All that a function writes is JSON, one line an event.
+// Package invocation is what the main of every Lambda function has in common: how it starts, how
+// long its handler may take, and how what goes wrong is logged. All that a function writes is JSON,
+// one line an event.
 package invocation
 
 import (
@@ -23,7 +24,8 @@ import (
 // Wire makes a function's handler from its environment.
 type Wire func(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handler, error)
 
-// Serve runs a function for as long as its process lives. It does not return. A function that cannot be wired says why, and ends.
+// Serve runs a function for as long as its process lives. It does not return. A function that
+// cannot be wired says why, and ends.
 func Serve(wire Wire) {
 	env := config.Environ()
 	log := telemetry.Logger(os.Stdout, env.LogLevel())
@@ -37,12 +39,13 @@ func Serve(wire Wire) {
 	lambda.Start(Bounded(handler, log))
 }
 
-// Reserve is how long before Lambda's own deadline a handler's context ends. Lambda kills a function that takes longer, and its
-// caller learns nothing. The reserve is for the handler to say what went wrong.
+// Reserve is how long before Lambda's own deadline a handler's context ends. Lambda kills a
+// function that takes longer, and its caller learns nothing. The reserve is for the handler to say
+// what went wrong.
 const Reserve = time.Second
 
-// Bounded is the handler under a context that ends a Reserve before Lambda's deadline. An error of the handler's is logged once, with
-// the request's id, and so is a panic, which ends the process.
+// Bounded is the handler under a context that ends a Reserve before Lambda's deadline. An error of
+// the handler's is logged once, with the request's id, and so is a panic, which ends the process.
 func Bounded(handler lambda.Handler, log *slog.Logger) lambda.Handler { return bounded{handler, log} }
 
 type bounded struct {
@@ -72,8 +75,9 @@ func (b bounded) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	return answer, err
 }
 
-// library takes what Lambda's library writes with package log, and has it logged like everything else. Its reports of a failed
-// invocation are left out: Bounded has logged the same with the request's id.
+// library takes what Lambda's library writes with package log, and has it logged like everything
+// else. Its reports of a failed invocation are left out: Bounded has logged the same with the
+// request's id.
 type library struct{ log *slog.Logger }
 
 // Write implements io.Writer. Package log writes one line at a time.

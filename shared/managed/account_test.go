@@ -48,7 +48,8 @@ func (l *largest) watch(ctx context.Context, c *fault.Call) (*fault.Answer, erro
 	return a, err
 }
 
-// What a user has stored decides neither how much memory their deletion takes, nor when others are deleted.
+// What a user has stored decides neither how much memory their deletion takes, nor when others are
+// deleted.
 func TestAnAccountWithThousandsOfCredentialsIsDeletedPageByPage(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
@@ -208,7 +209,8 @@ func TestWhatCannotBeReadIsNotCalledDone(t *testing.T) {
 	}
 }
 
-// A user's repeated request is answered, and costs the third party and the user pool nothing until it is time.
+// A user's repeated request is answered, and costs the third party and the user pool nothing until
+// it is time.
 func TestARepeatedDeletionKeepsToTheBackoff(t *testing.T) {
 	t.Parallel()
 	users := &pool{}

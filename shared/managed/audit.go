@@ -23,7 +23,8 @@ type AuditRequest struct {
 	Provider string
 	// Cursor is the Next of an earlier report; "" is the start.
 	Cursor string
-	// Repair has done what each finding's Remedy says, at most so many times in the whole audit. Nothing is changed at 0.
+	// Repair has done what each finding's Remedy says, at most so many times in the whole audit.
+	// Nothing is changed at 0.
 	Repair int
 	// By is who asks for a repair, for the audit log.
 	By string
@@ -62,7 +63,8 @@ type FindingKind string
 const (
 	// LeftBehind: a resource of a deleted account that the table does not know of any more.
 	LeftBehind FindingKind = "left_behind"
-	// Unclaimed: a resource whose user has neither slot nor tombstone. They may not have come yet, and it is theirs when they do.
+	// Unclaimed: a resource whose user has neither slot nor tombstone. They may not have come yet,
+	// and it is theirs when they do.
 	Unclaimed FindingKind = "unclaimed"
 	// Unattributed: a resource of which nobody can tell whose it is.
 	Unattributed FindingKind = "unattributed"
@@ -73,7 +75,8 @@ const (
 	MissingKey      FindingKind = "missing_key"
 	// SurplusKey: a key of ours beside the stored one.
 	SurplusKey FindingKind = "surplus_key"
-	// OtherDeployment: a resource that holds keys of another deployment, which shares the organisation.
+	// OtherDeployment: a resource that holds keys of another deployment, which shares the
+	// organisation.
 	OtherDeployment FindingKind = "other_deployment"
 	// Undecodable: a slot that this version cannot read.
 	Undecodable FindingKind = "undecodable"
@@ -81,13 +84,15 @@ const (
 	NotInspected FindingKind = "not_inspected"
 )
 
-// Remedy is what a repair does. Revoke and Check only make work due, which reconcile then does under a claim.
+// Remedy is what a repair does. Revoke and Check only make work due, which reconcile then does
+// under a claim.
 type Remedy string
 
 const (
 	// Revoke has the resource revoked.
 	Revoke Remedy = "revoke"
-	// Check has the slot's key looked for, what is missing made anew, and keys of lower attempts removed.
+	// Check has the slot's key looked for, what is missing made anew, and keys of lower attempts
+	// removed.
 	Check Remedy = "check"
 	// Delete has the user's account deleted.
 	Delete Remedy = "delete"
@@ -103,11 +108,13 @@ var (
 // auditReserve is how much time has to be left for an audit to look at another page.
 const auditReserve = 20 * time.Second
 
-// Audit compares what the third party lists with the table, page by page, until it is complete or too little is left of ctx: first each
-// resource there, then each slot that is at rest, and the keys in its resource. It finds what broke the assumption that the protocol rests
-// on, and what was changed at the third party by hand. What reconcile is at work on is left alone.
+// Audit compares what the third party lists with the table, page by page, until it is complete or
+// too little is left of ctx: first each resource there, then each slot that is at rest, and the
+// keys in its resource. It finds what broke the assumption that the protocol rests on, and what was
+// changed at the third party by hand. What reconcile is at work on is left alone.
 //
-// It returns ErrNoProvider or ErrCursor; what else goes wrong is in the report. Safe to repeat, and beside everything else.
+// It returns ErrNoProvider or ErrCursor; what else goes wrong is in the report. Safe to repeat, and
+// beside everything else.
 func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, error) {
 	p := e.byName[request.Provider]
 	if p == nil {
@@ -162,9 +169,10 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 	}
 }
 
-// tooMany says why an audit does not go on, if it has found more gone than can be explained: a third party in trouble, or an org key of
-// another organisation, has everything look gone; and another user pool than the users' has everybody look gone. A deletion cannot be
-// taken back, so that the number of repairs does not raise its floor.
+// tooMany says why an audit does not go on, if it has found more gone than can be explained: a
+// third party in trouble, or an org key of another organisation, has everything look gone; and
+// another user pool than the users' has everybody look gone. A deletion cannot be taken back, so
+// that the number of repairs does not raise its floor.
 func (a *audit) tooMany(at place) string {
 	if a.exceeds(at.Condemned, at.Slots, a.GoneFloor) {
 		return fmt.Sprintf("of %d slots that were looked at, the users of %d are unknown to the user pool, and would be deleted: "+
@@ -181,14 +189,15 @@ func (a *audit) exceeds(n, slots, floor int) bool {
 	return n > floor && float64(n) > a.GoneShare*float64(slots)
 }
 
-// place is where an audit stands: at a page of the third party's resources, or of the table, and what it has counted so far.
+// place is where an audit stands: at a page of the third party's resources, or of the table, and
+// what it has counted so far.
 type place struct {
 	Resources string
 	Table     bool
 	After     store.Key
 	Done      bool
-	// Slots is how many were looked at, Gone of how many what they name was not there, Condemned of how many the user is to be deleted,
-	// and Repaired how many remedies were carried out.
+	// Slots is how many were looked at, Gone of how many what they name was not there, Condemned of
+	// how many the user is to be deleted, and Repaired how many remedies were carried out.
 	Slots, Gone, Condemned, Repaired int
 }
 
@@ -300,8 +309,8 @@ func (a *audit) slots(ctx context.Context, after store.Key) (findings, place, er
 	return findings{slots: len(slots), findings: found}, place{Table: true, After: last, Done: last == (store.Key{})}, err
 }
 
-// each looks at all, several at a time, and returns what it found. If nothing could be looked at, that is an error: an outage would go
-// through as so many findings.
+// each looks at all, several at a time, and returns what it found. If nothing could be looked at,
+// that is an error: an outage would go through as so many findings.
 func each[T any](ctx context.Context, all []T, look func(context.Context, T) ([]*suspect, error)) ([]*suspect, error) {
 	var mu sync.Mutex
 	var suspects []*suspect
@@ -409,8 +418,8 @@ func (a *audit) slot(ctx context.Context, slot store.Slot) ([]*suspect, error) {
 	return a.withRemedy(now, found), nil
 }
 
-// compare says what is wrong between a slot and the keys in its resource. A key that was just made may not be stored yet, so only those
-// older than any lease count.
+// compare says what is wrong between a slot and the keys in its resource. A key that was just made
+// may not be stored yet, so only those older than any lease count.
 func (a *audit) compare(slot store.Slot, keys []HeldKey, gone bool) []Finding {
 	f := Finding{User: slot.User, Resource: slot.Resource.ID, KeyID: slot.Resource.KeyID, Remedy: Check}
 	if gone {
@@ -439,7 +448,8 @@ func (a *audit) compare(slot store.Slot, keys []HeldKey, gone bool) []Finding {
 	return findings
 }
 
-// withRemedy has the slot checked where that is the remedy of any of its findings: once for all of them.
+// withRemedy has the slot checked where that is the remedy of any of its findings: once for all of
+// them.
 func (a *audit) withRemedy(slot store.Slot, found []Finding) []*suspect {
 	var suspects []*suspect
 	for _, f := range found {
@@ -456,8 +466,8 @@ func (a *audit) withRemedy(slot store.Slot, found []Finding) []*suspect {
 
 func (s *suspect) mendable() bool { return s.remedy != nil }
 
-// repair carries out the remedies of a page, as far as was asked for, and notes which failed. It returns how many it has carried out;
-// done is how many were before.
+// repair carries out the remedies of a page, as far as was asked for, and notes which failed. It
+// returns how many it has carried out; done is how many were before.
 func (a *audit) repair(ctx context.Context, found []*suspect, done int) (repaired int, enough bool) {
 	for _, f := range found {
 		if f.remedy == nil || a.request.Repair == 0 {

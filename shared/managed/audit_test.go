@@ -220,7 +220,8 @@ func TestACheckThatFindsEverythingLeavesIt(t *testing.T) {
 	}
 }
 
-// missesKeys answers the next lists of the user's keys with an empty one, as a replica does that has not caught up.
+// missesKeys answers the next lists of the user's keys with an empty one, as a replica does that
+// has not caught up.
 func missesKeys(w *managedtest.World, user string, times int) {
 	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, ClientID: user, Times: times, Instead: &fake.Answer{Status: 200, Body: `{"count":0,"api_keys":[]}`}})
 }
@@ -379,7 +380,8 @@ func TestAnAuditLeavesAloneWhatIsBeingWorkedOn(t *testing.T) {
 	}
 }
 
-// What is claimed, committed or deleted between the look at the third party and the table is no finding.
+// What is claimed, committed or deleted between the look at the third party and the table is no
+// finding.
 func TestAnAuditAsksTheTableAgainBeforeItSaysAnything(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(*managedtest.World){

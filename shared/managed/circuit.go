@@ -5,18 +5,21 @@ import (
 	"time"
 )
 
-// circuit is a circuit breaker, in the memory of this process: what fails for several different slots in a row is left alone for a
-// while, so that an outage costs neither every user the budget nor the third party a key per attempt. A failure of one slot, however
-// often it comes, is that slot's. After the while one probe at a time is let through; a success closes the circuit, and a failure opens
-// it for longer.
+// circuit is a circuit breaker, in the memory of this process: what fails for several different
+// slots in a row is left alone for a while, so that an outage costs neither every user the budget
+// nor the third party a key per attempt. A failure of one slot, however often it comes, is that
+// slot's. After the while one probe at a time is let through; a success closes the circuit, and a
+// failure opens it for longer.
 type circuit struct {
-	// most is how many different slots in a row may fail before the circuit opens, the last one included.
+	// most is how many different slots in a row may fail before the circuit opens, the last one
+	// included.
 	most int
 
 	mu sync.Mutex
 	// failing are the users whose slots have failed since the last success.
 	failing map[string]bool
-	// openings counts how often the circuit has opened since the last success; 0 while it is closed.
+	// openings counts how often the circuit has opened since the last success; 0 while it is
+	// closed.
 	openings int
 	until    time.Time
 	probe    *pass
@@ -71,7 +74,8 @@ func (c *circuit) succeeded(p *pass) {
 	c.endProbe(p)
 }
 
-// failed notes that p failed for its slot, and reports whether that opened the circuit. It then stays open for wait at least.
+// failed notes that p failed for its slot, and reports whether that opened the circuit. It then
+// stays open for wait at least.
 func (c *circuit) failed(p *pass, now time.Time, wait time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -29,16 +29,18 @@ const UserPool = "user_pool"
 // width is how many slots or items are worked on at once.
 const width = 8
 
-// DeleteAccount deletes the user's account: the tombstone first, from which on nothing of the user can be made, listed or released;
-// then all that was made for them at third parties, their own credentials, and, if a username is given, that user in the user pool.
-// It does what it can in the time that ctx leaves and the work under one claim may take, and returns what is left, which reconcile goes
-// on with. Of an account with very much left it names a part.
+// DeleteAccount deletes the user's account: the tombstone first, from which on nothing of the user
+// can be made, listed or released; then all that was made for them at third parties, their own
+// credentials, and, if a username is given, that user in the user pool. It does what it can in the
+// time that ctx leaves and the work under one claim may take, and returns what is left, which
+// reconcile goes on with. Of an account with very much left it names a part.
 //
-// known says whether the table knew anything of the user: a slot, a credential or a tombstone. Who never listed here is not known, and
-// neither is a user id that is nobody's.
+// known says whether the table knew anything of the user: a slot, a credential or a tombstone. Who
+// never listed here is not known, and neither is a user id that is nobody's.
 //
-// An error means that the tombstone may not stand, or that nobody could see what is left. Safe to repeat, and to run twice at once: a
-// repeat neither lengthens the pauses between the tries nor ignores them.
+// An error means that the tombstone may not stand, or that nobody could see what is left. Safe to
+// repeat, and to run twice at once: a repeat neither lengthens the pauses between the tries nor
+// ignores them.
 func (e *Engine) DeleteAccount(ctx context.Context, user, username string) (left []Pending, known bool, err error) {
 	if e.Users == nil {
 		username = ""
@@ -82,8 +84,9 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) (left
 // burialTime is how long reconcile works on one account before others have their turn.
 const burialTime = 5 * time.Second
 
-// bury goes on with an account whose tombstone is due. It makes no call to a third party: each slot is marked, and then due by itself,
-// so that a third party that is slow holds up nothing but its own revocations.
+// bury goes on with an account whose tombstone is due. It makes no call to a third party: each slot
+// is marked, and then due by itself, so that a third party that is slow holds up nothing but its
+// own revocations.
 func (e *Engine) bury(ctx context.Context, user string) error {
 	first, err := e.Store.Remains(ctx, user, nil)
 	switch {
@@ -131,8 +134,9 @@ func (e *Engine) adopters() []string {
 	return all
 }
 
-// ask puts in a slot for each provider that the account's tombstone says has to be asked, where there is none: revoking, and naming
-// nothing, so that the third party is asked for what the user has there. It returns what then is left of the account.
+// ask puts in a slot for each provider that the account's tombstone says has to be asked, where
+// there is none: revoking, and naming nothing, so that the third party is asked for what the user
+// has there. It returns what then is left of the account.
 func (e *Engine) ask(ctx context.Context, first store.Remains) (store.Remains, error) {
 	if first.Tombstone.Asks == "" {
 		return first, nil
@@ -156,8 +160,9 @@ func (e *Engine) ask(ctx context.Context, first store.Remains) (store.Remains, e
 
 func (e *Engine) isDue(t store.Tombstone) bool { return !t.DueAt.IsZero() && !t.DueAt.After(e.Now()) }
 
-// postpone says when the account comes again, and counts it if it is overdue: both before any work on it, so that an account that fails,
-// or ends the process, neither comes first for ever nor goes unseen.
+// postpone says when the account comes again, and counts it if it is overdue: both before any work
+// on it, so that an account that fails, or ends the process, neither comes first for ever nor goes
+// unseen.
 func (e *Engine) postpone(ctx context.Context, first store.Remains, tries int) error {
 	t := first.Tombstone
 	if e.Now().Sub(t.CreatedAt) > overdue+e.Holdback {
@@ -173,12 +178,13 @@ func (e *Engine) postpone(ctx context.Context, first store.Remains, tries int) e
 	return e.Store.PostponeTombstone(ctx, t, at)
 }
 
-// longestRest is how long an account at most waits with a revocation that failed: less than the period of the alarm on what is overdue,
-// which is not to end in between.
+// longestRest is how long an account at most waits with a revocation that failed: less than the
+// period of the alarm on what is overdue, which is not to end in between.
 const longestRest = 50 * time.Minute
 
-// slotsDue is when the first slot is due by itself of an account of which nothing else is left; zero if that is now. Before then there is
-// nothing to see: a revocation that waits, for hours where it is parked and for days where it is held back, has its account wait with it.
+// slotsDue is when the first slot is due by itself of an account of which nothing else is left;
+// zero if that is now. Before then there is nothing to see: a revocation that waits, for hours
+// where it is parked and for days where it is held back, has its account wait with it.
 func (e *Engine) slotsDue(page store.Remains) time.Time {
 	if page.Next != nil || len(page.Own) > 0 || page.Tombstone.Username != "" {
 		return time.Time{}
@@ -200,8 +206,9 @@ func (e *Engine) slotsDue(page store.Remains) time.Time {
 	return first
 }
 
-// clear deletes the user's own credentials, and does end to each slot, page by page for as long as ctx lasts. What fails is logged, and
-// is still there to be found. It reports whether it got on and there is more to do.
+// clear deletes the user's own credentials, and does end to each slot, page by page for as long as
+// ctx lasts. What fails is logged, and is still there to be found. It reports whether it got on and
+// there is more to do.
 func (e *Engine) clear(ctx context.Context, page store.Remains, end func(context.Context, store.Slot) error) bool {
 	if page.Next != nil { // a key that works goes first, however much stands before its slot
 		e.clearPage(ctx, store.Remains{Slots: e.expectedSlots(page.User)}, end)
@@ -222,7 +229,8 @@ func (e *Engine) clear(ctx context.Context, page store.Remains, end func(context
 	}
 }
 
-// expectedSlots are those that the user has if they ever listed. What is done to one that is absent does nothing.
+// expectedSlots are those that the user has if they ever listed. What is done to one that is absent
+// does nothing.
 func (e *Engine) expectedSlots(user string) []store.Slot {
 	var all []store.Slot
 	for _, p := range e.Providers {
@@ -294,8 +302,8 @@ func (e *Engine) removeUser(ctx context.Context, t store.Tombstone) {
 	}
 }
 
-// remaining is what is left of a deleted account, by a consistent read. With nothing left the tombstone is laid to rest, or is due for
-// a last look.
+// remaining is what is left of a deleted account, by a consistent read. With nothing left the
+// tombstone is laid to rest, or is due for a last look.
 func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) {
 	ctx, cancel := writing(ctx)
 	defer cancel()
@@ -309,16 +317,18 @@ func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) 
 	return e.pending(first), nil
 }
 
-// overdue is how long after its deletion something may be left of an account before an operator should know.
+// overdue is how long after its deletion something may be left of an account before an operator
+// should know.
 const overdue = 24 * time.Hour
 
-// LastLook is how long apart two looks are that may be believed when both find nothing, clocks that may be ±5 s apart included: a
-// third party's replica may lag, and a transaction that came just before a tombstone may have taken effect for the tombstone's part, and
-// not yet for the item that it made.
+// LastLook is how long apart two looks are that may be believed when both find nothing, clocks that
+// may be ±5 s apart included: a third party's replica may lag, and a transaction that came just
+// before a tombstone may have taken effect for the tombstone's part, and not yet for the item that
+// it made.
 const LastLook = store.SkewMargin + 5*time.Second
 
-// rest lays the tombstone of an account of which nothing is left to rest, or has reconcile look once more where the look came too early
-// for that.
+// rest lays the tombstone of an account of which nothing is left to rest, or has reconcile look
+// once more where the look came too early for that.
 func (e *Engine) rest(ctx context.Context, empty store.Remains) error {
 	look := empty.Tombstone.CreatedAt.Add(LastLook)
 	if empty.ReadAt.Before(look) {
@@ -327,7 +337,8 @@ func (e *Engine) rest(ctx context.Context, empty store.Remains) error {
 	return e.Store.Rest(ctx, empty.User)
 }
 
-// pending is what a page of an account shows to be left: each slot, the own credentials once for each provider, and the user.
+// pending is what a page of an account shows to be left: each slot, the own credentials once for
+// each provider, and the user.
 func (e *Engine) pending(page store.Remains) []Pending {
 	soon := e.Now().Add(backoffBase)
 	var all []Pending

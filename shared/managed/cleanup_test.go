@@ -285,7 +285,8 @@ func TestAPodThatIsGoneAlreadyIsDoneAfterTwoLooks(t *testing.T) {
 	w.CheckNothingLeft(alice)
 }
 
-// lags answers all GETs, lists and deletions of the user's pod with 404, as a replica does that has not heard of it.
+// lags answers all GETs, lists and deletions of the user's pod with 404, as a replica does that has
+// not heard of it.
 func lags(w *managedtest.World, user string) {
 	for _, op := range []fake.Operation{fake.GetPod, fake.DeletePod, fake.ListKeys, fake.DeleteKey, fake.ListInboxes, fake.ListDomains, fake.ListWebhooks} {
 		w.Mail.Inject(fake.Fault{Operation: op, ClientID: user, Instead: &fake.Answer{Status: 404}})
@@ -304,7 +305,8 @@ func TestAnAbsenceIsASuspicion_ADeletionWhileAReplicaLags(t *testing.T) {
 	w.CheckNothingLeft(alice)
 }
 
-// The look for more is a create. A pass that follows one that was killed makes a pod, and an earlier look says nothing of that one.
+// The look for more is a create. A pass that follows one that was killed makes a pod, and an
+// earlier look says nothing of that one.
 func TestAnAbsenceIsASuspicion_OfAPodThatTheRevocationMadeItself(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
@@ -509,8 +511,8 @@ func (h hanging) Provision(context.Context, credential.Secret, *managed.Attempt)
 	return managed.Grant{}, errors.New("it hung")
 }
 
-// Whoever waits for another third party must not wait for one that hangs. This one does so until the others' work is done, so that a
-// machine that is slow changes nothing.
+// Whoever waits for another third party must not wait for one that hangs. This one does so until
+// the others' work is done, so that a machine that is slow changes nothing.
 func TestAProviderThatHangsHoldsUpNoOthersWorkInARound(t *testing.T) {
 	t.Parallel()
 	hung, release := make(chan struct{}), make(chan struct{})

@@ -12,8 +12,8 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// ErrOrganization, in a provider's error, says that the org key is not of the organisation in which this deployment makes things. Only
-// an operator's word, or another key, ends it.
+// ErrOrganization, in a provider's error, says that the org key is not of the organisation in which
+// this deployment makes things. Only an operator's word, or another key, ends it.
 var ErrOrganization = errors.New("the org key is of another organisation than the one in which this deployment makes things: " +
 	"put back a key of that one, or accept the other")
 
@@ -32,8 +32,8 @@ type deployments struct {
 // deploymentIDLength is how many of the 26 capitals and 6 digits of base32 an id has: 40 bits.
 const deploymentIDLength = 8
 
-// deployment is this deployment's id, made at first use, and where it makes things at the provider. What does not change any more is
-// read once in a process.
+// deployment is this deployment's id, made at first use, and where it makes things at the provider.
+// What does not change any more is read once in a process.
 func (e *Engine) deployment(ctx context.Context, provider string) (store.Deployment, error) {
 	e.deployments.mu.Lock()
 	d, ok := e.deployments.known[provider]
@@ -108,11 +108,13 @@ func (e *Engine) pin(ctx context.Context, a *Attempt, provider, org string) {
 // ProviderStatus says where this deployment makes things at a provider.
 type ProviderStatus struct {
 	Provider string `json:"provider"`
-	// DeploymentID is what the names of the keys that are made here carry; "" before something was made.
+	// DeploymentID is what the names of the keys that are made here carry; "" before something was
+	// made.
 	DeploymentID string `json:"deployment_id"`
 	// Organization is the one in which things are made; "" before something was made there.
 	Organization string `json:"organization"`
-	// KeyOrganization is the one that the org key opens; "" if nobody can say, and then Error is why.
+	// KeyOrganization is the one that the org key opens; "" if nobody can say, and then Error is
+	// why.
 	KeyOrganization string `json:"key_organization"`
 	// Differs: nothing is made, because the two are not the same.
 	Differs bool   `json:"differs"`
@@ -157,8 +159,9 @@ func (e *Engine) providerStatus(ctx context.Context, p Provider) (ProviderStatus
 // ErrNotTheKeys: the organisation is not that of the org key, or nothing was made in any yet.
 var ErrNotTheKeys = errors.New("the org key is not of that organisation, or nothing has been made in another one yet")
 
-// AcceptOrganization has things made in another organisation from now on: the one that the org key is of, as the operator by has seen
-// and says. It is on record in the audit log before. What was made in the one before needs a key of that one to be revoked.
+// AcceptOrganization has things made in another organisation from now on: the one that the org key
+// is of, as the operator by has seen and says. It is on record in the audit log before. What was
+// made in the one before needs a key of that one to be revoked.
 //
 // It returns ErrNoProvider or ErrNotTheKeys. Safe to repeat.
 func (e *Engine) AcceptOrganization(ctx context.Context, provider, organization, by, reason string) error {

@@ -24,27 +24,31 @@ type Config struct {
 	Seal Sealer
 	// Users removes the user of a deleted account from the user pool; nil if there is no pool.
 	Users Users
-	// Members is the user pool in which audits look for the users; nil if there is no pool. UnknownAfter is how far apart two looks have to
-	// be that do not find a user.
+	// Members is the user pool in which audits look for the users; nil if there is no pool.
+	// UnknownAfter is how far apart two looks have to be that do not find a user.
 	Members      Members
 	UnknownAfter time.Duration
-	// DeleteUnknown has the account of a user deleted whom the pool does not know: the remedy that a repair carries out. It is repeated for
-	// an account whose deletion has begun. nil where such users are reported alone.
+	// DeleteUnknown has the account of a user deleted whom the pool does not know: the remedy that
+	// a repair carries out. It is repeated for an account whose deletion has begun. nil where such
+	// users are reported alone.
 	DeleteUnknown func(ctx context.Context, user string) error
 	// Lease is how long a claim holds. Outside calls are made in its first half only.
 	Lease time.Duration
-	// Budget is how long a list may spend on provisioning: with a second to spare within half of the lease. 0 where nothing is listed.
+	// Budget is how long a list may spend on provisioning: with a second to spare within half of
+	// the lease. 0 where nothing is listed.
 	Budget time.Duration
-	// Holdback is how long after a deletion what cannot be made again is kept, at most MaxHoldback; 0 for not at all.
+	// Holdback is how long after a deletion what cannot be made again is kept, at most MaxHoldback;
+	// 0 for not at all.
 	Holdback time.Duration
-	// GoneFloor and GoneShare bound what an audit believes: it stops where more slots than GoneFloor, and more than the share GoneShare
-	// (0 to 1) of all that it looked at, name what seems to be gone, or belong to users who would be deleted.
+	// GoneFloor and GoneShare bound what an audit believes: it stops where more slots than
+	// GoneFloor, and more than the share GoneShare (0 to 1) of all that it looked at, name what
+	// seems to be gone, or belong to users who would be deleted.
 	GoneFloor int
 	GoneShare float64
 	// Now is the clock; nil means clock.Now.
 	Now func() time.Time
-	// Wait waits for a third party's pace, or until it may be asked again, by the clock Now. An error means that it did not. nil means a
-	// timer.
+	// Wait waits for a third party's pace, or until it may be asked again, by the clock Now. An
+	// error means that it did not. nil means a timer.
 	Wait func(ctx context.Context, d time.Duration) error
 	// Log and Metrics are how the engine is seen.
 	Log     *slog.Logger
@@ -53,9 +57,11 @@ type Config struct {
 
 // OrgKeys gives the organisation's keys.
 type OrgKeys interface {
-	// Key returns the provider's org key, or orgkey.ErrNone if it has none: then it is not available.
+	// Key returns the provider's org key, or orgkey.ErrNone if it has none: then it is not
+	// available.
 	Key(ctx context.Context, provider string) (credential.Secret, error)
-	// Refresh returns the key that took the place of a rejected one, fetched anew; the same one if none did.
+	// Refresh returns the key that took the place of a rejected one, fetched anew; the same one if
+	// none did.
 	Refresh(ctx context.Context, provider string, rejected credential.Secret) (credential.Secret, error)
 }
 
@@ -78,7 +84,8 @@ type Engine struct {
 	expiry expiryLooks
 	// deployments is what this process knows of its own deployment.
 	deployments deployments
-	// sealer stands before KMS. It opens at one failure: that belongs to no slot, and each costs the third party a key.
+	// sealer stands before KMS. It opens at one failure: that belongs to no slot, and each costs
+	// the third party a key.
 	sealer circuit
 }
 
@@ -104,7 +111,8 @@ func New(c Config) (*Engine, error) {
 	return e, nil
 }
 
-// writeTime is how long a write to the table may take that ends a claim, after the time for outside calls is over.
+// writeTime is how long a write to the table may take that ends a claim, after the time for outside
+// calls is over.
 const writeTime = 3 * time.Second
 
 // writing is a context for the write that ends a claim: not bound to the time for outside calls.
@@ -112,25 +120,28 @@ func writing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), writeTime)
 }
 
-// attempt describes a claim to a provider. was is the slot before it was claimed, and claimedAt a time before the claim was sent.
+// attempt describes a claim to a provider. was is the slot before it was claimed, and claimedAt a
+// time before the claim was sent.
 func (e *Engine) attempt(slot, was store.Slot, claimedAt time.Time) *Attempt {
 	return NewAttempt(slot.User, slot.Attempt, slot.Resource, !was.Settled(), e.Now, claimedAt.Add(e.Lease/2))
 }
 
-// longestWork bounds the outside calls under one claim, however long the lease: an invocation has to have time for them.
+// longestWork bounds the outside calls under one claim, however long the lease: an invocation has
+// to have time for them.
 const longestWork = 25 * time.Second
 
 // workTime is how long the outside calls under one claim may take.
 func (e *Engine) workTime() time.Duration { return min(e.Lease/2, longestWork) }
 
-// outside is a context for outside calls under an attempt: it ends with the lease's first half, or earlier with ctx.
+// outside is a context for outside calls under an attempt: it ends with the lease's first half, or
+// earlier with ctx.
 func (e *Engine) outside(ctx context.Context, a *Attempt) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, min(a.cutoff.Sub(e.Now()), longestWork))
 	return clocked{ctx, a}, cancel
 }
 
-// clocked is a context whose Err goes by the attempt's clock, too: in a process that was frozen, a timer alone lets through what somebody
-// else has claimed meanwhile.
+// clocked is a context whose Err goes by the attempt's clock, too: in a process that was frozen, a
+// timer alone lets through what somebody else has claimed meanwhile.
 type clocked struct {
 	context.Context
 	attempt *Attempt

@@ -13,11 +13,13 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// Disarmer is a provider whose resources hold what cannot be made again, such as mail. Where a platform holds that back for a while
-// after a deletion, the keys are revoked at once, and everything else goes when the time is over.
+// Disarmer is a provider whose resources hold what cannot be made again, such as mail. Where a
+// platform holds that back for a while after a deletion, the keys are revoked at once, and
+// everything else goes when the time is over.
 type Disarmer interface {
-	// Disarm removes every key of the user's resource, whoever made it, and leaves the rest. It looks first, finds what is not named, and
-	// answers, as Provider.Deprovision does: nil if it removed something, Gone if there was nothing to remove. Safe to repeat.
+	// Disarm removes every key of the user's resource, whoever made it, and leaves the rest. It
+	// looks first, finds what is not named, and answers, as Provider.Deprovision does: nil if it
+	// removed something, Gone if there was nothing to remove. Safe to repeat.
 	Disarm(ctx context.Context, org credential.Secret, a *Attempt) error
 }
 
@@ -32,7 +34,8 @@ func (e *Engine) heldUntil() time.Time {
 	return e.Now().Add(e.Holdback)
 }
 
-// removal is what a pass over the slot does at the third party, and whether it leaves what is held back.
+// removal is what a pass over the slot does at the third party, and whether it leaves what is held
+// back.
 func (e *Engine) removal(p Provider, slot store.Slot) (remove func(context.Context, credential.Secret, *Attempt) error, holds bool) {
 	d, ok := p.(Disarmer)
 	if ok && slot.HeldUntil.After(e.Now()) {
@@ -41,7 +44,8 @@ func (e *Engine) removal(p Provider, slot store.Slot) (remove func(context.Conte
 	return p.Deprovision, false
 }
 
-// hold ends a pass that found no key any more, as another one before it: the rest waits until its time is over.
+// hold ends a pass that found no key any more, as another one before it: the rest waits until its
+// time is over.
 func (e *Engine) hold(ctx context.Context, slot store.Slot, a *Attempt) error {
 	e.Log.InfoContext(ctx, "the keys are revoked, and the rest is held back", "user", slot.User, "provider", slot.Provider,
 		"attempt", slot.Attempt, "until", slot.HeldUntil)
@@ -62,8 +66,9 @@ type HoldbackRequest struct {
 	By, Reason     string
 }
 
-// EndHoldback makes due at once what is held back, and returns how much that was, and whether there is more: it had no time to find all,
-// or something is being worked on just now. Each is on record in the audit log first. Safe to repeat.
+// EndHoldback makes due at once what is held back, and returns how much that was, and whether there
+// is more: it had no time to find all, or something is being worked on just now. Each is on record
+// in the audit log first. Safe to repeat.
 func (e *Engine) EndHoldback(ctx context.Context, r HoldbackRequest) (ended int, more bool, err error) {
 	if r.User != "" {
 		var keys []store.Key
@@ -107,8 +112,8 @@ func (e *Engine) endHoldbackOf(ctx context.Context, r HoldbackRequest, keys []st
 	return ended, busy, err
 }
 
-// endHoldback reports whether the slot was held back. It returns store.ErrStale for one that somebody works on, who would write down
-// again until when it is held back.
+// endHoldback reports whether the slot was held back. It returns store.ErrStale for one that
+// somebody works on, who would write down again until when it is held back.
 func (e *Engine) endHoldback(ctx context.Context, r HoldbackRequest, key store.Key) (bool, error) {
 	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
 	if !errors.Is(err, credential.ErrAccountDeleted) {

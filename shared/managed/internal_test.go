@@ -12,8 +12,9 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// simulation is a lane of reconcile at a third party that takes so many calls a second, with nothing real in it but the pace: eight
-// workers, each of whose passes is six calls that take a twentieth of a second.
+// simulation is a lane of reconcile at a third party that takes so many calls a second, with
+// nothing real in it but the pace: eight workers, each of whose passes is six calls that take a
+// twentieth of a second.
 type simulation struct {
 	start, now     time.Time
 	h              *health
@@ -158,8 +159,9 @@ func TestUnderALimitNearlyAllThatItAllowsIsUsed(t *testing.T) {
 	}
 }
 
-// A call that this process held back says nothing of the third party. If it lowered the rate, each pass that was cut off would have the
-// next one cut off earlier; and if the next one took no more calls before its claim, it would be cut off at the same call.
+// A call that this process held back says nothing of the third party. If it lowered the rate, each
+// pass that was cut off would have the next one cut off earlier; and if the next one took no more
+// calls before its claim, it would be cut off at the same call.
 func TestACallThatWasHeldBackLowersNoRateAndIsForeseenTheNextTime(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)

@@ -42,8 +42,9 @@ const (
 	StandingUnavailable  StandingState = "unavailable"
 )
 
-// List returns a user's credentials, of one provider or, if only is "", of all; managed ones that are missing are provisioned first,
-// within the budget. Whatever fails there costs no more than the budget and never the list.
+// List returns a user's credentials, of one provider or, if only is "", of all; managed ones that
+// are missing are provisioned first, within the budget. Whatever fails there costs no more than the
+// budget and never the list.
 //
 // It returns ErrAccountDeleted, or an error if the account cannot be read. Safe to repeat.
 func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
@@ -96,7 +97,8 @@ type listing struct {
 	passes map[string]*pass
 }
 
-// ensure provisions what is missing and waits for what others are provisioning. Its only error is ErrAccountDeleted.
+// ensure provisions what is missing and waits for what others are provisioning. Its only error is
+// ErrAccountDeleted.
 func (l *listing) ensure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.deadline.Sub(l.Now()))
 	defer cancel()
@@ -118,7 +120,8 @@ func (l *listing) ensure(ctx context.Context) error {
 		})
 	}
 	err = l.await(ctx)
-	// Joined before the handler answers: a goroutine that Lambda froze would thaw in a later invocation.
+	// Joined before the handler answers: a goroutine that Lambda froze would thaw in a later
+	// invocation.
 	workers.Wait()
 	close(results)
 	for slot := range results {
@@ -127,9 +130,10 @@ func (l *listing) ensure(ctx context.Context) error {
 	return err
 }
 
-// claim takes all that is to be provisioned, in one transaction. After a refusal it reads again, and claims once more what is still
-// claimable: at once, and then with growing pauses, for as long as enough of the budget is left to make something. It returns the slots
-// as they were and as they are claimed, and a time before the claim was sent.
+// claim takes all that is to be provisioned, in one transaction. After a refusal it reads again,
+// and claims once more what is still claimable: at once, and then with growing pauses, for as long
+// as enough of the budget is left to make something. It returns the slots as they were and as they
+// are claimed, and a time before the claim was sent.
 func (l *listing) claim(ctx context.Context) (was, claimed []store.Slot, at time.Time, err error) {
 	trying, cancel := context.WithTimeout(ctx, l.Budget*4/5)
 	defer cancel()
@@ -182,8 +186,9 @@ const (
 	longestClaimAgain = 400 * time.Millisecond
 )
 
-// missing are the slots that a list may claim: those that are absent, or failed cleanly and are due. An expired lease is reconcile's:
-// a page that polls would start over for ever. A provider in trouble, or without org key, is left alone.
+// missing are the slots that a list may claim: those that are absent, or failed cleanly and are
+// due. An expired lease is reconcile's: a page that polls would start over for ever. A provider in
+// trouble, or without org key, is left alone.
 func (l *listing) missing(ctx context.Context) []store.Slot {
 	var missing []store.Slot
 	for _, p := range l.wanted {
@@ -201,7 +206,8 @@ func (l *listing) missing(ctx context.Context) []store.Slot {
 	return missing
 }
 
-// may reports whether something may be made at p now, or by half of the budget; else it notes how that stands.
+// may reports whether something may be made at p now, or by half of the budget; else it notes how
+// that stands.
 func (l *listing) may(ctx context.Context, p Provider) bool {
 	name := p.Name()
 	if l.passes[name] != nil {
@@ -230,10 +236,12 @@ func (l *listing) may(ctx context.Context, p Provider) bool {
 	return true
 }
 
-// waits are the moments, as parts of the budget, at which a list looks again for what others are provisioning.
+// waits are the moments, as parts of the budget, at which a list looks again for what others are
+// provisioning.
 var waits = []float64{0.04, 0.12, 0.40, 0.95}
 
-// await reads the slots that others are provisioning again until they are done, at most len(waits) times.
+// await reads the slots that others are provisioning again until they are done, at most len(waits)
+// times.
 func (l *listing) await(ctx context.Context) error {
 	start := l.deadline.Add(-l.Budget)
 	for _, part := range waits {
@@ -256,7 +264,8 @@ func (l *listing) await(ctx context.Context) error {
 	return nil
 }
 
-// othersWork reports whether p is being provisioned by somebody from whom a result can still come: a list that was killed gives none.
+// othersWork reports whether p is being provisioned by somebody from whom a result can still come:
+// a list that was killed gives none.
 func (l *listing) othersWork(p Provider) bool {
 	slot := l.slots[p.Name()]
 	end := slot.LeaseUntil.Add(l.Budget - l.Lease)

@@ -94,7 +94,8 @@ func (s *strike) hook(c *fault.Call) fault.Fault {
 	return s.fault
 }
 
-// inject gives the n-th call of op from now on that fault, every one if nth is 0, and fails the test if none ever came.
+// inject gives the n-th call of op from now on that fault, every one if nth is 0, and fails the
+// test if none ever came.
 func inject(t *testing.T, p *fault.Proxy, op string, nth int, f fault.Fault) {
 	t.Helper()
 	p.Reset()

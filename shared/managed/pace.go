@@ -4,25 +4,29 @@ import "time"
 
 // Paced is a Provider whose settings may hold a rate.
 type Paced interface {
-	// Rate is how many calls a second one process may send on average; 0 means that it is to find out by itself.
+	// Rate is how many calls a second one process may send on average; 0 means that it is to find
+	// out by itself.
 	Rate() float64
 }
 
-// pace holds this process's calls to what one third party takes. Where no rate is set, nothing is held back until the third party asks
-// for fewer calls. From then on the rate is what has got through: between two refusals a third party with a bucket of tokens has let
-// through just what it allows. It grows by a little with each call, and is lowered by 30 % at most.
+// pace holds this process's calls to what one third party takes. Where no rate is set, nothing is
+// held back until the third party asks for fewer calls. From then on the rate is what has got
+// through: between two refusals a third party with a bucket of tokens has let through just what it
+// allows. It grows by a little with each call, and is lowered by 30 % at most.
 type pace struct {
 	// most is the rate that is set, in calls a second; 0 if none is.
 	most float64
 	// rate is the one in force, in calls a second; 0 while none is known.
 	rate float64
-	// tokens are the calls that may be sent now, as of at. They are fewer than none while calls have been let through ahead of time.
+	// tokens are the calls that may be sent now, as of at. They are fewer than none while calls
+	// have been let through ahead of time.
 	tokens float64
 	at     time.Time
 	// until is when the third party, which asked for fewer calls, may be called again.
 	until time.Time
 
-	// sent counts the calls, and seen is how many had been sent when the rate was last lowered: refusals of these say nothing new.
+	// sent counts the calls, and seen is how many had been sent when the rate was last lowered:
+	// refusals of these say nothing new.
 	sent, seen int64
 	// passed counts the calls that got through since then, or in the second that began then.
 	passed  int64
@@ -98,7 +102,8 @@ func (p *pace) call(now time.Time) int64 {
 	return p.sent
 }
 
-// refused notes that the third party asked for fewer calls when it got the call of that number, and for none before wait is over.
+// refused notes that the third party asked for fewer calls when it got the call of that number, and
+// for none before wait is over.
 func (p *pace) refused(now time.Time, number int64, wait time.Duration) {
 	p.passed--
 	p.until = later(p.until, now.Add(min(wait, longestWaitSaid)))

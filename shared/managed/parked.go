@@ -36,7 +36,8 @@ const parkedReserve = 5 * time.Second
 // longestPostponed is more than any slot waits.
 const longestPostponed = 2 * parkedRetry
 
-// Parked returns the revocations that are parked, and whether there may be more than it had the time to find, or than it returns.
+// Parked returns the revocations that are parked, and whether there may be more than it had the
+// time to find, or than it returns.
 func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool, err error) {
 	more, err = e.waiting(ctx, longestPostponed, func(keys []store.Key) (bool, error) {
 		page, err := e.parkedOf(ctx, keys)
@@ -49,8 +50,8 @@ func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool,
 	return all, more, nil
 }
 
-// waiting goes through the keys of all that is due now or later, page by page, for as long as there is time and visit wants more. It
-// reports whether that ended it.
+// waiting goes through the keys of all that is due now or later, page by page, for as long as there
+// is time and visit wants more. It reports whether that ended it.
 func (e *Engine) waiting(ctx context.Context, horizon time.Duration, visit func([]store.Key) (bool, error)) (more bool, err error) {
 	shards := store.Shards()
 	for _, p := range e.Providers {
@@ -81,15 +82,17 @@ func (e *Engine) waiting(ctx context.Context, horizon time.Duration, visit func(
 	return false, nil
 }
 
-// RetryRequest says what is to be tried again at once: what waits of one user, or of all if it names none, at one provider, or at all.
+// RetryRequest says what is to be tried again at once: what waits of one user, or of all if it
+// names none, at one provider, or at all.
 type RetryRequest struct {
 	Provider, User string
 	// By is who asks.
 	By string
 }
 
-// Retry makes due at once what waits for a later try: revocations, the parked ones, too, and credentials that could not be made. Each
-// is on record in the audit log before. It returns how many there were, and whether there may be more than it had the time to find.
+// Retry makes due at once what waits for a later try: revocations, the parked ones, too, and
+// credentials that could not be made. Each is on record in the audit log before. It returns how
+// many there were, and whether there may be more than it had the time to find.
 //
 // It returns ErrNoProvider. Safe to repeat: what is due already is left as it is.
 func (e *Engine) Retry(ctx context.Context, r RetryRequest) (retried int, more bool, err error) {
@@ -145,7 +148,8 @@ func (e *Engine) retry(ctx context.Context, key store.Key, by string) (bool, err
 	return err == nil, err
 }
 
-// slotOf reads the slot with that key, of a deleted account as well; the zero slot if there is none.
+// slotOf reads the slot with that key, of a deleted account as well; the zero slot if there is
+// none.
 func (e *Engine) slotOf(ctx context.Context, key store.Key) (store.Slot, error) {
 	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
 	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
@@ -203,8 +207,9 @@ func (e *Engine) parked(ctx context.Context, key store.Key) (ParkedRevocation, b
 // ErrNotParked: there is no such revocation that is parked and that nobody works on.
 var ErrNotParked = errors.New("no such revocation is parked, or somebody works on it now")
 
-// Force declares a parked revocation done without proof: the operator by has seen to it that nothing of the user is left at the third
-// party, for the given reason. It is on record in the audit log before it is done.
+// Force declares a parked revocation done without proof: the operator by has seen to it that
+// nothing of the user is left at the third party, for the given reason. It is on record in the
+// audit log before it is done.
 //
 // It returns ErrNotParked. Not to be repeated after success: ErrNotParked is the answer then.
 func (e *Engine) Force(ctx context.Context, user, provider, by, reason string) error {

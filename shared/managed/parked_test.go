@@ -17,7 +17,8 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// parkedWorld is one in which the revocation of alice's credential is parked: AgentMail's org key has been taken away.
+// parkedWorld is one in which the revocation of alice's credential is parked: AgentMail's org key
+// has been taken away.
 func parkedWorld(t *testing.T) *managedtest.World {
 	t.Helper()
 	w := managedtest.New(t, managedtest.Options{})
@@ -124,7 +125,8 @@ func TestOnlyWhatIsParkedIsForced(t *testing.T) {
 	}
 }
 
-// A key that is back is known to be within ten seconds, and what waited for it is due at once: of the deleted and of the living.
+// A key that is back is known to be within ten seconds, and what waited for it is due at once: of
+// the deleted and of the living.
 func TestWhatWaitsForAnOrgKeyIsDueWhenItIsThere(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
@@ -153,7 +155,8 @@ func TestWhatWaitsForAnOrgKeyIsDueWhenItIsThere(t *testing.T) {
 	w.CheckNothingLeft(alice)
 }
 
-// A worker that was killed leaves its name in the slot, which then waits for the key like any other.
+// A worker that was killed leaves its name in the slot, which then waits for the key like any
+// other.
 func TestWhatAKilledWorkerHeldIsDueWhenTheOrgKeyIsThere(t *testing.T) {
 	t.Parallel()
 	for name, asked := range map[string]bool{"by itself": false, "on request": true} {

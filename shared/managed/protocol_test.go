@@ -273,7 +273,8 @@ func TestFenced_AWorkerThatLostItsClaimDeletesTheKeyItMadeAndNoOther(t *testing.
 func TestFenced_AKeyThatTheSlotStoresIsNotDeleted(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	// The commit takes effect, its answer is lost, and before the repeat the account is deleted: the slot is revoking and names my key.
+	// The commit takes effect, its answer is lost, and before the repeat the account is deleted:
+	// the slot is revoking and names my key.
 	inject(t, w.DynamoDB, update, 1, func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 		_, err := c.Forward(ctx)
 		if err != nil {

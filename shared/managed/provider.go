@@ -1,8 +1,10 @@
-// Package managed is the engine of managed credentials: it makes the missing ones, and revokes what was made for a deleted account,
-// so that every user has exactly one scoped key and none is left behind, through crashes, races, retries and outages.
+// Package managed is the engine of managed credentials: it makes the missing ones, and revokes what
+// was made for a deleted account, so that every user has exactly one scoped key and none is left
+// behind, through crashes, races, retries and outages.
 //
-// A provider is one third party. What the engine needs of it is the interface Provider; what the engine promises it in turn is written
-// there, too. The table and its transitions are package store's.
+// A provider is one third party. What the engine needs of it is the interface Provider; what the
+// engine promises it in turn is written there, too. The table and its transitions are package
+// store's.
 package managed
 
 import (
@@ -15,25 +17,33 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// Provider is one third party at which the platform makes a resource, and a key scoped to it, for each user.
+// Provider is one third party at which the platform makes a resource, and a key scoped to it, for
+// each user.
 //
-// The engine calls a provider only under a claim of the user's slot, with a context that ends within the first half of the claim's
-// lease. A provider has to return soon after its context has ended, and must not go on in the background. It calls Sending right before
-// each call that it sends, which holds it to the pace and returns the context's Err: that goes by the clock, which Done does not in a
-// process that was frozen. It calls SlowDown when a call was refused because there are too many. Every call that could create something goes through Attempt.Create: also one that is meant as a lookup.
+// The engine calls a provider only under a claim of the user's slot, with a context that ends
+// within the first half of the claim's lease. A provider has to return soon after its context has
+// ended, and must not go on in the background. It calls Sending right before each call that it
+// sends, which holds it to the pace and returns the context's Err: that goes by the clock, which
+// Done does not in a process that was frozen. It calls SlowDown when a call was refused because
+// there are too many. Every call that could create something goes through Attempt.Create: also one
+// that is meant as a lookup.
 //
-// Deployments may share an organisation. A key whose name carries the id of another one is never deleted. A resource that holds such a
-// key, or carries another's id itself, is neither adopted nor removed: the class is Mismatch, and a revocation deletes our own keys there
-// first. Where the slot does not name that resource, nothing of the user's is there once these are gone. What carries no id is ours.
+// Deployments may share an organisation. A key whose name carries the id of another one is never
+// deleted. A resource that holds such a key, or carries another's id itself, is neither adopted nor
+// removed: the class is Mismatch, and a revocation deletes our own keys there first. Where the slot
+// does not name that resource, nothing of the user's is there once these are gone. What carries no
+// id is ours.
 //
-// Where a.Resource names something, an org key of another organisation creates nothing and proves nothing gone: that is Foreign.
+// Where a.Resource names something, an org key of another organisation creates nothing and proves
+// nothing gone: that is Foreign.
 //
-// An absence is a suspicion. One look may have met a replica that lags, or a list that was cut short, so a provider says Gone only for
-// what it has looked for by every path that there is (by its id, and in the list), and the engine acts on it only when a later claim,
-// at least LastLook after, has seen the same.
+// An absence is a suspicion. One look may have met a replica that lags, or a list that was cut
+// short, so a provider says Gone only for what it has looked for by every path that there is (by
+// its id, and in the list), and the engine acts on it only when a later claim, at least LastLook
+// after, has seen the same.
 //
-// Errors are classified with *Error; one without a class counts as transient. They are logged, so they must not carry a secret.
-// Providers are safe for concurrent use.
+// Errors are classified with *Error; one without a class counts as transient. They are logged, so
+// they must not carry a secret. Providers are safe for concurrent use.
 type Provider interface {
 	// Name is the provider's name in the API, of the form that credential.ValidProvider accepts.
 	Name() string
@@ -44,44 +54,54 @@ type Provider interface {
 	// OnDemand reports whether a list must not provision it.
 	OnDemand() bool
 
-	// Provision makes the user's resource and one key, named after the attempt. An attempt above the first is a take-over: it first
-	// removes every key of ours that a lower one may have left, but the one that a.Resource names, and then calls Attempt.Accounted. A
-	// key that it made but cannot return is left for the next attempt. After an unknown outcome it sends no create again, unless that
-	// is idempotent. Where a.Resource names a key, the new one is to replace it: the old one is removed by a later sweep, once the new
-	// one is stored.
+	// Provision makes the user's resource and one key, named after the attempt. An attempt above
+	// the first is a take-over: it first removes every key of ours that a lower one may have left,
+	// but the one that a.Resource names, and then calls Attempt.Accounted. A key that it made but
+	// cannot return is left for the next attempt. After an unknown outcome it sends no create
+	// again, unless that is idempotent. Where a.Resource names a key, the new one is to replace it:
+	// the old one is removed by a later sweep, once the new one is stored.
 	Provision(ctx context.Context, org credential.Secret, a *Attempt) (Grant, error)
 
-	// Sweep removes every key of ours from the user's resource but the one that a.Resource names, and then calls Attempt.Accounted. If that
-	// key, or the resource itself, is not there, the class is Gone, and nothing was removed. Safe to repeat.
+	// Sweep removes every key of ours from the user's resource but the one that a.Resource names,
+	// and then calls Attempt.Accounted. If that key, or the resource itself, is not there, the
+	// class is Gone, and nothing was removed. Safe to repeat.
 	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error
 
-	// Discard deletes the one key that r names, which the caller has just made. One that is gone already is no error.
+	// Discard deletes the one key that r names, which the caller has just made. One that is gone
+	// already is no error.
 	Discard(ctx context.Context, org credential.Secret, r credential.Resource) error
 
-	// Deprovision removes all that was made for the user. It first looks at what a.Resource names: if that is there and is not this
-	// user's, or is the organisation's own, the class is Mismatch, and nothing is touched. Then the stored key goes, by its own id; then
-	// every child, whatever becomes of the others, their errors collected; then the resource. Only where a.Resource names nothing, or
-	// there may be more (Attempt.Inherited), does it look for more, after what the slot names has been emptied, and then calls
-	// Attempt.Accounted.
+	// Deprovision removes all that was made for the user. It first looks at what a.Resource names:
+	// if that is there and is not this user's, or is the organisation's own, the class is Mismatch,
+	// and nothing is touched. Then the stored key goes, by its own id; then every child, whatever
+	// becomes of the others, their errors collected; then the resource. Only where a.Resource names
+	// nothing, or there may be more (Attempt.Inherited), does it look for more, after what the slot
+	// names has been emptied, and then calls Attempt.Accounted.
 	//
-	// nil means that all of it was there and has been removed, by the answer that the third party documents for that. Gone means that
-	// nothing was there to remove, for an org key of the organisation that the resource belongs to. Any other success is no proof: an
-	// error, so that it is looked at again. What the third party goes on deleting by itself, and a pass that ran out of time after it
-	// removed something, are NotYet, with what is left (Error.Left). Safe to repeat.
+	// nil means that all of it was there and has been removed, by the answer that the third party
+	// documents for that. Gone means that nothing was there to remove, for an org key of the
+	// organisation that the resource belongs to. Any other success is no proof: an error, so that
+	// it is looked at again. What the third party goes on deleting by itself, and a pass that ran
+	// out of time after it removed something, are NotYet, with what is left (Error.Left). Safe to
+	// repeat.
 	Deprovision(ctx context.Context, org credential.Secret, a *Attempt) error
 
-	// Enumerate returns a page of the resources that the third party lists and that could have been made here, from the cursor on, and
-	// the next cursor; "" is the start, and the end. A page may be empty and not the last. It changes nothing.
+	// Enumerate returns a page of the resources that the third party lists and that could have been
+	// made here, from the cursor on, and the next cursor; "" is the start, and the end. A page may
+	// be empty and not the last. It changes nothing.
 	Enumerate(ctx context.Context, org credential.Secret, cursor string) (page []Holding, next string, err error)
 
-	// Inspect returns all keys in the user's resource that have names such as ours, those of other deployments, too. If the resource is not there any more, the class is Gone. It changes
+	// Inspect returns all keys in the user's resource that have names such as ours, those of other
+	// deployments, too. If the resource is not there any more, the class is Gone. It changes
 	// nothing.
 	Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]HeldKey, error)
 }
 
-// Adopter is a provider at which users may have a resource that the table knows nothing of, because another service made it.
+// Adopter is a provider at which users may have a resource that the table knows nothing of, because
+// another service made it.
 type Adopter interface {
-	// Adopts reports whether a deletion has to ask the third party for what the user has there, though they have no slot.
+	// Adopts reports whether a deletion has to ask the third party for what the user has there,
+	// though they have no slot.
 	Adopts() bool
 }
 
@@ -121,11 +141,12 @@ type Attempt struct {
 	Number int64
 	// Resource is what the slot has stored so far.
 	Resource credential.Resource
-	// Deployment is this deployment's id, of eight lower-case characters of base32. The names of keys carry it, and what a new resource is
-	// called. "" marks nothing.
+	// Deployment is this deployment's id, of eight lower-case characters of base32. The names of
+	// keys carry it, and what a new resource is called. "" marks nothing.
 	Deployment string
-	// Organization is the one in which this deployment makes things; "" if none is known. An org key of any other makes nothing, and looks
-	// nothing up with a call that could: ErrOrganization, of class Foreign.
+	// Organization is the one in which this deployment makes things; "" if none is known. An org
+	// key of any other makes nothing, and looks nothing up with a call that could: ErrOrganization,
+	// of class Foreign.
 	Organization string
 
 	now    func() time.Time
@@ -137,8 +158,9 @@ type Attempt struct {
 	found     bool
 }
 
-// NewAttempt describes a claim to a provider: creates are sent until cutoff by the clock now, and inherited says whether a lower attempt
-// may have left something that stored does not name. It is exported for the tests of providers.
+// NewAttempt describes a claim to a provider: creates are sent until cutoff by the clock now, and
+// inherited says whether a lower attempt may have left something that stored does not name. It is
+// exported for the tests of providers.
 func NewAttempt(user string, number int64, stored credential.Resource, inherited bool, now func() time.Time, cutoff time.Time) *Attempt {
 	return &Attempt{User: user, Number: number, Resource: stored, now: now, cutoff: cutoff, inherited: inherited}
 }
@@ -153,8 +175,9 @@ const (
 	Known
 )
 
-// Create sends a call that can create something, unless the lease's first half is over by the clock: a context's deadline alone does
-// not hold in a process that was frozen. Once an outcome of the attempt is unknown it stays so, whatever comes after it.
+// Create sends a call that can create something, unless the lease's first half is over by the
+// clock: a context's deadline alone does not hold in a process that was frozen. Once an outcome of
+// the attempt is unknown it stays so, whatever comes after it.
 func (a *Attempt) Create(ctx context.Context, send func(context.Context) (Outcome, error)) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -176,22 +199,24 @@ func (a *Attempt) Create(ctx context.Context, send func(context.Context) (Outcom
 // over reports whether the time for outside calls is over, by the clock.
 func (a *Attempt) over() bool { return !a.now().Before(a.cutoff) }
 
-// Inherited reports whether a lower attempt may have left something that the slot does not name: its outcome was never known.
+// Inherited reports whether a lower attempt may have left something that the slot does not name:
+// its outcome was never known.
 func (a *Attempt) Inherited() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.inherited
 }
 
-// Accounted notes that all that lower attempts may have left has been found: it was removed, or is named by Found.
+// Accounted notes that all that lower attempts may have left has been found: it was removed, or is
+// named by Found.
 func (a *Attempt) Accounted() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.inherited = false
 }
 
-// Found notes what is known to exist, so that the slot names it also when the attempt fails. Should it not be found any more in the same
-// pass, that is a first look, whatever earlier ones saw.
+// Found notes what is known to exist, so that the slot names it also when the attempt fails. Should
+// it not be found any more in the same pass, that is a first look, whatever earlier ones saw.
 func (a *Attempt) Found(id, orgID string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -205,7 +230,8 @@ func (a *Attempt) hasFound() bool {
 	return a.found
 }
 
-// Settled reports whether nothing sent under the slot can take effect any more, and nothing exists that it does not name.
+// Settled reports whether nothing sent under the slot can take effect any more, and nothing exists
+// that it does not name.
 func (a *Attempt) Settled() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -226,14 +252,17 @@ const (
 	Permanent Class = "permanent"
 	// NotYet: the third party is still at it. Not a failure.
 	NotYet Class = "not_yet"
-	// Gone: what the slot names is not there, by every path that there is. Not a failure of the provider's.
+	// Gone: what the slot names is not there, by every path that there is. Not a failure of the
+	// provider's.
 	Gone Class = "gone"
-	// Foreign: the org key is of another organisation than what the slot names. That is about this slot, unless several different ones
-	// in a row say so.
+	// Foreign: the org key is of another organisation than what the slot names. That is about this
+	// slot, unless several different ones in a row say so.
 	Foreign Class = "foreign"
-	// RateLimited: the third party takes fewer calls. Not a failure: it is called less often, and this is tried again.
+	// RateLimited: the third party takes fewer calls. Not a failure: it is called less often, and
+	// this is tried again.
 	RateLimited Class = "rate_limited"
-	// Mismatch: what the slot names is somebody else's by its own mark. It is left alone until an operator has looked.
+	// Mismatch: what the slot names is somebody else's by its own mark. It is left alone until an
+	// operator has looked.
 	Mismatch Class = "mismatch"
 )
 
@@ -242,7 +271,8 @@ type Error struct {
 	Class Class
 	// RetryAfter is how long to wait at least; 0 if the third party did not say.
 	RetryAfter time.Duration
-	// Left is how many things are still there, at a NotYet; one that does not shrink for an hour is stuck.
+	// Left is how many things are still there, at a NotYet; one that does not shrink for an hour is
+	// stuck.
 	Left int
 	Err  error
 }

@@ -11,8 +11,8 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// provision does the work of a claim and ends it. was is the slot before, and claimedAt a time before the claim was sent. It returns
-// the slot as it then is, as far as this worker knows.
+// provision does the work of a claim and ends it. was is the slot before, and claimedAt a time
+// before the claim was sent. It returns the slot as it then is, as far as this worker knows.
 func (e *Engine) provision(ctx context.Context, p Provider, slot, was store.Slot, claimedAt time.Time) store.Slot {
 	return e.produce(ctx, p, slot, e.attempt(slot, was, claimedAt))
 }
@@ -46,7 +46,8 @@ func (e *Engine) produce(ctx context.Context, p Provider, slot store.Slot, a *At
 		Resource:   grant.Resource,
 		ExpiresAt:  grant.ExpiresAt,
 		Hint:       material.Hint(),
-		// Where another key was stored before, it may be there after all: the sweep that is due then removes it.
+		// Where another key was stored before, it may be there after all: the sweep that is due
+		// then removes it.
 		Settled: a.Settled() && slot.Resource.KeyID == "",
 	})
 }
@@ -88,7 +89,8 @@ func (e *Engine) commit(ctx context.Context, p Provider, slot store.Slot, made s
 	return e.lost(ctx, p, slot, made.Resource)
 }
 
-// lost deletes the key that this worker made under a claim that it lost, by its id, unless the slot stores that very key.
+// lost deletes the key that this worker made under a claim that it lost, by its id, unless the slot
+// stores that very key.
 func (e *Engine) lost(ctx context.Context, p Provider, slot store.Slot, made credential.Resource) store.Slot {
 	e.Log.WarnContext(ctx, "the claim was lost", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt)
 	wctx, cancel := writing(ctx)
@@ -104,7 +106,8 @@ func (e *Engine) lost(ctx context.Context, p Provider, slot store.Slot, made cre
 	return now
 }
 
-// discard deletes a key that this worker made and that is not stored. Where that fails, the next attempt finds it by its name.
+// discard deletes a key that this worker made and that is not stored. Where that fails, the next
+// attempt finds it by its name.
 func (e *Engine) discard(ctx context.Context, p Provider, user string, made credential.Resource) {
 	err := e.call(ctx, p, user, func(ctx context.Context, org credential.Secret) error { return p.Discard(ctx, org, made) })
 	if err != nil {
@@ -126,7 +129,8 @@ func (e *Engine) fail(ctx context.Context, slot store.Slot, a *Attempt, cause er
 		Tries:    tries,
 		Reason:   string(classed.Class),
 		Resource: a.Resource,
-		// A stored key that was found to be gone stays named, so that it is not destroyed should it be there after all.
+		// A stored key that was found to be gone stays named, so that it is not destroyed should it
+		// be there after all.
 		GoneSince: slot.GoneSince,
 	}
 	e.Metrics.Count(telemetry.ProvisioningFailed, slot.Provider, 1)

@@ -28,9 +28,10 @@ type Report struct {
 // pageSize is how many due items are read before it is the next shard's turn.
 const pageSize = 100
 
-// Reconcile does all work that is due: what a killed worker, a lost answer, a failure or an unfinished deletion left behind. Each provider's
-// work goes on by itself, so that one that hangs holds up no other's. It starts nothing new once too little is left of ctx for a claim's
-// outside calls. An error means that due work could not be read. Safe to repeat, and to run twice at once.
+// Reconcile does all work that is due: what a killed worker, a lost answer, a failure or an
+// unfinished deletion left behind. Each provider's work goes on by itself, so that one that hangs
+// holds up no other's. It starts nothing new once too little is left of ctx for a claim's outside
+// calls. An error means that due work could not be read. Safe to repeat, and to run twice at once.
 func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
 	r := &round{Engine: e, now: e.Now(), lanes: map[string][]store.Key{}, stopped: map[string]bool{}}
 	err := errors.Join(r.read(ctx), r.wake(ctx))
@@ -51,8 +52,8 @@ func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
 	return r.report, err
 }
 
-// late reports whether ctx leaves too little time to start work under a claim. A context's deadline is by the process's clock, whatever
-// the engine's is.
+// late reports whether ctx leaves too little time to start work under a claim. A context's deadline
+// is by the process's clock, whatever the engine's is.
 func (e *Engine) late(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ctx.Err() != nil || ok && clock.Until(deadline) < e.workTime()+writeTime
@@ -62,22 +63,24 @@ func (e *Engine) late(ctx context.Context) bool {
 type round struct {
 	*Engine
 	now time.Time
-	// lanes are what is worked on side by side: each provider's work by its name, and what needs no call to a provider.
+	// lanes are what is worked on side by side: each provider's work by its name, and what needs no
+	// call to a provider.
 	lanes map[string][]store.Key
 
 	mu     sync.Mutex
 	report Report
 	// undecodable are the items that were due and that this code cannot read.
 	undecodable []store.Key
-	// stopped are the lanes that go on in another round: their third party is not to be called for longer than this one lasts.
+	// stopped are the lanes that go on in another round: their third party is not to be called for
+	// longer than this one lasts.
 	stopped map[string]bool
 }
 
 // tableLane is the lane of tombstones, and of slots of providers that are not registered.
 const tableLane = ""
 
-// pagesOfAShard is how many pages of a shard a round reads at most, so that reading a long backlog leaves time to work on it. What is more
-// is left for the next one.
+// pagesOfAShard is how many pages of a shard a round reads at most, so that reading a long backlog
+// leaves time to work on it. What is more is left for the next one.
 const pagesOfAShard = 50
 
 // lane is the one that an item belongs to.
@@ -142,8 +145,9 @@ func (r *round) wakeOne(ctx context.Context, key store.Key) error {
 	return r.Store.Postpone(ctx, slot, next, "the org key is there", due)
 }
 
-// turn is the number of the shard that is read first. Each minute it is another one, so that none stands before another for longer: the
-// minutes are counted from the epoch, because those of an hour are no multiple of the shards.
+// turn is the number of the shard that is read first. Each minute it is another one, so that none
+// stands before another for longer: the minutes are counted from the epoch, because those of an
+// hour are no multiple of the shards.
 func turn(now time.Time, shards int) int { return int(now.Unix() / 60 % int64(shards)) }
 
 // read puts what is due into its lane, page by page, each shard in turn.
@@ -176,7 +180,8 @@ func (r *round) read(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// work does what is due for one item of a lane, if there is still time. A lane that is stopped holds what is left of it, unread.
+// work does what is due for one item of a lane, if there is still time. A lane that is stopped
+// holds what is left of it, unread.
 func (r *round) work(ctx context.Context, lane string, key store.Key) error {
 	if r.late(ctx) || r.isStopped(lane) {
 		r.note(func(report *Report) { report.More = true })
@@ -285,7 +290,8 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	return nil
 }
 
-// sweep looks at a ready slot's key, removes what a commit with an unknown outcome may have left beside it, and settles the slot.
+// sweep looks at a ready slot's key, removes what a commit with an unknown outcome may have left
+// beside it, and settles the slot.
 func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, claimedAt time.Time) {
 	a := r.attempt(slot, was, claimedAt)
 	work, cancel := r.outside(ctx, a)

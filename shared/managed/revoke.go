@@ -10,8 +10,8 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// revoke does one pass over a slot that is due and dead, and was just read. Its errors are those of the table; what the provider
-// could not do is noted in the slot.
+// revoke does one pass over a slot that is due and dead, and was just read. Its errors are those of
+// the table; what the provider could not do is noted in the slot.
 func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	p := e.byName[slot.Provider]
 	if p == nil {
@@ -54,9 +54,10 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	return e.revoked(ctx, claimed, a, err == nil || a.hasFound(), holds)
 }
 
-// revoked ends a pass that left nothing. The slot goes only when another pass, late enough, has found nothing to remove: what was not
-// there may have been hidden by a replica that lags, and what was deleted may not be. removed says whether this pass had something to remove,
-// be it what its own look for more has made, and holds whether it left what is held back.
+// revoked ends a pass that left nothing. The slot goes only when another pass, late enough, has
+// found nothing to remove: what was not there may have been hidden by a replica that lags, and what
+// was deleted may not be. removed says whether this pass had something to remove, be it what its
+// own look for more has made, and holds whether it left what is held back.
 func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt, removed, holds bool) error {
 	settled := a.Settled() // or a create of this pass may still take effect
 	confirmed := settled && !removed && e.confirms(slot)
@@ -104,11 +105,12 @@ func (e *Engine) remove(ctx context.Context, slot store.Slot) error {
 	return nil
 }
 
-// stuckAfter is how long a third party may say "not yet" with nothing of it going away before that is a failure.
+// stuckAfter is how long a third party may say "not yet" with nothing of it going away before that
+// is a failure.
 const stuckAfter = time.Hour
 
-// revocationFailed ends a pass that did not finish. Many failures park the slot, and so does one that no repeat can mend; it is still
-// tried, slowly.
+// revocationFailed ends a pass that did not finish. Many failures park the slot, and so does one
+// that no repeat can mend; it is still tried, slowly.
 func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attempt, cause error) {
 	classed := classified(cause)
 	now := e.Now()
@@ -144,7 +146,8 @@ func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attem
 	e.release(ctx, slot, r)
 }
 
-// park puts a revocation aside that cannot be done as the service is configured: never "done" without proof.
+// park puts a revocation aside that cannot be done as the service is configured: never "done"
+// without proof.
 func (e *Engine) park(ctx context.Context, slot store.Slot, reason string) error {
 	e.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
 	e.Log.ErrorContext(ctx, "a revocation is parked: configure the provider, then it goes on by itself",

@@ -11,7 +11,8 @@ import (
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
-// A permission that the third party does not know is the organisation's trouble: one alarm, and deletions go on.
+// A permission that the third party does not know is the organisation's trouble: one alarm, and
+// deletions go on.
 func TestSettingsThatAreRefusedAreCountedAndStopNoDeletion(t *testing.T) {
 	t.Parallel()
 	permissions := ""

@@ -14,12 +14,12 @@ type Members interface {
 	Has(ctx context.Context, sub string) (bool, error)
 }
 
-// UnknownUser: a living user whom the user pool does not know, at two looks that are Config.UnknownAfter apart. The event of their
-// deletion may have been lost.
+// UnknownUser: a living user whom the user pool does not know, at two looks that are
+// Config.UnknownAfter apart. The event of their deletion may have been lost.
 const UnknownUser FindingKind = "unknown_user"
 
-// stranger looks for a living slot's user in the user pool, and remembers on the slot since when they are not there: one look may meet
-// a pool that lags, and a user who is being made.
+// stranger looks for a living slot's user in the user pool, and remembers on the slot since when
+// they are not there: one look may meet a pool that lags, and a user who is being made.
 func (a *audit) stranger(ctx context.Context, slot store.Slot) ([]*suspect, error) {
 	if a.Members == nil || slot.Dead() {
 		return nil, nil

@@ -86,7 +86,8 @@ func TestAPoolThatIsDownMakesNobodyUnknown(t *testing.T) {
 	}
 }
 
-// repairs is an audit with as many repairs, which deletes whom the pool does not know. It also says whose deletions it asked for.
+// repairs is an audit with as many repairs, which deletes whom the pool does not know. It also says
+// whose deletions it asked for.
 func repairs(t *testing.T, w *managedtest.World, pool members, n int) (managed.AuditReport, []string) {
 	t.Helper()
 	var deleted []string

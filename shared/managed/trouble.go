@@ -14,10 +14,12 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// errNotNow: the third party is not to be called now, nor as long as there is time to wait. Nothing was done, and the work stays due.
+// errNotNow: the third party is not to be called now, nor as long as there is time to wait. Nothing
+// was done, and the work stays due.
 var errNotNow = errors.New("the third party is left alone for now")
 
-// health is what this process knows of how one third party is. None of it is in the table: each process finds out for itself.
+// health is what this process knows of how one third party is. None of it is in the table: each
+// process finds out for itself.
 type health struct {
 	circuit circuit
 	// turn is held by the one who waits to be let through: the others come after.
@@ -27,7 +29,8 @@ type health struct {
 	pace *pace
 	// costs are the calls that the last pass of each kind took.
 	costs map[work]int
-	// fullUntil is until when the organisation may have no more resources. What is revoked makes room.
+	// fullUntil is until when the organisation may have no more resources. What is revoked makes
+	// room.
 	fullUntil time.Time
 	// foreign are the users whose slots were of another organisation than the org key, in a row.
 	foreign map[string]bool
@@ -63,15 +66,18 @@ const (
 	// These are how long a call may wait under a claim.
 	longestPauseOfAList = 2 * time.Second
 	longestPause        = 10 * time.Second
-	// shortPause is how long a third party that asks for fewer calls is left alone if it does not say.
+	// shortPause is how long a third party that asks for fewer calls is left alone if it does not
+	// say.
 	shortPause = time.Second
-	// hang is how long a call has to have taken for our own deadline to be the third party's failure.
+	// hang is how long a call has to have taken for our own deadline to be the third party's
+	// failure.
 	hang = 2 * time.Second
 	// fullMemory is how long a third party that takes nothing more is asked to make nothing.
 	fullMemory = 10 * time.Second
 )
 
-// pass is one piece of work that a provider is asked to do for one slot, from before the claim to its end.
+// pass is one piece of work that a provider is asked to do for one slot, from before the claim to
+// its end.
 type pass struct {
 	e        *Engine
 	provider Provider
@@ -115,8 +121,8 @@ func (x *pass) end() {
 	x.reserved = 0
 }
 
-// makes reports until when nothing can be made for this slot, whatever the wait: the organisation is full, or KMS is in trouble, and
-// a key that cannot be sealed is made for nothing.
+// makes reports until when nothing can be made for this slot, whatever the wait: the organisation
+// is full, or KMS is in trouble, and a key that cannot be sealed is made for nothing.
 func (x *pass) makes() time.Time {
 	now := x.e.Now()
 	at, _ := x.e.sealer.enter(x, now)
@@ -128,9 +134,9 @@ func (x *pass) makes() time.Time {
 	return at
 }
 
-// wait waits until the third party may be called for this slot, and takes as many calls as the pass will need. It comes before the
-// claim, so that no lease runs meanwhile. If that would take longer than patience allows, it returns when to ask again, and the slot is
-// left as it is: it stays due.
+// wait waits until the third party may be called for this slot, and takes as many calls as the pass
+// will need. It comes before the claim, so that no lease runs meanwhile. If that would take longer
+// than patience allows, it returns when to ask again, and the slot is left as it is: it stays due.
 func (x *pass) wait(ctx context.Context, patience func() time.Duration) time.Time {
 	select {
 	case x.h.turn <- struct{}{}:
@@ -189,7 +195,8 @@ func (x *pass) reserve(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// key sees that the org keys can be read, which is nobody's slot's fault either. Without a key the slot is not held up: it has to be told.
+// key sees that the org keys can be read, which is nobody's slot's fault either. Without a key the
+// slot is not held up: it has to be told.
 func (x *pass) key(ctx context.Context, now time.Time) time.Time {
 	_, err := x.e.OrgKeys.Key(ctx, x.provider.Name())
 	if err == nil || isNoKey(err) {
@@ -200,7 +207,8 @@ func (x *pass) key(ctx context.Context, now time.Time) time.Time {
 	return now.Add(firstOpening)
 }
 
-// isNoKey reports whether err says that the secret holds no key that can be used, and not that it cannot be read.
+// isNoKey reports whether err says that the secret holds no key that can be used, and not that it
+// cannot be read.
 func isNoKey(err error) bool {
 	return errors.Is(err, orgkey.ErrNone) || errors.Is(err, orgkey.ErrUnusable)
 }
@@ -215,7 +223,8 @@ func (e *Engine) noteOrgKey(ctx context.Context, p Provider, err error) {
 	e.Log.WarnContext(ctx, "the org keys cannot be read", "provider", p.Name(), "error", err)
 }
 
-// patience is how long work may wait that is to be done before ctx ends. A context's deadline is by the real clock.
+// patience is how long work may wait that is to be done before ctx ends. A context's deadline is by
+// the real clock.
 func (e *Engine) patience(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -224,9 +233,10 @@ func (e *Engine) patience(ctx context.Context) time.Duration {
 	return clock.Until(deadline) - e.workTime() - writeTime
 }
 
-// Sending is what a provider calls right before each call that it sends, with the context that the engine gave it, or one made from that.
-// It counts the call against what the third party takes, and waits for a moment at most. It returns an error if the call must not be
-// sent: the context's Err, which goes by the clock, or one of class RateLimited.
+// Sending is what a provider calls right before each call that it sends, with the context that the
+// engine gave it, or one made from that. It counts the call against what the third party takes, and
+// waits for a moment at most. It returns an error if the call must not be sent: the context's Err,
+// which goes by the clock, or one of class RateLimited.
 func Sending(ctx context.Context) error {
 	x := passIn(ctx)
 	if x != nil {
@@ -238,8 +248,9 @@ func Sending(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// longestPause is how long a call of this pass may wait under its claim: one that the pass could not foresee, and one that was refused a
-// moment ago. Somebody waits for what a list makes, and nobody for the rest, which would have to begin anew.
+// longestPause is how long a call of this pass may wait under its claim: one that the pass could
+// not foresee, and one that was refused a moment ago. Somebody waits for what a list makes, and
+// nobody for the rest, which would have to begin anew.
 func (x *pass) longestPause() time.Duration {
 	switch x.work {
 	case making:
@@ -287,8 +298,8 @@ func (x *pass) send(now time.Time) time.Duration {
 	return 0
 }
 
-// SlowDown is what a provider calls when the third party has refused the last call that Sending let through because there are too many,
-// with what it said to wait; 0 if it did not say.
+// SlowDown is what a provider calls when the third party has refused the last call that Sending let
+// through because there are too many, with what it said to wait; 0 if it did not say.
 func SlowDown(ctx context.Context, wait time.Duration) {
 	x := passIn(ctx)
 	if x != nil {
@@ -307,8 +318,9 @@ func (x *pass) slowDown(wait time.Duration) {
 	x.h.pace.refused(x.e.Now(), x.last, wait)
 }
 
-// call makes an outside call with the provider's org key, and once more with a fresh one if that seems to be bad. A panic is an error: a
-// provider that fails does not take the others along. What became of it is noted in this process's memory of the third party.
+// call makes an outside call with the provider's org key, and once more with a fresh one if that
+// seems to be bad. A panic is an error: a provider that fails does not take the others along. What
+// became of it is noted in this process's memory of the third party.
 func (e *Engine) call(ctx context.Context, p Provider, user string, do func(ctx context.Context, org credential.Secret) error) (err error) {
 	x := passIn(ctx)
 	if x == nil {
@@ -353,8 +365,8 @@ func (x *pass) begin() {
 	x.began = x.e.Now()
 }
 
-// blamesKey reports whether err is a reason to fetch the org key anew: it was rejected; or what several different slots in a row name is
-// another organisation's, which is a reason once.
+// blamesKey reports whether err is a reason to fetch the org key anew: it was rejected; or what
+// several different slots in a row name is another organisation's, which is a reason once.
 func (x *pass) blamesKey(err error) bool {
 	if err == nil {
 		return false
@@ -381,8 +393,8 @@ func (x *pass) keyIsBad(err error) bool {
 	return class == Rejected || class == Foreign && len(x.h.foreign) >= slotsThatFail
 }
 
-// note remembers what an answer says of the third party, which is mostly nothing: a failure belongs to its slot, unless several
-// different ones fail in a row.
+// note remembers what an answer says of the third party, which is mostly nothing: a failure belongs
+// to its slot, unless several different ones fail in a row.
 func (x *pass) note(ctx context.Context, err error) {
 	now := x.e.Now()
 	classed := &Error{}
@@ -417,7 +429,8 @@ func (x *pass) note(ctx context.Context, err error) {
 	}
 }
 
-// foresee has the next pass of this kind take more calls before its claim than this one could send, or it would get no further.
+// foresee has the next pass of this kind take more calls before its claim than this one could send,
+// or it would get no further.
 func (x *pass) foresee() {
 	x.h.mu.Lock()
 	defer x.h.mu.Unlock()
@@ -445,7 +458,8 @@ func (x *pass) sealed(ctx context.Context, err error) {
 	}
 }
 
-// cutOff reports whether err is our own deadline, and came too soon to tell anything of the third party.
+// cutOff reports whether err is our own deadline, and came too soon to tell anything of the third
+// party.
 func (x *pass) cutOff(ctx context.Context, now time.Time, err error) bool {
 	ours := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 	x.h.mu.Lock()

@@ -21,7 +21,8 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// party is a third party that the test plays: it has what the slots name, and answers as revoke and make say.
+// party is a third party that the test plays: it has what the slots name, and answers as revoke and
+// make say.
 type party struct {
 	managed.Provider
 	rate   float64
@@ -71,7 +72,8 @@ func users(n int) []string {
 	return all
 }
 
-// condemned has a credential made for each user, and their accounts marked as deleted, the revocations due.
+// condemned has a credential made for each user, and their accounts marked as deleted, the
+// revocations due.
 func condemned(t *testing.T, w *managedtest.World, all []string) {
 	t.Helper()
 	e := w.Engine()
@@ -303,7 +305,8 @@ func TestARetryAfterIsHonoured(t *testing.T) {
 	}
 }
 
-// A third party that asks for fewer calls is not failing: nobody is parked for it, and the next user is told when, not that it failed.
+// A third party that asks for fewer calls is not failing: nobody is parked for it, and the next
+// user is told when, not that it failed.
 func TestTooManyCallsAreNoFailure(t *testing.T) {
 	t.Parallel()
 	p := &party{}
@@ -411,7 +414,8 @@ func TestARevocationThatNeedsMoreCallsThanMayBeSentAtOnceIsDone(t *testing.T) {
 	}
 }
 
-// DynamoDB cancels a claim that meets another transaction, and one for which it is short of capacity: neither is a refusal.
+// DynamoDB cancels a claim that meets another transaction, and one for which it is short of
+// capacity: neither is a refusal.
 func TestAClaimThatIsCancelledIsSentAgainWithinTheBudget(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -10,8 +10,9 @@ import (
 // keysNamed is how many of the items that cannot be decoded a log line names.
 const keysNamed = 10
 
-// noteUnreadable counts items that cannot be decoded, and says so in one line however many they are. The metric's dimension is a
-// provider that is registered: the names of users' own providers are theirs to choose.
+// noteUnreadable counts items that cannot be decoded, and says so in one line however many they
+// are. The metric's dimension is a provider that is registered: the names of users' own providers
+// are theirs to choose.
 func (e *Engine) noteUnreadable(ctx context.Context, keys []store.Key) {
 	if len(keys) == 0 {
 		return
@@ -30,7 +31,8 @@ func (e *Engine) noteUnreadable(ctx context.Context, keys []store.Key) {
 	e.Log.ErrorContext(ctx, "items cannot be decoded and are left alone", "count", len(keys), "first", keys[:min(len(keys), keysNamed)])
 }
 
-// setAside notes an item that is due and that cannot be decoded, and has it come again later: it must not stand before what can be done.
+// setAside notes an item that is due and that cannot be decoded, and has it come again later: it
+// must not stand before what can be done.
 func (r *round) setAside(ctx context.Context, key store.Key) error {
 	r.mu.Lock()
 	r.undecodable = append(r.undecodable, key)

@@ -1,9 +1,9 @@
-// Package orgkey gives the platform's own keys for third parties, which stand in Secrets Manager as one JSON object
-// {provider name: key}. They are fetched on first need and kept in memory for a while; they are never in the environment of a deployed
-// function.
+// Package orgkey gives the platform's own keys for third parties, which stand in Secrets Manager as
+// one JSON object {provider name: key}. They are fetched on first need and kept in memory for a
+// while; they are never in the environment of a deployed function.
 //
-// People type that object. White space around a key is taken off, and an entry that cannot be used makes nobody but its own provider
-// go without.
+// People type that object. White space around a key is taken off, and an entry that cannot be used
+// makes nobody but its own provider go without.
 package orgkey
 
 import (
@@ -26,8 +26,8 @@ import (
 // ErrNone: the secret holds no key for that provider.
 var ErrNone = errors.New("no key is configured")
 
-// ErrUnusable: the secret has an entry for that provider, and what is there can be no key. The error that wraps it names the entry and
-// what to do, and never quotes the value.
+// ErrUnusable: the secret has an entry for that provider, and what is there can be no key. The
+// error that wraps it names the entry and what to do, and never quotes the value.
 var ErrUnusable = errors.New("cannot be used as a key")
 
 const (
@@ -35,7 +35,8 @@ const (
 	ttl = 5 * time.Minute
 	// noneMemory is how long a secret without the key that is asked for is not fetched again.
 	noneMemory = 10 * time.Second
-	// faultMemory is how long a fetch that failed is not tried again: a list must not pay for it each time.
+	// faultMemory is how long a fetch that failed is not tried again: a list must not pay for it
+	// each time.
 	faultMemory = 5 * time.Second
 	// fetchTime is how long one fetch may take.
 	fetchTime = 2 * time.Second
@@ -62,7 +63,8 @@ type entry struct {
 	fault error
 }
 
-// New returns the keys of the secret with the given name or ARN. now is the clock; nil means clock.Now.
+// New returns the keys of the secret with the given name or ARN. now is the clock; nil means
+// clock.Now.
 func New(api API, secretID string, now func() time.Time) *Keys {
 	if now == nil {
 		now = clock.Now
@@ -70,9 +72,9 @@ func New(api API, secretID string, now func() time.Time) *Keys {
 	return &Keys{api: api, secretID: secretID, now: now}
 }
 
-// Key returns the provider's key, ErrNone if the secret holds none for it, or ErrUnusable if it can be no key. A key that cannot be
-// fetched again, or in whose place stands what can be none, is used on: the third party says by itself when it is no longer good. Safe
-// to repeat.
+// Key returns the provider's key, ErrNone if the secret holds none for it, or ErrUnusable if it can
+// be no key. A key that cannot be fetched again, or in whose place stands what can be none, is used
+// on: the third party says by itself when it is no longer good. Safe to repeat.
 func (k *Keys) Key(ctx context.Context, provider string) (credential.Secret, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -90,8 +92,8 @@ func (k *Keys) Key(ctx context.Context, provider string) (credential.Secret, err
 	return e.key, nil
 }
 
-// Refresh returns the key that took the place of a rejected one, fetched anew unless that has happened since; the same one if none
-// did. It returns the errors of Key. Safe to repeat.
+// Refresh returns the key that took the place of a rejected one, fetched anew unless that has
+// happened since; the same one if none did. It returns the errors of Key. Safe to repeat.
 func (k *Keys) Refresh(ctx context.Context, provider string, rejected credential.Secret) (credential.Secret, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -151,7 +153,8 @@ func (k *Keys) get(ctx context.Context) (map[string]entry, error) {
 
 var errShape = errors.New("is not a JSON object of provider names and keys")
 
-// read reads what the secret holds for a provider. twice is whether that is not the first entry of the name.
+// read reads what the secret holds for a provider. twice is whether that is not the first entry of
+// the name.
 func (k *Keys) read(provider string, value json.RawMessage, twice bool) entry {
 	var text string
 	err := json.Unmarshal(value, &text)

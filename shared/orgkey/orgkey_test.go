@@ -102,7 +102,8 @@ func wantFault(t *testing.T, key credential.Secret, err error) {
 	}
 }
 
-// wantFetches checks how often Secrets Manager was asked since the start, and that it was asked for the current version.
+// wantFetches checks how often Secrets Manager was asked since the start, and that it was asked for
+// the current version.
 func (s *setup) wantFetches(t *testing.T, want int) {
 	t.Helper()
 	calls := s.proxy.Calls()
@@ -348,7 +349,8 @@ func TestAnEntryThatCanBeNoKeyMakesItsOwnProviderGoWithout(t *testing.T) {
 	}
 }
 
-// wantUnusable checks that there is no key, for a reason that names the entry, and not what it holds.
+// wantUnusable checks that there is no key, for a reason that names the entry, and not what it
+// holds.
 func wantUnusable(t *testing.T, key credential.Secret, err error) {
 	t.Helper()
 	wantFault(t, key, err)
@@ -357,7 +359,8 @@ func wantUnusable(t *testing.T, key credential.Secret, err error) {
 	}
 }
 
-// A mistake in typing is no reason to forget a key that works; but once the third party rejects that one, the mistake is told.
+// A mistake in typing is no reason to forget a key that works; but once the third party rejects
+// that one, the mistake is told.
 func TestAnEntryThatWasBrokenIsNoReasonToForgetTheKey(t *testing.T) {
 	t.Parallel()
 	for _, value := range unusable {
@@ -457,7 +460,8 @@ func TestWithoutAClockTheKeysGoByTheRealOne(t *testing.T) {
 	}
 }
 
-// A key that was put in is found within ten seconds; until then a secret without it is not fetched for each who asks.
+// A key that was put in is found within ten seconds; until then a secret without it is not fetched
+// for each who asks.
 func TestThatThereIsNoKeyIsRememberedForTenSeconds(t *testing.T) {
 	t.Parallel()
 	s := start(t, `{"other":"key"}`)

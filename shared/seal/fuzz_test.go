@@ -11,7 +11,8 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// FuzzOpen opens what somebody may have put where a ciphertext belongs, and then what somebody may have encrypted in its place.
+// FuzzOpen opens what somebody may have put where a ciphertext belongs, and then what somebody may
+// have encrypted in its place.
 func FuzzOpen(f *testing.F) {
 	s := start(f)
 	genuine := s.sealed(f)

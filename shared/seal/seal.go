@@ -1,5 +1,6 @@
-// Package seal encrypts each credential's material with KMS, bound to its place: the encryption context names the user, the provider
-// and the credential, so that a ciphertext that was moved to another item does not decrypt.
+// Package seal encrypts each credential's material with KMS, bound to its place: the encryption
+// context names the user, the provider and the credential, so that a ciphertext that was moved to
+// another item does not decrypt.
 package seal
 
 import (
@@ -13,7 +14,8 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// ErrDecrypt: the ciphertext is not one that was sealed for this place. The answer to it is an error, never an empty secret.
+// ErrDecrypt: the ciphertext is not one that was sealed for this place. The answer to it is an
+// error, never an empty secret.
 var ErrDecrypt = errors.New("the ciphertext does not decrypt")
 
 // Sealer seals and opens with one KMS key. It is safe for concurrent use.
@@ -25,8 +27,8 @@ type Sealer struct {
 // New returns a sealer that uses the given key.
 func New(api API, keyID string) *Sealer { return &Sealer{kms: api, keyID: keyID} }
 
-// Seal encrypts m for the credential with the given id. It returns credential.ErrTooLarge, without a call, for more than
-// credential.MaxMaterial bytes. Safe to repeat.
+// Seal encrypts m for the credential with the given id. It returns credential.ErrTooLarge, without
+// a call, for more than credential.MaxMaterial bytes. Safe to repeat.
 func (s *Sealer) Seal(ctx context.Context, user, provider, id string, m credential.Material) ([]byte, error) {
 	plain, err := m.Reveal()
 	if err != nil {
@@ -43,8 +45,9 @@ func (s *Sealer) Seal(ctx context.Context, user, provider, id string, m credenti
 	return out.CiphertextBlob, nil
 }
 
-// Open decrypts what was sealed for the credential with the given id and type. It returns ErrDecrypt if the ciphertext is not that, and
-// credential.ErrOpenChanged if it was sealed with other open fields than those that are stored beside it. Safe to repeat.
+// Open decrypts what was sealed for the credential with the given id and type. It returns
+// ErrDecrypt if the ciphertext is not that, and credential.ErrOpenChanged if it was sealed with
+// other open fields than those that are stored beside it. Safe to repeat.
 func (s *Sealer) Open(ctx context.Context, user, provider, id string, t credential.Type, open credential.Open, ciphertext []byte) (credential.Material, error) {
 	out, err := s.kms.Decrypt(ctx, &kms.DecryptInput{
 		KeyId:             &s.keyID,

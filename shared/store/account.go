@@ -19,16 +19,19 @@ type Tombstone struct {
 	Tries int
 	// CreatedAt is when it was written.
 	CreatedAt time.Time
-	// Asks names the providers, with a blank between them, that have still to be asked for what the table knows nothing of.
+	// Asks names the providers, with a blank between them, that have still to be asked for what the
+	// table knows nothing of.
 	Asks string
 	// DueAt is when there is work to do; zero if the account is at rest, or has no tombstone.
 	DueAt time.Time
 }
 
-// Bury writes the user's tombstone if there is none yet, due at once, and reports whether it did. From then on no claim and no create of
-// that user can succeed. A username is noted for removal, on a tombstone that stands already, too, which is then due at once; noting the
-// one that is noted already changes nothing, so that a repeat does not shorten the backoff. Safe to repeat; a write whose answer was lost
-// and that the SDK repeated finds its own tombstone, and reports false. asks are noted with a new tombstone.
+// Bury writes the user's tombstone if there is none yet, due at once, and reports whether it did.
+// From then on no claim and no create of that user can succeed. A username is noted for removal, on
+// a tombstone that stands already, too, which is then due at once; noting the one that is noted
+// already changes nothing, so that a repeat does not shorten the backoff. Safe to repeat; a write
+// whose answer was lost and that the SDK repeated finds its own tombstone, and reports false. asks
+// are noted with a new tombstone.
 func (s *Store) Bury(ctx context.Context, user, username string, asks ...string) (bool, error) {
 	key := tombstoneKey(user)
 	item := key.item()
@@ -89,7 +92,8 @@ func (s *Store) noteUsername(ctx context.Context, user, username string) error {
 	return nil
 }
 
-// UsernameGone notes that the Cognito user has been removed, unless another was noted meanwhile. Safe to repeat.
+// UsernameGone notes that the Cognito user has been removed, unless another was noted meanwhile.
+// Safe to repeat.
 func (s *Store) UsernameGone(ctx context.Context, t Tombstone) error {
 	values := args{}
 	condition := "#cognito_username = " + values.str("username", t.Username)
@@ -100,8 +104,9 @@ func (s *Store) UsernameGone(ctx context.Context, t Tombstone) error {
 	return nil
 }
 
-// Rest takes the tombstone out of the due work: the caller has seen, by a consistent read that started after the tombstone stood, that
-// nothing else of the user is left. Refused, which is no error, while a Cognito user has still to be removed. Safe to repeat.
+// Rest takes the tombstone out of the due work: the caller has seen, by a consistent read that
+// started after the tombstone stood, that nothing else of the user is left. Refused, which is no
+// error, while a Cognito user has still to be removed. Safe to repeat.
 func (s *Store) Rest(ctx context.Context, user string) error {
 	condition := "attribute_exists(#pk) AND attribute_not_exists(#cognito_username)"
 	err := s.update(ctx, tombstoneKey(user), "REMOVE #due_at, #due_shard, #tries", condition, nil)
@@ -111,8 +116,8 @@ func (s *Store) Rest(ctx context.Context, user string) error {
 	return nil
 }
 
-// EndHoldback makes a slot whose resource is held back due at once, with nothing held back any more. It returns ErrStale if the slot is
-// not as it was read.
+// EndHoldback makes a slot whose resource is held back due at once, with nothing held back any
+// more. It returns ErrStale if the slot is not as it was read.
 func (s *Store) EndHoldback(ctx context.Context, slot Slot) error {
 	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#held_until)"
@@ -127,7 +132,8 @@ func (s *Store) EndHoldback(ctx context.Context, slot Slot) error {
 	return nil
 }
 
-// PostponeTombstone says when the next round begins. Refused, which is no error, where another round has finished the account.
+// PostponeTombstone says when the next round begins. Refused, which is no error, where another
+// round has finished the account.
 func (s *Store) PostponeTombstone(ctx context.Context, t Tombstone, dueAt time.Time) error {
 	values := args{}
 	expression := "SET #due_at = " + values.time("due", dueAt) + ", #tries = " + values.num("tries", int64(t.Tries))
@@ -138,9 +144,10 @@ func (s *Store) PostponeTombstone(ctx context.Context, t Tombstone, dueAt time.T
 	return nil
 }
 
-// MarkRevoking turns a slot of a deleted account to revoking, due at once, and removes its ciphertext. What was suspected of its key says
-// nothing of its resource, and is dropped. Who works on it, and its lease, stay as they are. heldUntil is the slot's from then on. A
-// slot that is marked already, or has gone, is left as it is. Safe to repeat.
+// MarkRevoking turns a slot of a deleted account to revoking, due at once, and removes its
+// ciphertext. What was suspected of its key says nothing of its resource, and is dropped. Who works
+// on it, and its lease, stay as they are. heldUntil is the slot's from then on. A slot that is
+// marked already, or has gone, is left as it is. Safe to repeat.
 func (s *Store) MarkRevoking(ctx context.Context, key Key, heldUntil time.Time) error {
 	values := args{}
 	revoking := values.str("revoking", string(Revoking))

@@ -61,7 +61,8 @@ func TestATombstoneIsWrittenOnce(t *testing.T) {
 	tb.wantItem(tombKey, stands)
 }
 
-// Who deletes their account after the event of it came has a username to be noted, which the event had not.
+// Who deletes their account after the event of it came has a username to be noted, which the event
+// had not.
 func TestAUsernameIsNotedOnATombstoneThatStands(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
@@ -290,7 +291,8 @@ func TestASlotIsMarkedOnce(t *testing.T) {
 	tb.wantItem(slotKey, nil)
 }
 
-// A worker that was provisioning when the account was deleted can neither store its key nor end the revocation.
+// A worker that was provisioning when the account was deleted can neither store its key nor end the
+// revocation.
 func TestAMarkedSlotIsLostToItsWorker(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)

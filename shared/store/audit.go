@@ -19,8 +19,9 @@ const scanLimit = 100
 // scanned is what an audit reads of a slot.
 const scanned = projection + ", #unknown_since"
 
-// Scan reads a page of all users' slots, from an item of the table on, and the item after which to go on; the zero Key is the start, and
-// the end. It goes over the whole table and is eventually consistent: it is for an audit, and for nothing else.
+// Scan reads a page of all users' slots, from an item of the table on, and the item after which to
+// go on; the zero Key is the start, and the end. It goes over the whole table and is eventually
+// consistent: it is for an audit, and for nothing else.
 func (s *Store) Scan(ctx context.Context, from Key) (slots []Slot, unreadable []Key, next Key, err error) {
 	values := args{}
 	filter := "#autogpt_managed = " + values.flag("managed", true)
@@ -54,8 +55,8 @@ func (s *Store) Scan(ctx context.Context, from Key) (slots []Slot, unreadable []
 	return slots, unreadable, next, nil
 }
 
-// NoteUnknown notes on a slot since when the user pool does not know its user; zero for a user that it knows. It returns ErrStale if the
-// slot is no longer as it was read. Safe to repeat.
+// NoteUnknown notes on a slot since when the user pool does not know its user; zero for a user that
+// it knows. It returns ErrStale if the slot is no longer as it was read. Safe to repeat.
 func (s *Store) NoteUnknown(ctx context.Context, slot Slot, since time.Time) error {
 	values := args{}
 	expression := "REMOVE #unknown_since"
@@ -72,9 +73,10 @@ func (s *Store) NoteUnknown(ctx context.Context, slot Slot, since time.Time) err
 	return nil
 }
 
-// Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of theirs that was found at the third party,
-// or, if it names none, for one that the third party has to be asked for.
-// heldUntil is the slot's. It returns ErrStale if the account is not deleted, or there is a slot. Safe to repeat.
+// Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of
+// theirs that was found at the third party, or, if it names none, for one that the third party has
+// to be asked for. heldUntil is the slot's. It returns ErrStale if the account is not deleted, or
+// there is a slot. Safe to repeat.
 func (s *Store) Reopen(ctx context.Context, user, provider, title string, resource credential.Resource, heldUntil time.Time) error {
 	slot := Slot{User: user, Provider: provider, State: Revoking}
 	now := number(s.now().UnixMilli())

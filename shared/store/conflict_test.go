@@ -16,7 +16,8 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// writes are all writes but the claim of a list, each with what has to stand before it. Each is done once.
+// writes are all writes but the claim of a list, each with what has to stand before it. Each is
+// done once.
 var writes = map[string]struct {
 	op      string
 	prepare func(*table)
@@ -193,7 +194,8 @@ func TestACreateThatIsRefusedIsNotRepeated(t *testing.T) {
 	}
 }
 
-// A claimer reads again before it claims once more: what it read may be what the other transaction is changing.
+// A claimer reads again before it claims once more: what it read may be what the other transaction
+// is changing.
 func TestAClaimThatMeetsAConflictIsStale(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)

@@ -11,7 +11,8 @@ import (
 type Deployment struct {
 	// ID is the deployment's, for ever; "" before something was made.
 	ID string
-	// Organization is the one in which this deployment makes things at the provider; "" before something was made there.
+	// Organization is the one in which this deployment makes things at the provider; "" before
+	// something was made there.
 	Organization string
 }
 
@@ -41,7 +42,8 @@ func (s *Store) NameDeployment(ctx context.Context, id string) error {
 	return s.setOnce(ctx, deploymentKey, "owner", id)
 }
 
-// PinOrganization notes in which organisation the deployment makes things at the provider. It returns ErrStale if one is noted.
+// PinOrganization notes in which organisation the deployment makes things at the provider. It
+// returns ErrStale if one is noted.
 func (s *Store) PinOrganization(ctx context.Context, provider, org string) error {
 	return s.setOnce(ctx, organizationKey(provider), "org_id", org)
 }
@@ -57,8 +59,8 @@ func (s *Store) setOnce(ctx context.Context, key Key, attribute, value string) e
 	return nil
 }
 
-// RepinOrganization notes another organisation in place of the one that was noted. It returns ErrStale if that is not was. Safe to
-// repeat.
+// RepinOrganization notes another organisation in place of the one that was noted. It returns
+// ErrStale if that is not was. Safe to repeat.
 func (s *Store) RepinOrganization(ctx context.Context, provider, was, org string) error {
 	values := args{}
 	condition := "#org_id = " + values.str("was", was)

@@ -16,8 +16,9 @@ const dueIndex = "due"
 // Cursor is a position in a shard's due work; nil is the start, and the end.
 type Cursor map[string]types.AttributeValue
 
-// Due returns the keys of a shard's items with work due at the time now, the longest due first, at most limit of them, from the cursor
-// on, and where to go on. The index is eventually consistent: a key may be missing for a moment, or be due no more.
+// Due returns the keys of a shard's items with work due at the time now, the longest due first, at
+// most limit of them, from the cursor on, and where to go on. The index is eventually consistent: a
+// key may be missing for a moment, or be due no more.
 func (s *Store) Due(ctx context.Context, shard string, now time.Time, limit int32, from Cursor) ([]Key, Cursor, error) {
 	values := args{}
 	condition := "#due_shard = " + values.str("shard", shard) + " AND #due_at <= " + values.time("now", now)
@@ -40,9 +41,9 @@ func (s *Store) Due(ctx context.Context, shard string, now time.Time, limit int3
 	return keys, out.LastEvaluatedKey, nil
 }
 
-// PostponeUndecodable moves the due time of an item that cannot be decoded, of which only v and due_at are taken for what they are: if it
-// still has both as they were read, and is due. Refused, which is no error, where another version of the code has been at it. Safe to
-// repeat.
+// PostponeUndecodable moves the due time of an item that cannot be decoded, of which only v and
+// due_at are taken for what they are: if it still has both as they were read, and is due. Refused,
+// which is no error, where another version of the code has been at it. Safe to repeat.
 func (s *Store) PostponeUndecodable(ctx context.Context, key Key, dueAt time.Time) error {
 	items, err := s.read(ctx, "#pk, #sk, #v, #due_at", key)
 	if err != nil {

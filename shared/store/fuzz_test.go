@@ -20,7 +20,8 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// FuzzItem reads an account whose one item has any attributes: they come as DynamoDB would send them, in its JSON.
+// FuzzItem reads an account whose one item has any attributes: they come as DynamoDB would send
+// them, in its JSON.
 func FuzzItem(f *testing.F) {
 	const slotSK, ownSK = "CRED#agent_mail#fab6152b-b3a1-5188-98f1-63f310fccc0f", "CRED#github#" + ownID
 	const slotItem = `"v":{"N":"1"},"type":{"S":"api_key"},"title":{"S":"AgentMail"},"autogpt_managed":{"BOOL":true},"state":{"S":"ready"},` +

@@ -13,7 +13,8 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// version is the form of the items that this code reads and writes. An item of another version is left alone.
+// version is the form of the items that this code reads and writes. An item of another version is
+// left alone.
 const version = 1
 
 // State is where a slot stands.
@@ -43,7 +44,8 @@ type Slot struct {
 	Attempt int64
 	// Tries counts the failures since the last success; it drives the backoff.
 	Tries int
-	// LeaseUntil is until when something sent under this slot may still take effect at the third party; zero if all is settled.
+	// LeaseUntil is until when something sent under this slot may still take effect at the third
+	// party; zero if all is settled.
 	LeaseUntil time.Time
 	// DueAt is when there is work to do; zero if there is none.
 	DueAt time.Time
@@ -51,16 +53,18 @@ type Slot struct {
 	Committed int64
 	// Resource is what is known to exist at the third party.
 	Resource credential.Resource
-	// Reason is why there is work left: the class of the last failure, what has to be configured, who asked for a check, or ReasonLastLook.
+	// Reason is why there is work left: the class of the last failure, what has to be configured,
+	// who asked for a check, or ReasonLastLook.
 	Reason string
-	// GoneSince is when a look first found that what the slot names is not there; zero if the last look found it. It is a suspicion: a
-	// later look has to say the same.
+	// GoneSince is when a look first found that what the slot names is not there; zero if the last
+	// look found it. It is a suspicion: a later look has to say the same.
 	GoneSince time.Time
-	// Left is how many things a revocation's last pass left at the third party, and LeftSince since when that has not shrunk; zero where
-	// the third party is not deleting.
+	// Left is how many things a revocation's last pass left at the third party, and LeftSince since
+	// when that has not shrunk; zero where the third party is not deleting.
 	Left      int
 	LeftSince time.Time
-	// HeldUntil is until when a revocation leaves alone what cannot be made again, and revokes the keys only; zero if it holds nothing back.
+	// HeldUntil is until when a revocation leaves alone what cannot be made again, and revokes the
+	// keys only; zero if it holds nothing back.
 	HeldUntil time.Time
 	// ExpiresAt is when the third party lets the stored key expire; zero if it does not.
 	ExpiresAt time.Time
@@ -68,24 +72,28 @@ type Slot struct {
 	CreatedAt time.Time
 	// Hint is the end of the stored key, to be shown; "" for none.
 	Hint string
-	// UnknownSince is when an audit first found that the user pool does not know the user; zero if the last one found them. Only Scan reads it.
+	// UnknownSince is when an audit first found that the user pool does not know the user; zero if
+	// the last one found them. Only Scan reads it.
 	UnknownSince time.Time
-	// ReportFrom is from when on the stored key may be reported as rejected again; zero if it never was. ReportPause is how long the pause
-	// was that ends then. A commit removes both.
+	// ReportFrom is from when on the stored key may be reported as rejected again; zero if it never
+	// was. ReportPause is how long the pause was that ends then. A commit removes both.
 	ReportFrom  time.Time
 	ReportPause time.Duration
 }
 
-// ReasonLastLook is the reason of a revoking slot whose resource was deleted, by the third party's own answer: a last look is due.
+// ReasonLastLook is the reason of a revoking slot whose resource was deleted, by the third party's
+// own answer: a last look is due.
 const ReasonLastLook = "last_look"
 
-// ReasonHeldBack is the reason of a revoking slot whose keys are revoked, and the rest of whose resource waits until HeldUntil.
+// ReasonHeldBack is the reason of a revoking slot whose keys are revoked, and the rest of whose
+// resource waits until HeldUntil.
 const ReasonHeldBack = "held_back"
 
 // ReasonNoKey is the reason of a slot that waits for its provider's org key.
 const ReasonNoKey = "no org key is configured"
 
-// Revoked reports whether all that the slot names was deleted, and nothing but the last look is left to do.
+// Revoked reports whether all that the slot names was deleted, and nothing but the last look is
+// left to do.
 func (s Slot) Revoked() bool { return s.State == Revoking && s.Reason == ReasonLastLook }
 
 // Key is the slot's primary key.
@@ -94,8 +102,8 @@ func (s Slot) Key() Key { return SlotKey(s.User, s.Provider) }
 // Settled reports whether nothing sent under the slot can still take effect.
 func (s Slot) Settled() bool { return s.LeaseUntil.IsZero() }
 
-// Claimable reports whether the slot may be claimed at the time now: all is settled, or the lease has run out by more than the
-// clocks may be apart.
+// Claimable reports whether the slot may be claimed at the time now: all is settled, or the lease
+// has run out by more than the clocks may be apart.
 func (s Slot) Claimable(now time.Time) bool {
 	return s.Settled() || now.After(s.ClaimableAt())
 }
@@ -103,8 +111,9 @@ func (s Slot) Claimable(now time.Time) bool {
 // ClaimableAt is the time after which an unsettled slot may be claimed.
 func (s Slot) ClaimableAt() time.Time { return s.LeaseUntil.Add(SkewMargin) }
 
-// Usable reports whether the slot holds a secret that may be handed out: one was stored, and its key has not been found to be gone. A
-// ready slot's key serves on while that is only suspected, and until another one is stored in its place.
+// Usable reports whether the slot holds a secret that may be handed out: one was stored, and its
+// key has not been found to be gone. A ready slot's key serves on while that is only suspected, and
+// until another one is stored in its place.
 func (s Slot) Usable() bool {
 	stored := s.Committed > 0 && s.Resource.KeyID != ""
 	switch s.State {
@@ -240,8 +249,8 @@ func keyOf(item map[string]types.AttributeValue) Key {
 	return Key{r.str("pk"), r.str("sk")}
 }
 
-// What is only shown, and nothing depends on, is read leniently: items of before it was stored have none of it, and an item that has it
-// in another form is whole without.
+// What is only shown, and nothing depends on, is read leniently: items of before it was stored have
+// none of it, and an item that has it in another form is whole without.
 
 func shownTime(item map[string]types.AttributeValue, name string) time.Time {
 	r := reader{item: item}
@@ -336,7 +345,8 @@ func matching(values args, revisions []string) string {
 	return condition + ")"
 }
 
-// ownCondition is what decodeOwn requires, as a condition: a write by a user touches no item that a list would leave out.
+// ownCondition is what decodeOwn requires, as a condition: a write by a user touches no item that a
+// list would leave out.
 func ownCondition(values args) string {
 	condition := "#v = " + values.num("v", version) + " AND #autogpt_managed = " + values.flag("own", false) + " AND #type IN ("
 	for i, t := range []credential.Type{credential.APIKey, credential.OAuth2, credential.UserPassword, credential.HostScoped} {

@@ -16,14 +16,17 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// Create stores a user's own credential, in one transaction with the condition that the account is not deleted, and returns it as it
-// is stored. m.ID has to be a fresh one. It returns ErrAccountDeleted. Not to be repeated after an unknown outcome: that would store it twice, under two ids.
+// Create stores a user's own credential, in one transaction with the condition that the account is
+// not deleted, and returns it as it is stored. m.ID has to be a fresh one. It returns
+// ErrAccountDeleted. Not to be repeated after an unknown outcome: that would store it twice, under
+// two ids.
 func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, ciphertext []byte) (credential.Metadata, error) {
 	return s.CreateOnce(ctx, user, m, "", ciphertext)
 }
 
-// CreateOnce is Create for a request that may come again: request stands for all of it, and m.ID is the same each time. A repeat, at the
-// same time or later, changes nothing and gets the credential as it is; another request under the id gets a *FieldError. Safe to repeat.
+// CreateOnce is Create for a request that may come again: request stands for all of it, and m.ID is
+// the same each time. A repeat, at the same time or later, changes nothing and gets the credential
+// as it is; another request under the id gets a *FieldError. Safe to repeat.
 func (s *Store) CreateOnce(ctx context.Context, user string, m credential.Metadata, request string, ciphertext []byte) (credential.Metadata, error) {
 	key := CredentialKey(user, m.Provider, m.ID)
 	item := key.item()
@@ -66,7 +69,8 @@ func (s *Store) CreateOnce(ctx context.Context, user string, m credential.Metada
 	return decodeOwn(item)
 }
 
-// made is the credential that an earlier request made, as the refusal of its repeat brought it along.
+// made is the credential that an earlier request made, as the refusal of its repeat brought it
+// along.
 func made(err error, request string) (credential.Metadata, error) {
 	var cancelled *types.TransactionCanceledException
 	if !errors.As(err, &cancelled) {
@@ -80,7 +84,8 @@ func made(err error, request string) (credential.Metadata, error) {
 	return decodeOwn(item)
 }
 
-// beside is what an item holds in the clear of its secret, attribute by attribute, without what there is none of.
+// beside is what an item holds in the clear of its secret, attribute by attribute, without what
+// there is none of.
 func beside(m credential.Metadata) map[string]types.AttributeValue {
 	all := map[string]types.AttributeValue{}
 	if m.ExpiresAt != nil {
@@ -95,9 +100,10 @@ func beside(m credential.Metadata) map[string]types.AttributeValue {
 	return all
 }
 
-// CheckRoom returns a *credential.LimitError if the user has most credentials of their own, or more; ErrAccountDeleted instead if the
-// account is deleted. It is eventually consistent, so that a user who creates several at once may end a few above the limit: what it
-// guards is the table's size, and a counter would make a transaction of each deletion.
+// CheckRoom returns a *credential.LimitError if the user has most credentials of their own, or
+// more; ErrAccountDeleted instead if the account is deleted. It is eventually consistent, so that a
+// user who creates several at once may end a few above the limit: what it guards is the table's
+// size, and a counter would make a transaction of each deletion.
 //
 // What the same request has made before, by CreateOnce, does not count: its repeat makes no other.
 func (s *Store) CheckRoom(ctx context.Context, user string, most int, request string) error {
@@ -133,7 +139,8 @@ func (s *Store) CheckRoom(ctx context.Context, user string, most int, request st
 	return nil
 }
 
-// notDeleted is the check that the user's tombstone does not stand, as the first part of a transaction.
+// notDeleted is the check that the user's tombstone does not stand, as the first part of a
+// transaction.
 func (s *Store) notDeleted(user string) types.TransactWriteItem {
 	condition := "attribute_not_exists(#pk)"
 	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
@@ -162,17 +169,19 @@ func shown(title *string, open credential.Open) map[string]string {
 	return all
 }
 
-// Update changes a user's own credential in one conditional write and returns how it then is. A nil ciphertext keeps the secret and
-// what goes with it. It returns ErrNotFound, a *ForbiddenError for a managed one, or a *FieldError if the credential is of another
-// type than the change, or has something that the change leaves out, or ErrChanged if it is none of the revisions that the change is
-// meant for. Safe to repeat.
+// Update changes a user's own credential in one conditional write and returns how it then is. A nil
+// ciphertext keeps the secret and what goes with it. It returns ErrNotFound, a *ForbiddenError for
+// a managed one, or a *FieldError if the credential is of another type than the change, or has
+// something that the change leaves out, or ErrChanged if it is none of the revisions that the
+// change is meant for. Safe to repeat.
 func (s *Store) Update(ctx context.Context, user, provider, id string, change credential.Change, ciphertext []byte) (credential.Metadata, error) {
 	return s.updateSeen(ctx, user, provider, id, change, ciphertext, "")
 }
 
-// updateSeen is Update of what is known to lose nothing from the revision seen, if that is given. Otherwise the condition asks for an item
-// with the same fields and headers as the change, which is the usual one; any other comes along with the refusal, is looked through, and
-// is what the next write is for. Each further round is due to somebody else's write in between.
+// updateSeen is Update of what is known to lose nothing from the revision seen, if that is given.
+// Otherwise the condition asks for an item with the same fields and headers as the change, which is
+// the usual one; any other comes along with the refusal, is looked through, and is what the next
+// write is for. Each further round is due to somebody else's write in between.
 func (s *Store) updateSeen(
 	ctx context.Context, user, provider, id string, change credential.Change, ciphertext []byte, seen string,
 ) (credential.Metadata, error) {
@@ -260,8 +269,9 @@ func (s *Store) updateSeen(
 	return decodeOwn(out.Attributes)
 }
 
-// sameFields is the condition that an item has nothing beside its secret but what a change gives anew, whose names are among the values.
-// What an item from before there were names holds is not known.
+// sameFields is the condition that an item has nothing beside its secret but what a change gives
+// anew, whose names are among the values. What an item from before there were names holds is not
+// known.
 func sameFields(change credential.Change, values args) string {
 	condition := " AND (attribute_not_exists(#stored)"
 	_, ok := values[":new_stored"]
@@ -277,8 +287,8 @@ func sameFields(change credential.Change, values args) string {
 	return condition
 }
 
-// Delete removes a user's own credential in one conditional write, if it is of one of the revisions or none is given. It returns
-// ErrNotFound, a *ForbiddenError for a managed one, or ErrChanged.
+// Delete removes a user's own credential in one conditional write, if it is of one of the revisions
+// or none is given. It returns ErrNotFound, a *ForbiddenError for a managed one, or ErrChanged.
 // Safe to repeat; the repeat gets ErrNotFound.
 func (s *Store) Delete(ctx context.Context, user, provider, id string, match ...string) error {
 	values := args{}

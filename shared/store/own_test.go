@@ -208,7 +208,8 @@ func TestAChangeOfTheSecretReplacesWhatGoesWithIt(t *testing.T) {
 	}
 }
 
-// What is written between the refusal, which showed that nothing would be lost, and the next write is not lost, either.
+// What is written between the refusal, which showed that nothing would be lost, and the next write
+// is not lost, either.
 func TestAChangeOfTheSecretLosesNothingThatIsAddedMeanwhile(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
@@ -260,7 +261,8 @@ func TestAnUpdateWhoseAnswerIsLostSucceeds(t *testing.T) {
 	}
 }
 
-// guards are the two writes that a user may try on any credential: each with the change that it would make.
+// guards are the two writes that a user may try on any credential: each with the change that it
+// would make.
 var guards = map[string]func(*table, string, string, string) error{
 	"updated": func(tb *table, user, provider, id string) error {
 		_, err := tb.Update(tb.t.Context(), user, provider, id, credential.Change{Title: str("New")}, nil)
@@ -358,7 +360,8 @@ func TestADeletedCredentialIsGone(t *testing.T) {
 	wantError(t, "the repeat", tb.Delete(t.Context(), user, "github", ownID), credential.ErrNotFound)
 }
 
-// undecodable are items of which this version does not know what they are: a newer version's, or damaged.
+// undecodable are items of which this version does not know what they are: a newer version's, or
+// damaged.
 var undecodable = map[string]attributes{
 	"a newer version":                {"v": 2},
 	"no version":                     {"v": nil},

@@ -78,9 +78,9 @@ func (a *Account) add(item map[string]types.AttributeValue) {
 	a.Own = append(a.Own, own)
 }
 
-// Slots reads the user's slots at the given providers, consistently and together with the tombstone; an absent slot has the state
-// Absent. It returns ErrAccountDeleted once the tombstone stands, with the slots as they are. A slot that cannot be decoded is left
-// out.
+// Slots reads the user's slots at the given providers, consistently and together with the
+// tombstone; an absent slot has the state Absent. It returns ErrAccountDeleted once the tombstone
+// stands, with the slots as they are. A slot that cannot be decoded is left out.
 func (s *Store) Slots(ctx context.Context, user string, providers ...string) (map[string]Slot, error) {
 	keys := []Key{tombstoneKey(user)}
 	for _, provider := range providers {
@@ -108,7 +108,8 @@ func (s *Store) Slots(ctx context.Context, user string, providers ...string) (ma
 	return slots, nil
 }
 
-// Get reads one credential's metadata. It returns ErrAccountDeleted, or ErrNotFound if there is none that can be used now.
+// Get reads one credential's metadata. It returns ErrAccountDeleted, or ErrNotFound if there is
+// none that can be used now.
 func (s *Store) Get(ctx context.Context, user, provider, id string) (credential.Metadata, error) {
 	item, err := s.one(ctx, projection, user, CredentialKey(user, provider, id))
 	if err != nil {
@@ -136,8 +137,9 @@ type Sealed struct {
 	Ciphertext []byte
 }
 
-// Sealed reads one credential with its ciphertext. It returns ErrAccountDeleted, ErrNotFound, or ErrNotUsable for a slot that holds
-// no secret to hand out. What cannot be decoded is an error of its own.
+// Sealed reads one credential with its ciphertext. It returns ErrAccountDeleted, ErrNotFound, or
+// ErrNotUsable for a slot that holds no secret to hand out. What cannot be decoded is an error of
+// its own.
 func (s *Store) Sealed(ctx context.Context, user, provider, id string) (Sealed, error) {
 	item, err := s.one(ctx, projection+", #secret", user, CredentialKey(user, provider, id))
 	if err != nil {
@@ -187,8 +189,8 @@ const maxReads = 5
 
 var errUnprocessed = errors.New("DynamoDB left a part of the batch unprocessed")
 
-// read gets items by key, consistently, in one BatchGetItem. Keys that DynamoDB leaves unprocessed are asked for again, and are a
-// fault if that does not help: never an absence.
+// read gets items by key, consistently, in one BatchGetItem. Keys that DynamoDB leaves unprocessed
+// are asked for again, and are a fault if that does not help: never an absence.
 func (s *Store) read(ctx context.Context, projection string, keys ...Key) (map[Key]map[string]types.AttributeValue, error) {
 	wanted := types.KeysAndAttributes{
 		ConsistentRead:           aws.Bool(true),

@@ -315,7 +315,8 @@ func TestCiphertextsAreReadOnlyToBeReleased(t *testing.T) {
 	}
 }
 
-// reading are all that reads items by their keys. Each returns an error if it took an unread item for an absent one.
+// reading are all that reads items by their keys. Each returns an error if it took an unread item
+// for an absent one.
 func reading(tb *table) map[string]func() error {
 	id := credential.ManagedID(provider, user)
 	return map[string]func() error{
@@ -378,8 +379,9 @@ func TestKeysThatStayUnprocessedAreAnErrorAndNotAnAbsence(t *testing.T) {
 	}
 }
 
-// oneKeyACall leaves all keys of a call unprocessed but the first. (A call of which nothing can be processed is throttled instead, which
-// is what becomes of the second one above; the SDK repeats that by itself.)
+// oneKeyACall leaves all keys of a call unprocessed but the first. (A call of which nothing can be
+// processed is throttled instead, which is what becomes of the second one above; the SDK repeats
+// that by itself.)
 func oneKeyACall(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 	first := true
 	return fault.UnprocessedKeys(func(fault.Key) bool {
@@ -426,7 +428,8 @@ func TestTheCallersContextEndsTheReadingOfUnprocessedKeys(t *testing.T) {
 	}
 }
 
-// A commit that was refused must not be given up, nor taken for done, for want of a look at the slot.
+// A commit that was refused must not be given up, nor taken for done, for want of a look at the
+// slot.
 func TestAnUnreadSlotDoesNotEndACommit(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)

@@ -12,14 +12,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// Remains is one page of what the table holds of an account that is to be deleted: keys and states, nothing that a user wrote.
+// Remains is one page of what the table holds of an account that is to be deleted: keys and states,
+// nothing that a user wrote.
 type Remains struct {
 	User string
 	// ReadAt is a time before the reading began.
 	ReadAt time.Time
 	// Tombstone is the account's, on the first page alone.
 	Tombstone Tombstone
-	// Slots have their user, provider, state, reason and due time, and nothing else. One that cannot be decoded is among them.
+	// Slots have their user, provider, state, reason and due time, and nothing else. One that
+	// cannot be decoded is among them.
 	Slots []Slot
 	// Own are the keys of everything else, whether it can be decoded or not.
 	Own []Key
@@ -27,7 +29,8 @@ type Remains struct {
 	Next Cursor
 }
 
-// Empty reports whether nothing of the account is left but its tombstone. Only the first page can tell.
+// Empty reports whether nothing of the account is left but its tombstone. Only the first page can
+// tell.
 func (r Remains) Empty() bool {
 	return len(r.Slots) == 0 && len(r.Own) == 0 && r.Next == nil && r.Tombstone.Username == "" && r.Tombstone.Asks == ""
 }
@@ -35,7 +38,8 @@ func (r Remains) Empty() bool {
 // RemainsPage is how many items one page of Remains has at most, the tombstone included.
 const RemainsPage = 8 * DeleteBatch
 
-// remainsProjection is what a deletion reads. What users wrote is left out: however long it is, a page stays small.
+// remainsProjection is what a deletion reads. What users wrote is left out: however long it is, a
+// page stays small.
 const remainsProjection = "#pk, #sk, #state, #reason, #due_at, #cognito_username, #asks, #tries, #created_at"
 
 // Remains reads a page of the user's partition, consistently, from the cursor on; nil is the start.
@@ -93,9 +97,9 @@ const DeleteBatch = 25
 // errNotOwn: the item is no credential of a user's own.
 var errNotOwn = errors.New("slots and tombstones are not deleted by their key alone")
 
-// DeleteOwn deletes credentials of a deleted account that are no slots, whether they can be decoded or not, DeleteBatch with one
-// call. A slot or a tombstone among them is an error, and nothing is deleted then. After any other error some of them may be left.
-// Safe to repeat.
+// DeleteOwn deletes credentials of a deleted account that are no slots, whether they can be decoded
+// or not, DeleteBatch with one call. A slot or a tombstone among them is an error, and nothing is
+// deleted then. After any other error some of them may be left. Safe to repeat.
 func (s *Store) DeleteOwn(ctx context.Context, keys ...Key) error {
 	for _, key := range keys {
 		if key.IsSlot() || key.IsTombstone() {

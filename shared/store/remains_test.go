@@ -154,7 +154,8 @@ func TestNoSlotAndNoTombstoneIsDeletedByItsKeyAlone(t *testing.T) {
 	tb.wantItem(tombKey, tombItem)
 }
 
-// oneItemACall carries out the first request of a batch and gives the others back as unprocessed. DynamoDB Local never does that.
+// oneItemACall carries out the first request of a batch and gives the others back as unprocessed.
+// DynamoDB Local never does that.
 func oneItemACall(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 	var in struct {
 		RequestItems map[string][]json.RawMessage

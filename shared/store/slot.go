@@ -13,12 +13,14 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// Claim takes slots of one user, all or none, in one transaction with the condition that the account is not deleted: each slot has to
-// be as it was read, and each is then in the state given by next, under one new owner and the next attempt, until the lease ends. The
-// caller has checked that they are claimable, and counts the lease from before this call.
+// Claim takes slots of one user, all or none, in one transaction with the condition that the
+// account is not deleted: each slot has to be as it was read, and each is then in the state given
+// by next, under one new owner and the next attempt, until the lease ends. The caller has checked
+// that they are claimable, and counts the lease from before this call.
 //
-// It returns the slots as claimed; ErrAccountDeleted; or ErrStale, after which to read again. Any other error leaves the outcome
-// unknown: nothing may be done under the claim, and the lease runs out by itself.
+// It returns the slots as claimed; ErrAccountDeleted; or ErrStale, after which to read again. Any
+// other error leaves the outcome unknown: nothing may be done under the claim, and the lease runs
+// out by itself.
 func (s *Store) Claim(ctx context.Context, user string, slots []Slot, next State, leaseUntil time.Time) ([]Slot, error) {
 	items := []types.TransactWriteItem{s.notDeleted(user)}
 	claimed := slices.Clone(slots)
@@ -59,8 +61,8 @@ func (s *Store) Claim(ctx context.Context, user string, slots []Slot, next State
 	return claimed, nil
 }
 
-// ClaimDead takes one slot of a deleted account, revoking or parked, which keeps its state. Like Claim, but one conditional update
-// without the tombstone's check.
+// ClaimDead takes one slot of a deleted account, revoking or parked, which keeps its state. Like
+// Claim, but one conditional update without the tombstone's check.
 func (s *Store) ClaimDead(ctx context.Context, slot Slot, leaseUntil time.Time) (Slot, error) {
 	values := args{}
 	condition := slot.asRead(values)
@@ -72,7 +74,8 @@ func (s *Store) ClaimDead(ctx context.Context, slot Slot, leaseUntil time.Time) 
 		}
 		return claimed, nil
 	}
-	// The SDK repeats a write whose answer was lost, and the repeat is refused by its own first effect.
+	// The SDK repeats a write whose answer was lost, and the repeat is refused by its own first
+	// effect.
 	now, err := s.reread(ctx, slot)
 	if err != nil {
 		return Slot{}, err
@@ -93,7 +96,8 @@ func (s Slot) claimed(owner string, next State, leaseUntil time.Time) Slot {
 	return s
 }
 
-// claim is the part of an update that all claims share. The slot is due when its lease ends, so that a killed worker is found.
+// claim is the part of an update that all claims share. The slot is due when its lease ends, so
+// that a killed worker is found.
 func (s *Store) claim(slot Slot, values args) string {
 	lease := values.time("lease", slot.LeaseUntil)
 	return "SET #state = " + values.str("state", string(slot.State)) +
@@ -123,14 +127,16 @@ type Made struct {
 	ExpiresAt time.Time
 	// Hint is the end of the key, to be stored in the clear; nil for none.
 	Hint *string
-	// Settled is true only if the outcome of every create under the slot is known, and nothing is left that it does not name.
+	// Settled is true only if the outcome of every create under the slot is known, and nothing is
+	// left that it does not name.
 	Settled bool
 }
 
-// Commit stores the secret that the claim made, and ends the claim. If not all is settled, the lease stands on and the slot is due
-// when it ends.
+// Commit stores the secret that the claim made, and ends the claim. If not all is settled, the
+// lease stands on and the slot is due when it ends.
 //
-// It returns ErrLost if the claim was lost. Any other error leaves the outcome unknown: nothing may be changed or destroyed then.
+// It returns ErrLost if the claim was lost. Any other error leaves the outcome unknown: nothing may
+// be changed or destroyed then.
 func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 	values := args{":secret": &types.AttributeValueMemberB{Value: m.Ciphertext}}
 	condition := slot.mine(values)
@@ -163,8 +169,9 @@ func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 		}
 		return nil
 	}
-	// The SDK repeats a write whose answer was lost, and the repeat is refused by its own first effect. A slot that holds what my
-	// attempt made shows that: a number belongs to one claim for ever.
+	// The SDK repeats a write whose answer was lost, and the repeat is refused by its own first
+	// effect. A slot that holds what my attempt made shows that: a number belongs to one claim for
+	// ever.
 	now, err := s.reread(ctx, slot)
 	if err != nil {
 		return err
@@ -179,9 +186,11 @@ func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 type Release struct {
 	// State is the slot's state from then on.
 	State State
-	// Settled is true only if the outcome of every create under the slot is known; the lease stands on otherwise.
+	// Settled is true only if the outcome of every create under the slot is known; the lease stands
+	// on otherwise.
 	Settled bool
-	// DueAt is when to go on; zero if there is nothing left to do. For an unsettled slot it is moved to the lease's end at least.
+	// DueAt is when to go on; zero if there is nothing left to do. For an unsettled slot it is
+	// moved to the lease's end at least.
 	DueAt time.Time
 	// Tries counts the failures since the last success.
 	Tries int
@@ -195,8 +204,8 @@ type Release struct {
 	LeftSince time.Time
 }
 
-// Release ends a claim. It returns ErrLost if the claim was lost, as a repeat of it does. After any other error the outcome is
-// unknown, and the lease runs out by itself.
+// Release ends a claim. It returns ErrLost if the claim was lost, as a repeat of it does. After any
+// other error the outcome is unknown, and the lease runs out by itself.
 func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 	values := args{}
 	condition := slot.mine(values)
@@ -245,10 +254,10 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 	return nil
 }
 
-// Postpone moves the due time of a slot, if it still is as it was read, and gives it the state next. Nothing
-// is written otherwise: an unconditional update would bring back a slot that has gone. It returns ErrStale then.
-// A slot that is to wait for its org key is nobody's any more if it may be claimed: a worker that was killed
-// may have left its name.
+// Postpone moves the due time of a slot, if it still is as it was read, and gives it the state
+// next. Nothing is written otherwise: an unconditional update would bring back a slot that has
+// gone. It returns ErrStale then. A slot that is to wait for its org key is nobody's any more if it
+// may be claimed: a worker that was killed may have left its name.
 func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
 	return s.postpone(ctx, slot, next, reason, dueAt, "", args{})
 }
@@ -280,8 +289,9 @@ func (s *Store) postpone(ctx context.Context, slot Slot, next State, reason stri
 	return nil
 }
 
-// Report makes a ready slot that was just read due at once, because somebody was refused with its key, and notes for how long no further
-// report of that key is taken. It returns ErrStale if the slot is not as it was read, or was reported since.
+// Report makes a ready slot that was just read due at once, because somebody was refused with its
+// key, and notes for how long no further report of that key is taken. It returns ErrStale if the
+// slot is not as it was read, or was reported since.
 func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) error {
 	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#pk) AND "
@@ -306,8 +316,8 @@ func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) erro
 	return nil
 }
 
-// Remove deletes a slot whose revocation is complete and was claimed by the caller. It returns ErrLost if the claim was lost. Safe to
-// repeat: a slot that has gone is no error.
+// Remove deletes a slot whose revocation is complete and was claimed by the caller. It returns
+// ErrLost if the claim was lost. Safe to repeat: a slot that has gone is no error.
 func (s *Store) Remove(ctx context.Context, slot Slot) error {
 	values := args{}
 	condition := slot.mine(values)

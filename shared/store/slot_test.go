@@ -86,7 +86,8 @@ func TestAClaimLeavesTheStateThatItIsGiven(t *testing.T) {
 	}
 }
 
-// disturbances are what others may have done to a slot since it was read. Each is a change of one attribute.
+// disturbances are what others may have done to a slot since it was read. Each is a change of one
+// attribute.
 var disturbances = map[string]attributes{
 	"another state":   {"state": "parked"},
 	"another attempt": {"attempt": 8},
@@ -96,7 +97,8 @@ var disturbances = map[string]attributes{
 	"no lease":        {"lease_until": nil},
 }
 
-// wantStale tries a write under what was read of a slot, after each disturbance: it has to be refused and to change nothing.
+// wantStale tries a write under what was read of a slot, after each disturbance: it has to be
+// refused and to change nothing.
 func (tb *table) wantStale(was attributes, try func(store.Slot) error) {
 	tb.t.Helper()
 	for name, change := range disturbances {
@@ -308,7 +310,8 @@ func TestAClaimOfADeadSlotWhoseAnswerIsLostIsRecognised(t *testing.T) {
 	}
 }
 
-// The repeat is refused just the same if somebody else was faster: the attempt's number does not tell, the owner does.
+// The repeat is refused just the same if somebody else was faster: the attempt's number does not
+// tell, the owner does.
 func TestAClaimOfADeadSlotDoesNotTakeAnothersForItsOwn(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
@@ -345,7 +348,8 @@ func TestAClaimOfADeadSlotThatFailsIsNotStale(t *testing.T) {
 
 var made = credential.Resource{ID: "new-pod", KeyID: "new-key", OrgID: "new-org"}
 
-// committed is the claimed slot once its attempt has stored a secret and nothing else can take effect.
+// committed is the claimed slot once its attempt has stored a secret and nothing else can take
+// effect.
 var committed = claimedItem.with(attributes{
 	"state": "ready", "secret": []byte("new"), "committed": 7, "resource_id": "new-pod", "key_id": "new-key", "org_id": "new-org",
 	"owner": nil, "tries": nil, "reason": nil, "lease_until": nil, "due_at": nil, "due_shard": nil, "gone_since": nil, "expires_at": nil,
@@ -449,7 +453,8 @@ func TestACommitWhoseAnswerIsLostIsRecognised(t *testing.T) {
 	}
 }
 
-// Between the commit and its repeat, a sweep may have claimed the slot: it still stores what this attempt made.
+// Between the commit and its repeat, a sweep may have claimed the slot: it still stores what this
+// attempt made.
 func TestACommitWhoseAnswerIsLostIsRecognisedUnderTheNextClaim(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
@@ -466,7 +471,8 @@ func TestACommitWhoseAnswerIsLostIsRecognisedUnderTheNextClaim(t *testing.T) {
 	}
 }
 
-// Between the commit and its repeat, the account may have been deleted: what was made belongs to whoever revokes.
+// Between the commit and its repeat, the account may have been deleted: what was made belongs to
+// whoever revokes.
 func TestACommitWhoseAnswerIsLostToADeletionIsLost(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)

@@ -1,9 +1,10 @@
-// Package store is the table: its keys, its conditions and every transition of an item in it. It is the only place that knows
-// DynamoDB.
+// Package store is the table: its keys, its conditions and every transition of an item in it. It is
+// the only place that knows DynamoDB.
 //
-// One table holds credentials, slots and tombstones. A slot is a managed credential's item: lock, state and credential in one. Each
-// transition is one conditional write, or one transaction; nothing is checked first and written later. A write that loses is told so
-// (ErrStale, ErrLost) and has changed nothing.
+// One table holds credentials, slots and tombstones. A slot is a managed credential's item: lock,
+// state and credential in one. Each transition is one conditional write, or one transaction;
+// nothing is checked first and written later. A write that loses is told so (ErrStale, ErrLost) and
+// has changed nothing.
 package store
 
 import (
@@ -25,9 +26,11 @@ import (
 )
 
 var (
-	// ErrStale: what was read is not so any more, or somebody is writing it now. Nothing was written; read again.
+	// ErrStale: what was read is not so any more, or somebody is writing it now. Nothing was
+	// written; read again.
 	ErrStale = errors.New("the item changed since it was read")
-	// ErrLost: the claim under which the write was made is no longer the slot's. Nothing was written.
+	// ErrLost: the claim under which the write was made is no longer the slot's. Nothing was
+	// written.
 	ErrLost = errors.New("the claim was lost")
 )
 
@@ -82,7 +85,8 @@ func (k Key) Provider() string {
 	return provider
 }
 
-// IsSlot reports whether the key is a slot's. The key alone tells, so that this holds for an item that cannot be decoded, too.
+// IsSlot reports whether the key is a slot's. The key alone tells, so that this holds for an item
+// that cannot be decoded, too.
 func (k Key) IsSlot() bool {
 	provider := k.Provider()
 	return provider != "" && k == SlotKey(k.User(), provider)
@@ -98,8 +102,9 @@ func (k Key) item() map[string]types.AttributeValue {
 // shards is how many partitions of the index each family of work is spread over.
 const shards = 4
 
-// Shards returns the index's partitions in the order in which they are to be worked on: work for the living and work for the dead by
-// turns, so that a mass deletion does not stand before a new user's retry.
+// Shards returns the index's partitions in the order in which they are to be worked on: work for
+// the living and work for the dead by turns, so that a mass deletion does not stand before a new
+// user's retry.
 func Shards() []string {
 	var all []string
 	for i := range shards {
@@ -108,8 +113,8 @@ func Shards() []string {
 	return all
 }
 
-// KeylessShard is the index's partition of the slots that wait for the provider's org key. It is none of Shards: what is in it is due
-// when the key is there.
+// KeylessShard is the index's partition of the slots that wait for the provider's org key. It is
+// none of Shards: what is in it is due when the key is there.
 func KeylessShard(provider string) string { return "keyless." + provider }
 
 func shard(family, pk string) string {
@@ -143,7 +148,8 @@ func number(n int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-// names maps each #name of the expressions to the attribute of that name: many of ours are words that DynamoDB reserves.
+// names maps each #name of the expressions to the attribute of that name: many of ours are words
+// that DynamoDB reserves.
 func names(expressions ...string) map[string]string {
 	all := map[string]string{}
 	for _, e := range expressions {
@@ -178,8 +184,9 @@ func (s *Store) update(ctx context.Context, key Key, expression, condition strin
 	})
 }
 
-// repeat runs a write again, with growing jittered pauses, for as long as it meets a transaction conflict, which is neither a refusal
-// nor a failure and which the SDK does not retry. It ends with ctx.
+// repeat runs a write again, with growing jittered pauses, for as long as it meets a transaction
+// conflict, which is neither a refusal nor a failure and which the SDK does not retry. It ends with
+// ctx.
 func repeat(ctx context.Context, write func() error) error {
 	pause := 5 * time.Millisecond
 	for {
@@ -206,13 +213,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// isRefused reports whether a single conditional write was refused by its condition. Every other error leaves the outcome unknown.
+// isRefused reports whether a single conditional write was refused by its condition. Every other
+// error leaves the outcome unknown.
 func isRefused(err error) bool {
 	var refused *types.ConditionalCheckFailedException
 	return errors.As(err, &refused)
 }
 
-// isConflict reports whether a write was turned away because of a transaction under way, or a transaction for want of capacity.
+// isConflict reports whether a write was turned away because of a transaction under way, or a
+// transaction for want of capacity.
 func isConflict(err error) bool {
 	var conflict *types.TransactionConflictException
 	if errors.As(err, &conflict) {
@@ -232,7 +241,8 @@ func isConflict(err error) bool {
 	return conflicts > 0
 }
 
-// cancellation returns the reason codes of a cancelled transaction, one an item; nil for any other error.
+// cancellation returns the reason codes of a cancelled transaction, one an item; nil for any other
+// error.
 func cancellation(err error) []string {
 	var cancelled *types.TransactionCanceledException
 	if !errors.As(err, &cancelled) {
@@ -259,8 +269,8 @@ type API interface {
 	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
 
-// Client returns a DynamoDB client. Stand-ins for DynamoDB leave a checksum out of their error answers, so it is not asked of an
-// endpoint that was set.
+// Client returns a DynamoDB client. Stand-ins for DynamoDB leave a checksum out of their error
+// answers, so it is not asked of an endpoint that was set.
 func Client(c aws.Config) *dynamodb.Client {
 	return dynamodb.NewFromConfig(c, func(o *dynamodb.Options) { o.DisableValidateResponseChecksum = o.BaseEndpoint != nil })
 }

@@ -66,7 +66,8 @@ func newTable(t testing.TB) *table {
 	return tb
 }
 
-// storeAt is a store with the SDK's own repeats, but without pauses between them, and with a clock that stands still.
+// storeAt is a store with the SDK's own repeats, but without pauses between them, and with a clock
+// that stands still.
 func (tb *table) storeAt(url string, now time.Time, calls aws.HTTPClient) *store.Store {
 	client := store.Client(aws.Config{
 		HTTPClient:   calls,
@@ -90,7 +91,8 @@ func (tb *table) past(now time.Time) *store.Store {
 	return tb.storeAt(aws.ToString(tb.direct.Options().BaseEndpoint), now, http.DefaultClient)
 }
 
-// attributes are an item without its key: texts, numbers (int), flags and bytes. In a change nil stands for no attribute.
+// attributes are an item without its key: texts, numbers (int), flags and bytes. In a change nil
+// stands for no attribute.
 type attributes map[string]any
 
 // with is a changed.
@@ -165,7 +167,8 @@ func (tb *table) remove(key store.Key) {
 	}
 }
 
-// get reads an item behind the store's back; nil if there is none. Of the index's shard it gives the family alone.
+// get reads an item behind the store's back; nil if there is none. Of the index's shard it gives
+// the family alone.
 func (tb *table) get(key store.Key) attributes {
 	tb.t.Helper()
 	out, err := tb.direct.GetItem(context.Background(), &dynamodb.GetItemInput{
@@ -219,7 +222,8 @@ func (tb *table) dueAt(t time.Time) []store.Key {
 	return all
 }
 
-// on lets faults strike the calls of one operation, one after the other; when they are used up, and where one is nil, calls pass.
+// on lets faults strike the calls of one operation, one after the other; when they are used up, and
+// where one is nil, calls pass.
 func (tb *table) on(op string, faults ...fault.Fault) {
 	tb.proxy.Reset()
 	tb.proxy.SetHook(func(c *fault.Call) fault.Fault {

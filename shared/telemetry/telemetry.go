@@ -1,5 +1,6 @@
-// Package telemetry is how the functions are seen from outside: structured logs and metrics, one JSON line each on stdout. Neither
-// ever carries a secret: types that hold one redact themselves, and metrics have a name and a provider only.
+// Package telemetry is how the functions are seen from outside: structured logs and metrics, one
+// JSON line each on stdout. Neither ever carries a secret: types that hold one redact themselves,
+// and metrics have a name and a provider only.
 package telemetry
 
 import (
@@ -22,53 +23,64 @@ const Namespace = "ManagedCredentials"
 const (
 	CredentialsProvisioned = "CredentialsProvisioned"
 	ProvisioningFailed     = "ProvisioningFailed"
-	// OrgKeyUnavailable: lists that went without a managed credential because the org keys secret holds no key for its provider, or could
-	// not be read.
+	// OrgKeyUnavailable: lists that went without a managed credential because the org keys secret
+	// holds no key for its provider, or could not be read.
 	OrgKeyUnavailable = "OrgKeyUnavailable"
-	// SweepsStuck: checks of a ready slot that have failed many times, so that a key of ours may live beside the stored one. They go on.
+	// SweepsStuck: checks of a ready slot that have failed many times, so that a key of ours may
+	// live beside the stored one. They go on.
 	SweepsStuck = "SweepsStuck"
-	// CredentialsLost: managed credentials whose key or resource was found to be gone at the third party. They are made anew.
+	// CredentialsLost: managed credentials whose key or resource was found to be gone at the third
+	// party. They are made anew.
 	CredentialsLost    = "CredentialsLost"
 	CredentialsRevoked = "CredentialsRevoked"
 	RevocationFailed   = "RevocationFailed"
-	// RevocationsParked: a revocation that cannot succeed without an operator, or has failed many times. It is still tried, slowly.
+	// RevocationsParked: a revocation that cannot succeed without an operator, or has failed many
+	// times. It is still tried, slowly.
 	RevocationsParked = "RevocationsParked"
 	// AccountsDeleted: tombstones that were written, one an account.
 	AccountsDeleted = "AccountsDeleted"
-	// DeletionsOfUnknown: direct calls to delete an account of which the table knew nothing. Either the user never listed here, or the
-	// user id is not theirs.
+	// DeletionsOfUnknown: direct calls to delete an account of which the table knew nothing. Either
+	// the user never listed here, or the user id is not theirs.
 	DeletionsOfUnknown = "DeletionsOfUnknown"
-	// PoolUsersRemoved: users that this service removed from the user pool, each of which comes back as an event of a deletion.
+	// PoolUsersRemoved: users that this service removed from the user pool, each of which comes
+	// back as an event of a deletion.
 	PoolUsersRemoved = "PoolUsersRemoved"
-	// DeletionsOverdue: accounts that were deleted more than a day ago, and of which something is still left. Counted at each try.
+	// DeletionsOverdue: accounts that were deleted more than a day ago, and of which something is
+	// still left. Counted at each try.
 	DeletionsOverdue = "DeletionsOverdue"
 	// RevocationsForced: parked revocations that an operator has declared done.
 	RevocationsForced = "RevocationsForced"
 	// OrgKeyExpiring: an org key that expires within 30 days. Counted by each process once an hour.
 	OrgKeyExpiring = "OrgKeyExpiring"
-	// SettingsRefused: a third party refused what this service is configured to ask for, so that nothing can be made there.
+	// SettingsRefused: a third party refused what this service is configured to ask for, so that
+	// nothing can be made there.
 	SettingsRefused = "SettingsRefused"
-	// OrgKeyRejected: a third party rejected the organisation's key, also after it was fetched anew.
+	// OrgKeyRejected: a third party rejected the organisation's key, also after it was fetched
+	// anew.
 	OrgKeyRejected = "OrgKeyRejected"
-	// OpenFieldsChanged: secrets that were not handed out, because what stands beside them in the clear is not what they were sealed with.
+	// OpenFieldsChanged: secrets that were not handed out, because what stands beside them in the
+	// clear is not what they were sealed with.
 	OpenFieldsChanged = "OpenFieldsChanged"
-	// CircuitOpened: a process leaves a third party alone for a while, after several slots in a row failed there; without provider, KMS.
+	// CircuitOpened: a process leaves a third party alone for a while, after several slots in a row
+	// failed there; without provider, KMS.
 	CircuitOpened = "CircuitOpened"
 	// CallsRefused: calls that a third party refused because there were too many.
 	CallsRefused = "CallsRefused"
-	// ClaimsConflicted: lists that could not claim a slot for as long as their budget lasted, because DynamoDB was writing it or short of
-	// capacity.
+	// ClaimsConflicted: lists that could not claim a slot for as long as their budget lasted,
+	// because DynamoDB was writing it or short of capacity.
 	ClaimsConflicted = "ClaimsConflicted"
 	// ItemsUndecodable: items that were left out because this version cannot read them.
 	ItemsUndecodable = "ItemsUndecodable"
 )
 
-// Logger returns a logger of JSON lines, in the form that Lambda expects, with the request's id in each.
+// Logger returns a logger of JSON lines, in the form that Lambda expects, with the request's id in
+// each.
 func Logger(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(handler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: lambdacontext.ReplaceAttr})})
 }
 
-// Audit writes down an act before it is done. An error means that it is not on record, and must not be done.
+// Audit writes down an act before it is done. An error means that it is not on record, and must not
+// be done.
 func Audit(ctx context.Context, log *slog.Logger, act string, attrs ...any) error {
 	record := slog.NewRecord(clock.Now(), slog.LevelInfo, act, 0)
 	record.Add("audit", true)
@@ -107,7 +119,8 @@ type Metrics struct {
 // NewMetrics returns metrics that are written to w.
 func NewMetrics(w io.Writer) *Metrics { return &Metrics{w: w} }
 
-// Count adds n to a metric, once in all and, unless provider is empty, once for the provider: CloudWatch takes no empty dimension.
+// Count adds n to a metric, once in all and, unless provider is empty, once for the provider:
+// CloudWatch takes no empty dimension.
 func (m *Metrics) Count(name, provider string, n int) {
 	dimensions := [][]string{{}}
 	members := map[string]any{name: n}

@@ -35,7 +35,8 @@ type directive struct {
 	Metrics    []map[string]string
 }
 
-// readMetric checks a line against what AWS demands of an embedded metric, and returns its directive and the members beside it.
+// readMetric checks a line against what AWS demands of an embedded metric, and returns its
+// directive and the members beside it.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 func readMetric(t *testing.T, line []byte) (directive, map[string]any) {
 	t.Helper()
@@ -103,7 +104,8 @@ func TestAMetricOfNoProviderIsCountedInAllOnly(t *testing.T) {
 	}
 }
 
-// wholeWrites fails the test for a write that is not one whole line: Lambda reads stdout line by line, from all goroutines at once.
+// wholeWrites fails the test for a write that is not one whole line: Lambda reads stdout line by
+// line, from all goroutines at once.
 type wholeWrites struct {
 	t     *testing.T
 	mu    sync.Mutex

@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	// fresh is how long the issuer's keys are good without asking again. What the issuer no longer publishes is taken for so long.
+	// fresh is how long the issuer's keys are good without asking again. What the issuer no longer
+	// publishes is taken for so long.
 	fresh = 15 * time.Minute
-	// pause lies between two times of asking, whatever the reason: tokens with made-up key ids must not have it ask at each call.
+	// pause lies between two times of asking, whatever the reason: tokens with made-up key ids must
+	// not have it ask at each call.
 	pause = 30 * time.Second
 	// firstPause is what lies between them as long as there are no keys at all.
 	firstPause = time.Second
@@ -47,8 +49,9 @@ type keySet struct {
 
 func newKeySet(issuer string, now func() time.Time) *keySet { return &keySet{issuer: issuer, now: now} }
 
-// find returns the key of that id. An id that the issuer does not know is a token's fault: ErrRefused. An issuer that does not answer is
-// nobody's; until it does, the keys that it published before are good.
+// find returns the key of that id. An id that the issuer does not know is a token's fault:
+// ErrRefused. An issuer that does not answer is nobody's; until it does, the keys that it published
+// before are good.
 func (s *keySet) find(ctx context.Context, id string) (key, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +81,8 @@ func (s *keySet) find(ctx context.Context, id string) (key, error) {
 	}
 }
 
-// fetch asks an issuer where its keys are, and for the keys (https://openid.net/specs/openid-connect-discovery-1_0.html).
+// fetch asks an issuer where its keys are, and for the keys
+// (https://openid.net/specs/openid-connect-discovery-1_0.html).
 func fetch(ctx context.Context, issuer string) (map[string]key, error) {
 	var about struct {
 		Issuer  string `json:"issuer"`

@@ -1,5 +1,6 @@
-// Package token verifies the access tokens of an OpenID Connect issuer: JSON Web Tokens, by the keys that the issuer publishes. It is for
-// issuers whose signatures API Gateway's own authorizer does not know, such as ES256 and EdDSA.
+// Package token verifies the access tokens of an OpenID Connect issuer: JSON Web Tokens, by the
+// keys that the issuer publishes. It is for issuers whose signatures API Gateway's own authorizer
+// does not know, such as ES256 and EdDSA.
 package token
 
 import (
@@ -23,10 +24,12 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// ErrRefused is in the chain of every error that the token is to blame for. Any other error says that the issuer's keys cannot be had.
+// ErrRefused is in the chain of every error that the token is to blame for. Any other error says
+// that the issuer's keys cannot be had.
 var ErrRefused = errors.New("the token is refused")
 
-// ErrExpired is in the chain beside ErrRefused if nothing is wrong with a token but that its time is over.
+// ErrExpired is in the chain beside ErrRefused if nothing is wrong with a token but that its time
+// is over.
 var ErrExpired = errors.New("the token has expired")
 
 // Tolerance is how far the issuer's clock and this one may be apart.
@@ -34,7 +37,8 @@ const Tolerance = 60 * time.Second
 
 // Config says whose tokens are taken.
 type Config struct {
-	// Issuer is the `iss` of the tokens, to the letter: an https URL. On a loopback address http will do.
+	// Issuer is the `iss` of the tokens, to the letter: an https URL. On a loopback address http
+	// will do.
 	Issuer string
 	// Audience has to be among the `aud` of a token.
 	Audience string
@@ -86,7 +90,8 @@ func secure(u *url.URL) bool {
 // User returns the id of the user whom a token is for.
 func (v *Verifier) User(ctx context.Context, raw string) (string, error) {
 	claims := jwt.MapClaims{}
-	// What keeps the keys from being had is no fault of the token's, so it is kept out of the parser's error.
+	// What keeps the keys from being had is no fault of the token's, so it is kept out of the
+	// parser's error.
 	var unavailable error
 	_, err := jwt.ParseWithClaims(raw, claims,
 		func(t *jwt.Token) (any, error) {
@@ -136,11 +141,12 @@ func otherwiseWrong(err error) bool {
 	return false
 }
 
-// allAlgorithms are those by which an issuer signs with a key that it keeps to itself. "none" is not among them, nor is any by which
-// whoever can verify can also sign.
+// allAlgorithms are those by which an issuer signs with a key that it keeps to itself. "none" is
+// not among them, nor is any by which whoever can verify can also sign.
 var allAlgorithms = []string{"ES256", "ES384", "ES512", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 
-// algorithms are those that a key is for. The key says so, never the token: by its `alg`, or by its type.
+// algorithms are those that a key is for. The key says so, never the token: by its `alg`, or by its
+// type.
 func algorithms(k key) []string {
 	var fits []string
 	switch public := k.public.(type) {
@@ -160,8 +166,8 @@ func algorithms(k key) []string {
 	return fits
 }
 
-// client asks issuers. It follows no redirect: an issuer's keys are where its discovery document says. It keeps no connection, which Lambda
-// would freeze.
+// client asks issuers. It follows no redirect: an issuer's keys are where its discovery document
+// says. It keeps no connection, which Lambda would freeze.
 var client = &http.Client{
 	Transport:     &http.Transport{DisableKeepAlives: true},
 	Timeout:       3 * time.Second,

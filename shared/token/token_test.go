@@ -309,7 +309,8 @@ func TestKeysAreKeptAndANewOneIsFound(t *testing.T) {
 	}
 }
 
-// Whoever sends tokens with ids that they made up does not make the issuer be asked at each of them.
+// Whoever sends tokens with ids that they made up does not make the issuer be asked at each of
+// them.
 func TestMadeUpKeyIDsHaveTheIssuerAskedOnceInAWhile(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)

@@ -21,9 +21,10 @@ type Pool struct {
 // New returns the user pool with the given id.
 func New(api API, id string) *Pool { return &Pool{api: api, id: id} }
 
-// Remove removes the user with the given name, if their sub is the given one. One who has gone already is no error. The sub is compared,
-// because Cognito takes a sub for a name, too: once a user has gone who was named after somebody else's sub, their name finds that
-// other user. Safe to repeat.
+// Remove removes the user with the given name, if their sub is the given one. One who has gone
+// already is no error. The sub is compared, because Cognito takes a sub for a name, too: once a
+// user has gone who was named after somebody else's sub, their name finds that other user. Safe to
+// repeat.
 func (p *Pool) Remove(ctx context.Context, username, sub string) error {
 	found, err := p.sub(ctx, username)
 	if err != nil {
@@ -45,8 +46,9 @@ func (p *Pool) Exists(ctx context.Context, username string) (bool, error) {
 	return sub != "", err
 }
 
-// Has reports whether there is a user with the given sub. AdminGetUser would not do: it takes a sub only for users of the pool's own, and
-// not for those who come from another identity provider. What ListUsers says may lag behind.
+// Has reports whether there is a user with the given sub. AdminGetUser would not do: it takes a sub
+// only for users of the pool's own, and not for those who come from another identity provider. What
+// ListUsers says may lag behind.
 func (p *Pool) Has(ctx context.Context, sub string) (bool, error) {
 	out, err := p.api.ListUsers(ctx, &cognitoidentityprovider.ListUsersInput{
 		UserPoolId:      &p.id,

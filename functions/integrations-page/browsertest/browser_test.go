@@ -1,4 +1,5 @@
-// Package browsertest drives the integrations page as its users do: the built page, from the running service, in Chromium.
+// Package browsertest drives the integrations page as its users do: the built page, from the
+// running service, in Chromium.
 //
 // It leaves a picture of each state, at two widths and in both themes, in screenshots/.
 package browsertest
@@ -48,7 +49,8 @@ func TestThePageInABrowser(t *testing.T) {
 	t.Logf("%s", output)
 }
 
-// install has the pinned tools there, unless they are already, by the copy of the lockfile that npm keeps with them.
+// install has the pinned tools there, unless they are already, by the copy of the lockfile that npm
+// keeps with them.
 func install(t *testing.T) {
 	t.Helper()
 	wanted, err := os.Stat("package-lock.json")

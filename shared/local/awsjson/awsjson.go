@@ -1,8 +1,9 @@
-// Package awsjson serves the AWS JSON 1.1 protocol: every operation is a POST, named by the X-Amz-Target header, with one JSON object
-// each way. The stand-ins for AWS services are built on it.
+// Package awsjson serves the AWS JSON 1.1 protocol: every operation is a POST, named by the
+// X-Amz-Target header, with one JSON object each way. The stand-ins for AWS services are built on
+// it.
 //
-// It checks no signature. A parameter that an operation's input does not name is refused rather than ignored, so that nobody comes to
-// rely on something that a stand-in does not do.
+// It checks no signature. A parameter that an operation's input does not name is refused rather
+// than ignored, so that nobody comes to rely on something that a stand-in does not do.
 package awsjson
 
 import (
@@ -28,8 +29,9 @@ type Service struct {
 	Operations map[string]Operation
 }
 
-// An Operation takes the JSON object of a request and gives that of the answer; nil stands for an answer without a body. A failure that
-// the service would report is an *Error; any other error becomes a 500.
+// An Operation takes the JSON object of a request and gives that of the answer; nil stands for an
+// answer without a body. A failure that the service would report is an *Error; any other error
+// becomes a 500.
 type Operation func(input []byte) (any, error)
 
 // Op makes an Operation of a function with a typed input.
@@ -46,7 +48,8 @@ func Op[In any](f func(In) (any, error)) Operation {
 	}
 }
 
-// Error is a refusal as AWS words it. It is answered with status 400, which is what these services use for all of them.
+// Error is a refusal as AWS words it. It is answered with status 400, which is what these services
+// use for all of them.
 type Error struct {
 	// Code is the exception's name, such as "NotFoundException".
 	Code string `json:"__type"`

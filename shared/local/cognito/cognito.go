@@ -1,5 +1,6 @@
-// Package cognito stands in for the administration of one Amazon Cognito user pool: looking a user up and deleting one, over HTTP and in
-// the shapes of the real service, so that the stock SDK client talks to it. It signs nobody in and issues no tokens.
+// Package cognito stands in for the administration of one Amazon Cognito user pool: looking a user
+// up and deleting one, over HTTP and in the shapes of the real service, so that the stock SDK
+// client talks to it. It signs nobody in and issues no tokens.
 package cognito
 
 import (
@@ -20,11 +21,13 @@ type Config struct {
 	UserPoolID string
 	// Users are in the pool from the start.
 	Users []User
-	// OnDelete, if set, is called once for each user that AdminDeleteUser has removed, before the call is answered. No lock is held.
+	// OnDelete, if set, is called once for each user that AdminDeleteUser has removed, before the
+	// call is answered. No lock is held.
 	OnDelete func(sub, username string)
 }
 
-// User is one user of the pool. In a pool that signs in by e-mail address AWS gives both fields the same value.
+// User is one user of the pool. In a pool that signs in by e-mail address AWS gives both fields the
+// same value.
 type User struct {
 	Username string
 	// Sub is the claim that identifies the user in tokens.
@@ -175,8 +178,9 @@ func (s *Server) remove(in userInput) (record, error) {
 }
 
 // find returns the user that a request means. AWS takes a user's sub in place of the user name
-// (https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_AdminGetUser.html), so that a name that nobody has may
-// still find somebody. Which of two users comes first, when one is named after the other's sub, is not documented; here it is the name.
+// (https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_AdminGetUser.html),
+// so that a name that nobody has may still find somebody. Which of two users comes first, when one
+// is named after the other's sub, is not documented; here it is the name.
 func (s *Server) find(in userInput) (record, error) {
 	if in.UserPoolID != s.poolID {
 		return record{}, awsjson.Errorf("ResourceNotFoundException", "User pool %s does not exist.", in.UserPoolID)

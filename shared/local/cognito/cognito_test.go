@@ -94,8 +94,9 @@ func TestADeletedUserIsGoneAndReportedOnce(t *testing.T) {
 	}
 }
 
-// A user who has taken another's sub for a name comes first while they exist; once they are gone, that name means the other. A caller
-// that repeats a deletion by name alone therefore deletes the wrong user.
+// A user who has taken another's sub for a name comes first while they exist; once they are gone,
+// that name means the other. A caller that repeats a deletion by name alone therefore deletes the
+// wrong user.
 func TestANameThatIsAnothersSubFindsTheOtherOnceItsOwnerIsGone(t *testing.T) {
 	t.Parallel()
 	_, client := start(t, cognito.Config{Users: []cognito.User{

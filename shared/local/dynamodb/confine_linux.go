@@ -17,9 +17,10 @@ import (
 	"managed-credentials/shared/local/child"
 )
 
-// DynamoDB Local cannot be told where to listen, and takes all interfaces. On Linux it therefore runs in a network of its own, which has a
-// loopback interface and nothing else. Between that and this machine's loopback stands a relay: this program, started anew within that
-// network, with a listener from outside of it.
+// DynamoDB Local cannot be told where to listen, and takes all interfaces. On Linux it therefore
+// runs in a network of its own, which has a loopback interface and nothing else. Between that and
+// this machine's loopback stands a relay: this program, started anew within that network, with a
+// listener from outside of it.
 
 // relayVariable makes a program that links this package the relay.
 const relayVariable = "DYNAMODB_LOCAL_RELAY"
@@ -42,7 +43,8 @@ func init() {
 	os.Exit(0)
 }
 
-// confine returns a launcher that runs DynamoDB Local so that only this machine reaches it. An error says why that cannot be done here.
+// confine returns a launcher that runs DynamoDB Local so that only this machine reaches it. An
+// error says why that cannot be done here.
 func confine(dir string) (launcher, error) {
 	var errs []error
 	for _, namespaces := range []func() *syscall.SysProcAttr{ownNetwork, ownNetworkAsUser} {
@@ -89,8 +91,8 @@ func relayCommand(namespaces *syscall.SysProcAttr, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// relay runs a program in the network that this process is in, and brings it what comes to the listener, until the program ends. Without a
-// program it does nothing.
+// relay runs a program in the network that this process is in, and brings it what comes to the
+// listener, until the program ends. Without a program it does nothing.
 func relay(program []string) error {
 	err := loopbackUp()
 	if err != nil || len(program) == 0 {

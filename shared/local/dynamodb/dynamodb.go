@@ -1,8 +1,9 @@
-// Package dynamodb runs DynamoDB Local, AWS's own stand-in for DynamoDB: the only one whose conditions and transactions are atomic, which
-// is what this service rests on.
+// Package dynamodb runs DynamoDB Local, AWS's own stand-in for DynamoDB: the only one whose
+// conditions and transactions are atomic, which is what this service rests on.
 //
-// DynamoDB Local is under a licence of AWS's own: it is for people with an AWS account, and nobody may pass it on. It is therefore fetched
-// when it is first needed, kept in the user's cache directory, and never part of this repository or of anything made from it.
+// DynamoDB Local is under a licence of AWS's own: it is for people with an AWS account, and nobody
+// may pass it on. It is therefore fetched when it is first needed, kept in the user's cache
+// directory, and never part of this repository or of anything made from it.
 package dynamodb
 
 import (
@@ -25,11 +26,12 @@ import (
 	"managed-credentials/shared/local/child"
 )
 
-// Variable names the environment variable with the URL of a DynamoDB Local that runs already. With it set, Start starts none, so that
-// many test binaries share one.
+// Variable names the environment variable with the URL of a DynamoDB Local that runs already. With
+// it set, Start starts none, so that many test binaries share one.
 const Variable = "DYNAMODB_LOCAL_URL"
 
-// patience is how long a started DynamoDB Local may take until it answers. It takes 2 to 3 s on a machine with nothing else to do.
+// patience is how long a started DynamoDB Local may take until it answers. It takes 2 to 3 s on a
+// machine with nothing else to do.
 const patience = 90 * time.Second
 
 // Config says how DynamoDB Local is run.
@@ -44,11 +46,13 @@ type Server struct {
 	process *child.Process // nil if it is somebody else's
 }
 
-// Start starts an empty DynamoDB Local that keeps its tables in memory, on a free port of its own, and returns once it answers. It needs
-// Java, or else Docker. On Linux it ends with this program, however that ends; elsewhere Stop has to be called. ctx is for starting alone.
+// Start starts an empty DynamoDB Local that keeps its tables in memory, on a free port of its own,
+// and returns once it answers. It needs Java, or else Docker. On Linux it ends with this program,
+// however that ends; elsewhere Stop has to be called. ctx is for starting alone.
 //
-// It does not look at credentials, and takes all of the machine's interfaces. On Linux it is kept to the loopback interface by a network of
-// its own, and in Docker it is published there alone. Where neither can be done, Log gets a warning. It is no place for data that matters.
+// It does not look at credentials, and takes all of the machine's interfaces. On Linux it is kept
+// to the loopback interface by a network of its own, and in Docker it is published there alone.
+// Where neither can be done, Log gets a warning. It is no place for data that matters.
 //
 // If Variable is set, Start uses that server; it may hold tables already, and Stop leaves it alone.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
@@ -74,7 +78,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 // URL is where it answers, without a slash at the end.
 func (s *Server) URL() string { return s.url }
 
-// Done is closed when DynamoDB Local has ended, be it by Stop or by itself. It is nil if Start started none.
+// Done is closed when DynamoDB Local has ended, be it by Stop or by itself. It is nil if Start
+// started none.
 func (s *Server) Done() <-chan struct{} {
 	if s.process == nil {
 		return nil
@@ -82,15 +87,16 @@ func (s *Server) Done() <-chan struct{} {
 	return s.process.Done()
 }
 
-// Stop ends DynamoDB Local, if Start started it, and returns once it has ended. Its tables are gone then. It is safe to repeat.
+// Stop ends DynamoDB Local, if Start started it, and returns once it has ended. Its tables are gone
+// then. It is safe to repeat.
 func (s *Server) Stop() {
 	if s.process != nil {
 		s.process.Kill()
 	}
 }
 
-// Client returns a client of this server for region. The error answers of DynamoDB Local lack the checksum that the SDK would warn about
-// each time, so checksums are not looked at.
+// Client returns a client of this server for region. The error answers of DynamoDB Local lack the
+// checksum that the SDK would warn about each time, so checksums are not looked at.
 func (s *Server) Client(region string) *dynamodb.Client {
 	return dynamodb.New(dynamodb.Options{
 		Region:                          region,
@@ -100,8 +106,9 @@ func (s *Server) Client(region string) *dynamodb.Client {
 	})
 }
 
-// CreateTable makes a table of the given name and returns once it can be used. What the table is like comes from the definition, whose
-// own name is ignored: with the one that template.yaml holds there is one truth. A table of that name that exists already is an error.
+// CreateTable makes a table of the given name and returns once it can be used. What the table is
+// like comes from the definition, whose own name is ignored: with the one that template.yaml holds
+// there is one truth. A table of that name that exists already is an error.
 func CreateTable(ctx context.Context, client *dynamodb.Client, name string, definition *dynamodb.CreateTableInput) error {
 	input := *definition
 	input.TableName = &name
@@ -120,8 +127,8 @@ func CreateTable(ctx context.Context, client *dynamodb.Client, name string, defi
 	return nil
 }
 
-// A launcher makes the command that runs DynamoDB Local on a port of this machine. It is to let web pages of that origin alone call it:
-// its default is all of them.
+// A launcher makes the command that runs DynamoDB Local on a port of this machine. It is to let web
+// pages of that origin alone call it: its default is all of them.
 type launcher func(port int, origin string) *exec.Cmd
 
 var errPortTaken = errors.New("the port was taken meanwhile")
@@ -143,8 +150,8 @@ func startOn(ctx context.Context, launch launcher) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding a free port: %w", err)
 	}
-	// That something answers on the port does not say that it is ours: somebody may have been faster. The one origin that it lets in is
-	// what tells it from all others.
+	// That something answers on the port does not say that it is ours: somebody may have been
+	// faster. The one origin that it lets in is what tells it from all others.
 	origin := "http://" + strings.ToLower(rand.Text()) + ".invalid"
 	cmd := launch(port, origin)
 	out := &tail{}

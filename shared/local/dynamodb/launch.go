@@ -81,8 +81,9 @@ func findDocker(ctx context.Context, log io.Writer) (launcher, error) {
 	return dockerCommand, nil
 }
 
-// dockerCommand runs DynamoDB Local in a container that ends when its standard input does, and so with this program, which holds the
-// other end: a container is not a child of the command that started it.
+// dockerCommand runs DynamoDB Local in a container that ends when its standard input does, and so
+// with this program, which holds the other end: a container is not a child of the command that
+// started it.
 func dockerCommand(port int, origin string) *exec.Cmd {
 	const inside = 8000
 	const script = `exec 3<&0; (read _ <&3; kill $$) & exec java "$@"`
@@ -93,7 +94,8 @@ func dockerCommand(port int, origin string) *exec.Cmd {
 	return cmd
 }
 
-// arguments are those of java, in the directory that holds the jar. The small compiler and collector halve the time to the first answer.
+// arguments are those of java, in the directory that holds the jar. The small compiler and
+// collector halve the time to the first answer.
 func arguments(port int, origin string) []string {
 	return []string{"-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
 		"-Djava.library.path=./DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar",

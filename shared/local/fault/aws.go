@@ -16,7 +16,8 @@ const (
 	cognito  = "AWSCognitoIdentityProviderService"
 )
 
-// AWSError answers with an error in the shape of the AWS service that the call is for. Without a message the error has none.
+// AWSError answers with an error in the shape of the AWS service that the call is for. Without a
+// message the error has none.
 func AWSError(status int, code, message string) Fault {
 	return func(_ context.Context, c *Call) (*Answer, error) {
 		fields := map[string]any{}
@@ -45,8 +46,9 @@ func awsError(c *Call, status int, code string, fields map[string]any) *Answer {
 	return &Answer{Status: status, Header: header, Body: body}
 }
 
-// Throttled refuses the call the way its service does when there are too many: ProvisionedThroughputExceededException for DynamoDB,
-// TooManyRequestsException for Cognito, else ThrottlingException. The SDK repeats all three by itself.
+// Throttled refuses the call the way its service does when there are too many:
+// ProvisionedThroughputExceededException for DynamoDB, TooManyRequestsException for Cognito, else
+// ThrottlingException. The SDK repeats all three by itself.
 func Throttled() Fault {
 	return func(ctx context.Context, c *Call) (*Answer, error) {
 		code, message := "ThrottlingException", "Rate exceeded"
@@ -64,8 +66,9 @@ func Throttled() Fault {
 
 const ongoing = "Transaction is ongoing for the item"
 
-// TransactionConflict refuses a DynamoDB write because another transaction holds its item: a single write gets
-// TransactionConflictException, a transaction is cancelled on account of its first item. The SDK does not repeat either.
+// TransactionConflict refuses a DynamoDB write because another transaction holds its item: a single
+// write gets TransactionConflictException, a transaction is cancelled on account of its first item.
+// The SDK does not repeat either.
 func TransactionConflict() Fault {
 	return func(ctx context.Context, c *Call) (*Answer, error) {
 		switch c.Op {
@@ -77,9 +80,10 @@ func TransactionConflict() Fault {
 	}
 }
 
-// TransactionCanceled cancels a DynamoDB transaction for the given reasons, one for each item in the request's order: "None",
-// "ConditionalCheckFailed", "TransactionConflict", "ThrottlingError" and so on. The items that are left over get "None".
-// See https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
+// TransactionCanceled cancels a DynamoDB transaction for the given reasons, one for each item in
+// the request's order: "None", "ConditionalCheckFailed", "TransactionConflict", "ThrottlingError"
+// and so on. The items that are left over get "None". See
+// https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
 func TransactionCanceled(codes ...string) Fault {
 	return func(_ context.Context, c *Call) (*Answer, error) {
 		var request struct{ TransactItems []json.RawMessage }
@@ -117,11 +121,12 @@ var reasonMessages = map[string]string{
 	"TransactionConflict":    ongoing,
 }
 
-// Key is the primary key of a DynamoDB item as the protocol writes it: Key["pk"]["S"] is the string attribute pk.
+// Key is the primary key of a DynamoDB item as the protocol writes it: Key["pk"]["S"] is the string
+// attribute pk.
 type Key map[string]map[string]string
 
-// UnprocessedKeys leaves the keys that match out of a BatchGetItem and gives them back as unprocessed. If that leaves nothing, the call
-// is throttled, which is what DynamoDB does then.
+// UnprocessedKeys leaves the keys that match out of a BatchGetItem and gives them back as
+// unprocessed. If that leaves nothing, the call is throttled, which is what DynamoDB does then.
 func UnprocessedKeys(match func(Key) bool) Fault {
 	return func(ctx context.Context, c *Call) (*Answer, error) {
 		if c.Op != "BatchGetItem" {
@@ -159,7 +164,8 @@ type tableKeys struct {
 	AttributesToGet          []string          `json:",omitempty"`
 }
 
-// withoutKeys splits a BatchGetItem into what to forward, nil if that is nothing, and the tables with the keys that matched.
+// withoutKeys splits a BatchGetItem into what to forward, nil if that is nothing, and the tables
+// with the keys that matched.
 func withoutKeys(body []byte, match func(Key) bool) (request []byte, matched map[string]tableKeys, err error) {
 	var in struct{ RequestItems map[string]tableKeys }
 	err = json.Unmarshal(body, &in)

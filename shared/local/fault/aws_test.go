@@ -25,8 +25,8 @@ import (
 	"managed-credentials/shared/local/fault"
 )
 
-// startDynamoDB puts a proxy in front of a table that answers a BatchGetItem with the keys that it was asked for, and anything else with
-// nothing, always with a checksum.
+// startDynamoDB puts a proxy in front of a table that answers a BatchGetItem with the keys that it
+// was asked for, and anything else with nothing, always with a checksum.
 func startDynamoDB(t *testing.T) (*fault.Proxy, *dynamodb.Client) {
 	t.Helper()
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -10,7 +10,8 @@ import (
 	"managed-credentials/shared/local/fault"
 )
 
-// The first create is lost on the way back and arrives once more later, as on a network that duplicates; the second one passes.
+// The first create is lost on the way back and arrives once more later, as on a network that
+// duplicates; the second one passes.
 func Example() {
 	pods := 0
 	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { pods++ }))

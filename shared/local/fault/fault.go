@@ -8,9 +8,11 @@ import (
 	"time"
 )
 
-// A Fault decides what becomes of one call: the target sees what the fault forwards, and the client gets the answer that it returns. A
-// nil answer closes the client's connection without one; an error, which stands for a mistake in the test or a target out of reach, is
-// answered with status 502 and its text. The context ends when the client goes away. A nil Fault passes the call through.
+// A Fault decides what becomes of one call: the target sees what the fault forwards, and the client
+// gets the answer that it returns. A nil answer closes the client's connection without one; an
+// error, which stands for a mistake in the test or a target out of reach, is answered with status
+// 502 and its text. The context ends when the client goes away. A nil Fault passes the call
+// through.
 type Fault func(ctx context.Context, c *Call) (*Answer, error)
 
 func (f Fault) apply(ctx context.Context, c *Call) (*Answer, error) {
@@ -32,8 +34,9 @@ func Respond(status int, header http.Header, body []byte) Fault {
 	}
 }
 
-// Delivered first forwards the request and throws the answer away; what the client then gets is up to f. The target works on the request
-// to its end, whether or not the client waits for it. Delivered(AWSError(…)) is an error that hides an effect.
+// Delivered first forwards the request and throws the answer away; what the client then gets is up
+// to f. The target works on the request to its end, whether or not the client waits for it.
+// Delivered(AWSError(…)) is an error that hides an effect.
 func Delivered(f Fault) Fault {
 	return func(ctx context.Context, c *Call) (*Answer, error) {
 		_, err := c.Forward(context.WithoutCancel(ctx))
@@ -47,8 +50,8 @@ func Delivered(f Fault) Fault {
 // LoseAnswer loses the answer: the request takes effect, and the connection closes.
 func LoseAnswer() Fault { return Delivered(Drop()) }
 
-// Twice forwards the request twice and gives the second answer. To the target it looks like an SDK that repeats a call whose answer was
-// lost, to the client like nothing at all.
+// Twice forwards the request twice and gives the second answer. To the target it looks like an SDK
+// that repeats a call whose answer was lost, to the client like nothing at all.
 func Twice() Fault { return Delivered(nil) }
 
 // A Wait holds a call back. It returns early when ctx ends.
@@ -76,7 +79,8 @@ func Until(released <-chan struct{}) Wait {
 	}
 }
 
-// Before waits and then does f. If the client goes away meanwhile, the call ends there: nothing is forwarded.
+// Before waits and then does f. If the client goes away meanwhile, the call ends there: nothing is
+// forwarded.
 func Before(wait Wait, f Fault) Fault {
 	return func(ctx context.Context, c *Call) (*Answer, error) {
 		wait(ctx)
@@ -96,15 +100,15 @@ func After(wait Wait, f Fault) Fault {
 	}
 }
 
-// Late holds requests that take effect late: their clients give up on them now, and the target gets them when Deliver is called. The
-// zero value is ready; it is safe for concurrent use.
+// Late holds requests that take effect late: their clients give up on them now, and the target gets
+// them when Deliver is called. The zero value is ready; it is safe for concurrent use.
 type Late struct {
 	mu   sync.Mutex
 	held []*Call
 }
 
-// Hold keeps the request for Deliver. The client gets what f gives it, which is Drop() or an error as a rule; if f forwards the request
-// too, the target sees it once now and once more later.
+// Hold keeps the request for Deliver. The client gets what f gives it, which is Drop() or an error
+// as a rule; if f forwards the request too, the target sees it once now and once more later.
 func (l *Late) Hold(f Fault) Fault {
 	return func(ctx context.Context, c *Call) (*Answer, error) {
 		l.mu.Lock()
@@ -114,8 +118,9 @@ func (l *Late) Hold(f Fault) Fault {
 	}
 }
 
-// Deliver forwards what is held, one after the other in the order of arrival, and returns the target's answers once it has them all.
-// Each request is delivered once. That nothing is held is an error, so that a test does not pass because its fault never struck.
+// Deliver forwards what is held, one after the other in the order of arrival, and returns the
+// target's answers once it has them all. Each request is delivered once. That nothing is held is an
+// error, so that a test does not pass because its fault never struck.
 func (l *Late) Deliver(ctx context.Context) ([]*Answer, error) {
 	l.mu.Lock()
 	held := l.held

@@ -1,10 +1,12 @@
-// Package fault is an HTTP reverse proxy for tests: it stands in front of one server, keeps a record of every call, and lets the test
-// decide what becomes of each one: lost on the way there or on the way back, answered with an error, done twice, or taking effect long
-// after the client has given up.
+// Package fault is an HTTP reverse proxy for tests: it stands in front of one server, keeps a
+// record of every call, and lets the test decide what becomes of each one: lost on the way there or
+// on the way back, answered with an error, done twice, or taking effect long after the client has
+// given up.
 //
-// What goes through the proxy does so exactly as often as it is told. No connection is used for more than one call, on either side:
-// net/http repeats some requests by itself when a connection that it kept turns out to be closed, and such a repeat would be taken for
-// one of the code under test.
+// What goes through the proxy does so exactly as often as it is told. No connection is used for
+// more than one call, on either side: net/http repeats some requests by itself when a connection
+// that it kept turns out to be closed, and such a repeat would be taken for one of the code under
+// test.
 package fault
 
 import (
@@ -23,7 +25,8 @@ import (
 	"time"
 )
 
-// maxBody is the largest request that the proxy takes, in bytes: that of DynamoDB. A larger one is answered with status 413.
+// maxBody is the largest request that the proxy takes, in bytes: that of DynamoDB. A larger one is
+// answered with status 413.
 const maxBody = 16 << 20
 
 // Proxy is the http.Handler in front of one target. It is safe for concurrent use.
@@ -36,30 +39,35 @@ type Proxy struct {
 	counts map[string]int // by Call.Op
 }
 
-// New makes a proxy for the server at target, a URL without a path such as "http://127.0.0.1:8000". Without a hook everything passes.
+// New makes a proxy for the server at target, a URL without a path such as "http://127.0.0.1:8000".
+// Without a hook everything passes.
 func New(target string) *Proxy {
 	return &Proxy{target: strings.TrimSuffix(target, "/"), counts: map[string]int{}}
 }
 
-// upstream is shared by all proxies: tests make thousands of them, and a connection costs as much as a call.
+// upstream is shared by all proxies: tests make thousands of them, and a connection costs as much
+// as a call.
 var upstream = &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 32, IdleConnTimeout: 5 * time.Second}
 
-// SetHook sets what decides the fault of each call from now on; nil lets everything pass. The hook runs once a call, after the call was
-// recorded and before anything is forwarded, on as many goroutines as there are clients. It may block: the call then waits.
+// SetHook sets what decides the fault of each call from now on; nil lets everything pass. The hook
+// runs once a call, after the call was recorded and before anything is forwarded, on as many
+// goroutines as there are clients. It may block: the call then waits.
 func (p *Proxy) SetHook(hook func(*Call) Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.hook = hook
 }
 
-// Calls returns the calls since New or the last Reset, in the order in which they arrived, those still under way included.
+// Calls returns the calls since New or the last Reset, in the order in which they arrived, those
+// still under way included.
 func (p *Proxy) Calls() []*Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.calls)
 }
 
-// Count returns how many of those calls had this Op. What a fault forwards more than once, or not at all, still counts once.
+// Count returns how many of those calls had this Op. What a fault forwards more than once, or not
+// at all, still counts once.
 func (p *Proxy) Count(op string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,15 +82,15 @@ func (p *Proxy) Reset() {
 	clear(p.counts)
 }
 
-// Call is one request that reached the proxy. It is read by several goroutines and never changed; to forward something else, change a
-// copy.
+// Call is one request that reached the proxy. It is read by several goroutines and never changed;
+// to forward something else, change a copy.
 type Call struct {
 	// Seq counts all calls, Nth those of the same Op; both from 1.
 	Seq, Nth int
 	// Service is the part of X-Amz-Target before the dot, such as "DynamoDB_20120810", or empty.
 	Service string
-	// Op is the part of X-Amz-Target after the dot, such as "PutItem"; without that header it is the method and the path, such as
-	// "POST /v0/pods".
+	// Op is the part of X-Amz-Target after the dot, such as "PutItem"; without that header it is
+	// the method and the path, such as "POST /v0/pods".
 	Op string
 	// Time is when the request had arrived whole.
 	Time time.Time
@@ -151,10 +159,12 @@ func (p *Proxy) record(r *http.Request, body []byte) (*Call, func(*Call) Fault) 
 	return c, p.hook
 }
 
-// Forward sends the request to the target and returns its answer. It works at any time and any number of times, long after the client
-// has gone if ctx outlives it; each time is one request at the target.
+// Forward sends the request to the target and returns its answer. It works at any time and any
+// number of times, long after the client has gone if ctx outlives it; each time is one request at
+// the target.
 func (c *Call) Forward(ctx context.Context) (*Answer, error) {
-	// Of a body that it cannot read twice, the transport sends no request a second time by itself, nor of one without.
+	// Of a body that it cannot read twice, the transport sends no request a second time by itself,
+	// nor of one without.
 	body := struct{ io.Reader }{bytes.NewReader(c.Body)}
 	req, err := http.NewRequestWithContext(ctx, c.Method, c.proxy.target+c.URL.RequestURI(), body)
 	if err != nil {
@@ -174,7 +184,8 @@ func (c *Call) Forward(ctx context.Context) (*Answer, error) {
 	return &Answer{Status: resp.StatusCode, Header: resp.Header, Body: answer}, nil
 }
 
-// checksumHeader is where DynamoDB gives the CRC-32 of an answer's body. The SDK logs a warning when it is wrong or missing.
+// checksumHeader is where DynamoDB gives the CRC-32 of an answer's body. The SDK logs a warning
+// when it is wrong or missing.
 const checksumHeader = "X-Amz-Crc32"
 
 func checksum(body []byte) string { return strconv.FormatUint(uint64(crc32.ChecksumIEEE(body)), 10) }

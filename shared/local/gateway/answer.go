@@ -17,8 +17,9 @@ type answer struct {
 	body    []byte
 }
 
-// parseAnswer reads a function's answer of payload format 2.0. JSON without a statusCode is the body of a 200.
-// See https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html.
+// parseAnswer reads a function's answer of payload format 2.0. JSON without a statusCode is the
+// body of a 200. See
+// https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html.
 func parseAnswer(out []byte) (answer, error) {
 	var parsed struct {
 		StatusCode      *int

@@ -15,10 +15,11 @@ import (
 // authorizer is what the event of a request says about who is asking.
 type authorizer = events.APIGatewayV2HTTPRequestContextAuthorizerDescription
 
-// authorize returns what the authorizer says of the request's token. If the token may not pass, it answers the request and reports false.
+// authorize returns what the authorizer says of the request's token. If the token may not pass, it
+// answers the request and reports false.
 //
-// On AWS an API has one authorizer. Here it is the one that fits the token: for a token of cfg.Issuer the function authorize, and for any
-// other the JWT authorizer.
+// On AWS an API has one authorizer. Here it is the one that fits the token: for a token of
+// cfg.Issuer the function authorize, and for any other the JWT authorizer.
 func (g *Gateway) authorize(w http.ResponseWriter, r *http.Request, m matched) (*authorizer, bool) {
 	header := strings.Join(r.Header.Values("Authorization"), ",")
 	if header == "" {
@@ -45,7 +46,8 @@ func (g *Gateway) authorize(w http.ResponseWriter, r *http.Request, m matched) (
 	return &authorizer{JWT: &events.APIGatewayV2HTTPRequestContextAuthorizerJWTDescription{Claims: stringified(claims)}}, true
 }
 
-// issuerOf is whom a token names as its issuer, without a look at the signature; "" if it is no token.
+// issuerOf is whom a token names as its issuer, without a look at the signature; "" if it is no
+// token.
 func issuerOf(token string) string {
 	var claims jwt.RegisteredClaims
 	_, _, err := jwt.NewParser().ParseUnverified(token, &claims)
@@ -55,7 +57,8 @@ func issuerOf(token string) string {
 	return claims.Issuer
 }
 
-// askFunction invokes the Lambda authorizer with an event of payload format 2.0 and reads its simple response
+// askFunction invokes the Lambda authorizer with an event of payload format 2.0 and reads its
+// simple response
 // (https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html).
 func (g *Gateway) askFunction(w http.ResponseWriter, r *http.Request, m matched) (*authorizer, bool) {
 	like := newEvent(r, m, "", nil, nil)

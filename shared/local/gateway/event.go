@@ -19,8 +19,8 @@ import (
 // account is the AWS account that there is not.
 const account = "000000000000"
 
-// newEvent makes the event of payload format 2.0. who is nil for a route without authorizer.
-// See https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html.
+// newEvent makes the event of payload format 2.0. who is nil for a route without authorizer. See
+// https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html.
 func newEvent(r *http.Request, m matched, requestID string, who *authorizer, body []byte) events.APIGatewayV2HTTPRequest {
 	now := time.Now().UTC()
 	routeKey := m.route.Method + " " + m.route.Path
@@ -60,8 +60,8 @@ func newEvent(r *http.Request, m matched, requestID string, who *authorizer, bod
 	return e
 }
 
-// isText tells which bodies are handed on as they are. AWS does not list the types; these were measured. That forms are not among them,
-// nor what has no type, surprises many a caller of curl.
+// isText tells which bodies are handed on as they are. AWS does not list the types; these were
+// measured. That forms are not among them, nor what has no type, surprises many a caller of curl.
 func isText(contentType string, body []byte) bool {
 	kind, _, _ := mime.ParseMediaType(contentType)
 	switch kind {
@@ -117,7 +117,8 @@ func sourceIP(r *http.Request) string {
 	return ip
 }
 
-// stringified gives claims as functions get them: all are strings, a number without exponent, a list as "[a b]".
+// stringified gives claims as functions get them: all are strings, a number without exponent, a
+// list as "[a b]".
 func stringified(claims map[string]any) map[string]string {
 	all := map[string]string{}
 	for name, value := range claims {

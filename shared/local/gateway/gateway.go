@@ -1,9 +1,12 @@
-// Package gateway stands in for the API Gateway HTTP API in front of the functions: it checks tokens, matches routes, turns requests into
-// events of payload format 2.0 and the functions' answers back, and refuses with the texts of the real one. Beside the API it serves
-// /local/*, by which a person or a test does what other AWS services would.
+// Package gateway stands in for the API Gateway HTTP API in front of the functions: it checks
+// tokens, matches routes, turns requests into events of payload format 2.0 and the functions'
+// answers back, and refuses with the texts of the real one. Beside the API it serves /local/*, by
+// which a person or a test does what other AWS services would.
 //
-// What it does is taken from https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api.html and the pages below it, and where
-// these say nothing from what others measured. It knows neither throttling nor CORS, nor authorization scopes.
+// What it does is taken from
+// https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api.html and the pages below
+// it, and where these say nothing from what others measured. It knows neither throttling nor CORS,
+// nor authorization scopes.
 package gateway
 
 import (
@@ -24,21 +27,26 @@ import (
 type Config struct {
 	// Functions are the functions with their routes.
 	Functions []template.Function
-	// Invoke gives an event to a function and returns its answer: lambda.Host's. context.DeadlineExceeded in the chain of an error stands
-	// for a function that took longer than ctx allows.
+	// Invoke gives an event to a function and returns its answer: lambda.Host's.
+	// context.DeadlineExceeded in the chain of an error stands for a function that took longer than
+	// ctx allows.
 	Invoke func(ctx context.Context, function string, payload []byte) ([]byte, error)
-	// Verify returns the claims of a token that may pass, or an error that says what is wrong with it.
+	// Verify returns the claims of a token that may pass, or an error that says what is wrong with
+	// it.
 	Verify func(token string) (map[string]any, error)
-	// Issuer is whose tokens the function authorize verifies, in place of Verify. "" means nobody's.
+	// Issuer is whose tokens the function authorize verifies, in place of Verify. "" means
+	// nobody's.
 	Issuer string
 	// Local is what is behind /local/*.
 	Local Local
-	// Prefix stands before the path of each request, such as "/prod": a stage's name, or what a custom domain maps to the API. Events have
-	// it in their paths, and routes do not. "" means none.
+	// Prefix stands before the path of each request, such as "/prod": a stage's name, or what a
+	// custom domain maps to the API. Events have it in their paths, and routes do not. "" means
+	// none.
 	Prefix string
 	// Timeout is how long the API waits for a function. 0 means 30 s, as on AWS.
 	Timeout time.Duration
-	// Log gets a line for each request that was answered with 5xx on account of a function. Nil means none.
+	// Log gets a line for each request that was answered with 5xx on account of a function. Nil
+	// means none.
 	Log io.Writer
 }
 
@@ -54,7 +62,8 @@ type Gateway struct {
 	local  map[string]http.HandlerFunc
 }
 
-// New returns a gateway. It fails if two routes are the same but for the names of their path variables.
+// New returns a gateway. It fails if two routes are the same but for the names of their path
+// variables.
 func New(cfg Config) (*Gateway, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
@@ -138,7 +147,8 @@ func (g *Gateway) serveAPI(w http.ResponseWriter, r *http.Request) {
 	a.write(w)
 }
 
-// fail answers for a function that did not, in API Gateway's own words, which do not say why. The log does.
+// fail answers for a function that did not, in API Gateway's own words, which do not say why. The
+// log does.
 func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, m matched, status int, err error) {
 	_, _ = fmt.Fprintf(g.cfg.Log, "%s %s: %d: %v\n", r.Method, m.route.Path, status, err)
 	refuse(w, status, http.StatusText(status))

@@ -115,7 +115,8 @@ type request struct {
 	host         string
 }
 
-// do sends a request, with a token if it has no header of its own, and returns the answer with its body.
+// do sends a request, with a token if it has no header of its own, and returns the answer with its
+// body.
 func (f *fixture) do(t *testing.T, r request) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequest(r.method, f.url+r.path, strings.NewReader(r.body))

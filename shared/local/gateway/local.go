@@ -22,7 +22,8 @@ type Local struct {
 	UserPoolID string
 	// Token returns a valid access token of a user.
 	Token func(sub, username string) (string, error)
-	// ES256Token returns a valid access token of a user, of the issuer that is not Cognito. Nil if there is none.
+	// ES256Token returns a valid access token of a user, of the issuer that is not Cognito. Nil if
+	// there is none.
 	ES256Token func(sub string) (string, error)
 	// AddUser puts a user into the pool, if it is not there.
 	AddUser func(sub, username string)
@@ -48,8 +49,9 @@ func (g *Gateway) localHandlers() map[string]http.HandlerFunc {
 	return handlers
 }
 
-// fromHere keeps out what a page on the web has a developer's browser send: these paths ask for no token, and hand out secrets. A page of
-// another origin is refused by that, and one that claims this machine's address for its own name by the name.
+// fromHere keeps out what a page on the web has a developer's browser send: these paths ask for no
+// token, and hand out secrets. A page of another origin is refused by that, and one that claims
+// this machine's address for its own name by the name.
 func fromHere(next http.Handler) http.HandlerFunc {
 	sameOrigin := http.NewCrossOriginProtection().Handler(next)
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -132,7 +134,8 @@ func (g *Gateway) serveOperate(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveResolve does as an executor does. Without a credential's id the user's managed credential at the provider is meant.
+// serveResolve does as an executor does. Without a credential's id the user's managed credential at
+// the provider is meant.
 func (g *Gateway) serveResolve(w http.ResponseWriter, r *http.Request) {
 	body, ok := readBody(w, r)
 	if !ok {
@@ -155,7 +158,8 @@ func (g *Gateway) serveResolve(w http.ResponseWriter, r *http.Request) {
 	g.direct(w, r, "resolve-credential", payload)
 }
 
-// direct invokes a function that no route leads to, and turns its answer into HTTP: one with a status is a refusal, or an acceptance.
+// direct invokes a function that no route leads to, and turns its answer into HTTP: one with a
+// status is a refusal, or an acceptance.
 func (g *Gateway) direct(w http.ResponseWriter, r *http.Request, function string, payload []byte) {
 	out, ok := g.invoke(w, r, function, payload)
 	if !ok {
@@ -178,8 +182,8 @@ func (g *Gateway) direct(w http.ResponseWriter, r *http.Request, function string
 	}
 }
 
-// invoke calls a function for as long as it takes. If it fails, invoke answers the request, without the function's message, which may
-// hold anything, and reports false.
+// invoke calls a function for as long as it takes. If it fails, invoke answers the request, without
+// the function's message, which may hold anything, and reports false.
 func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request, function string, payload []byte) (json.RawMessage, bool) {
 	out, err := g.cfg.Invoke(r.Context(), function, payload)
 	var failed *lambda.FunctionError
@@ -196,8 +200,8 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request, function string
 	return nil, false
 }
 
-// readUser reads a request that names a user. A user without a name of its own is called by its sub, as in a pool that signs in by e-mail
-// address.
+// readUser reads a request that names a user. A user without a name of its own is called by its
+// sub, as in a pool that signs in by e-mail address.
 func readUser(w http.ResponseWriter, r *http.Request) (userRequest, bool) {
 	body, ok := readBody(w, r)
 	if !ok {
@@ -234,8 +238,9 @@ func readBody(w http.ResponseWriter, r *http.Request) (json.RawMessage, bool) {
 	return body, true
 }
 
-// UserDeleted is what EventBridge delivers once CloudTrail has recorded that an administrator deleted a user of a pool. AWS does not
-// publish the event's exact shape; this one has what is known of it, and the user name hidden, as it mostly is.
+// UserDeleted is what EventBridge delivers once CloudTrail has recorded that an administrator
+// deleted a user of a pool. AWS does not publish the event's exact shape; this one has what is
+// known of it, and the user name hidden, as it mostly is.
 func UserDeleted(userPoolID, sub string, at time.Time) []byte {
 	region, _, _ := strings.Cut(userPoolID, "_")
 	return bridged("aws.cognito-idp", "AWS API Call via CloudTrail", region, at, map[string]any{

@@ -15,7 +15,8 @@ type route struct {
 	segments []segment
 }
 
-// segment is what stands between two slashes of a pattern: text, or a variable for any text but the empty one.
+// segment is what stands between two slashes of a pattern: text, or a variable for any text but the
+// empty one.
 type segment struct {
 	text     string // the text, or the variable's name
 	variable bool
@@ -54,7 +55,8 @@ type matched struct {
 	params map[string]string
 }
 
-// match finds the route of a request: of several the one with text, from the left, where the others have a variable.
+// match finds the route of a request: of several the one with text, from the left, where the others
+// have a variable.
 func match(routes []route, prefix string, r *http.Request) (best matched, ok bool) {
 	path, ok := strings.CutPrefix(r.URL.EscapedPath(), prefix)
 	if !ok || path != "" && path[0] != '/' {

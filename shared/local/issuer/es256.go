@@ -14,8 +14,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// ES256 stands in for an OpenID Connect issuer that is not Cognito: it signs with a curve, which API Gateway's own authorizer does not
-// know, and publishes its key. It is an http.Handler.
+// ES256 stands in for an OpenID Connect issuer that is not Cognito: it signs with a curve, which
+// API Gateway's own authorizer does not know, and publishes its key. It is an http.Handler.
 type ES256 struct {
 	url, audience string
 	key           *ecdsa.PrivateKey
@@ -23,7 +23,8 @@ type ES256 struct {
 	mux           *http.ServeMux
 }
 
-// NewES256 returns an issuer with a key of its own. It has to be served at url, by which it is called.
+// NewES256 returns an issuer with a key of its own. It has to be served at url, by which it is
+// called.
 func NewES256(url, audience string) (*ES256, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -52,7 +53,8 @@ func (i *ES256) publish(path string, document any) {
 
 func (i *ES256) ServeHTTP(w http.ResponseWriter, r *http.Request) { i.mux.ServeHTTP(w, r) }
 
-// Claims is what an access token of a user has here. A test changes what it wants wrong and has it signed.
+// Claims is what an access token of a user has here. A test changes what it wants wrong and has it
+// signed.
 func (i *ES256) Claims(sub string) jwt.MapClaims {
 	now := time.Now()
 	return jwt.MapClaims{

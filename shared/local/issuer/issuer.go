@@ -1,8 +1,9 @@
-// Package issuer stands in for the tokens of an Amazon Cognito user pool: it signs them, and verifies them by the rules of the JWT
-// authorizer of an API Gateway HTTP API.
+// Package issuer stands in for the tokens of an Amazon Cognito user pool: it signs them, and
+// verifies them by the rules of the JWT authorizer of an API Gateway HTTP API.
 //
-// The signatures are real, by a key that is made when the issuer is and exists in this process alone: no token of it is worth anything
-// elsewhere, and none that it did not sign passes. What tokens claim is up to whoever asks for them.
+// The signatures are real, by a key that is made when the issuer is and exists in this process
+// alone: no token of it is worth anything elsewhere, and none that it did not sign passes. What
+// tokens claim is up to whoever asks for them.
 package issuer
 
 import (
@@ -23,7 +24,8 @@ const lifetime = time.Hour
 
 // Config says for which pool tokens are issued.
 type Config struct {
-	// UserPoolID is the pool, such as "us-east-1_local"; the part before the underscore is its region.
+	// UserPoolID is the pool, such as "us-east-1_local"; the part before the underscore is its
+	// region.
 	UserPoolID string
 	// ClientID is the app client: the audience.
 	ClientID string
@@ -62,8 +64,9 @@ func (i *Issuer) AccessToken(sub, username string) (string, error) {
 	return i.Sign(i.AccessClaims(sub, username))
 }
 
-// AccessClaims is what Cognito puts into an access token. A test changes what it wants wrong and has it signed.
-// See https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html.
+// AccessClaims is what Cognito puts into an access token. A test changes what it wants wrong and
+// has it signed. See
+// https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html.
 func (i *Issuer) AccessClaims(sub, username string) jwt.MapClaims {
 	c := i.claims(sub, "access")
 	c["client_id"] = i.client
@@ -73,9 +76,9 @@ func (i *Issuer) AccessClaims(sub, username string) jwt.MapClaims {
 	return c
 }
 
-// IDClaims is what Cognito puts into an ID token. Such a token passes the authorizer, too: that it is none for calling the API is for the
-// functions to notice.
-// See https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-id-token.html.
+// IDClaims is what Cognito puts into an ID token. Such a token passes the authorizer, too: that it
+// is none for calling the API is for the functions to notice. See
+// https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-id-token.html.
 func (i *Issuer) IDClaims(sub, username string) jwt.MapClaims {
 	c := i.claims(sub, "id")
 	c["aud"] = i.client
@@ -111,9 +114,9 @@ func (i *Issuer) Sign(claims jwt.MapClaims) (string, error) {
 	return signed, nil
 }
 
-// Verify returns the claims of a token that the authorizer would let pass: signed by this issuer, in its name, for its client, and valid
-// now. The client is looked for in `aud` and, only where there is no `aud`, in `client_id`. The error says what is wrong, and holds
-// nothing of the token.
+// Verify returns the claims of a token that the authorizer would let pass: signed by this issuer,
+// in its name, for its client, and valid now. The client is looked for in `aud` and, only where
+// there is no `aud`, in `client_id`. The error says what is wrong, and holds nothing of the token.
 // See https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html.
 func (i *Issuer) Verify(token string) (map[string]any, error) {
 	claims := jwt.MapClaims{}

@@ -1,9 +1,10 @@
-// Package kms stands in for AWS Key Management Service: Encrypt and Decrypt with symmetric keys, over HTTP and in the shapes of the real
-// service, so that the stock SDK client talks to it.
+// Package kms stands in for AWS Key Management Service: Encrypt and Decrypt with symmetric keys,
+// over HTTP and in the shapes of the real service, so that the stock SDK client talks to it.
 //
-// The cryptography is real: AES-256-GCM under a key that exists only in this process, with the encryption context as authenticated data.
-// What was encrypted with one context, or by another server, therefore does not decrypt, as on AWS. Grants, policies and key rotation do
-// not exist here.
+// The cryptography is real: AES-256-GCM under a key that exists only in this process, with the
+// encryption context as authenticated data. What was encrypted with one context, or by another
+// server, therefore does not decrypt, as on AWS. Grants, policies and key rotation do not exist
+// here.
 package kms
 
 import (
@@ -22,7 +23,8 @@ import (
 	"managed-credentials/shared/local/awsjson"
 )
 
-// Limits of the API in bytes: https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html and API_Decrypt.html.
+// Limits of the API in bytes: https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html
+// and API_Decrypt.html.
 const (
 	maxPlaintext  = 4096
 	maxCiphertext = 6144
@@ -87,8 +89,8 @@ func New(cfg Config) *Server {
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
 
-// SetEnabled enables or disables a key, named in any of the ways that a request may name it. A disabled key answers DisabledException.
-// It returns an error if there is no such key.
+// SetEnabled enables or disables a key, named in any of the ways that a request may name it. A
+// disabled key answers DisabledException. It returns an error if there is no such key.
 func (s *Server) SetEnabled(keyID string, enabled bool) error {
 	k, err := s.find(keyID)
 	if err != nil {
@@ -234,7 +236,8 @@ func newAEAD() cipher.AEAD {
 	return aead
 }
 
-// authenticated writes an encryption context so that equal contexts, and no others, give equal bytes, in whatever order they came.
+// authenticated writes an encryption context so that equal contexts, and no others, give equal
+// bytes, in whatever order they came.
 func authenticated(context map[string]string) []byte {
 	var b []byte
 	for _, name := range slices.Sorted(maps.Keys(context)) {
@@ -244,7 +247,8 @@ func authenticated(context map[string]string) []byte {
 	return b
 }
 
-// appendField writes a string with its length before it, so that no two lists of strings look the same.
+// appendField writes a string with its length before it, so that no two lists of strings look the
+// same.
 func appendField(b []byte, field string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(field)))
 	return append(b, field...)

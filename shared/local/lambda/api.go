@@ -10,11 +10,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// maxPayload is what Lambda takes for one invocation (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+// maxPayload is what Lambda takes for one invocation
+// (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
 const maxPayload = 6 << 20
 
-// API is Lambda's own API, as far as invoking a function and waiting for its answer goes, so that the stock SDK client can invoke the
-// host's functions (https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html).
+// API is Lambda's own API, as far as invoking a function and waiting for its answer goes, so that
+// the stock SDK client can invoke the host's functions
+// (https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html).
 func (h *Host) API() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations", h.serveInvoke)
@@ -49,7 +51,8 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"Message": message})
 }
 
-// Undelivered is the record that Lambda sends to a function's failure destination once an event has failed for good
+// Undelivered is the record that Lambda sends to a function's failure destination once an event has
+// failed for good
 // (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html).
 func Undelivered(function string, event []byte) []byte {
 	record, err := json.Marshal(map[string]any{

@@ -18,8 +18,9 @@ const initTime = 10 * time.Second
 
 // instance is one process, with a Runtime API of its own.
 //
-// The process asks for an event when it is ready for one, and its request is held until there is one. Whoever has the instance to himself
-// therefore sees it go from ready to an outcome and to ready again, until the process ends.
+// The process asks for an event when it is ready for one, and its request is held until there is
+// one. Whoever has the instance to himself therefore sees it go from ready to an outcome and to
+// ready again, until the process ends.
 type instance struct {
 	function *function
 	process  *child.Process
@@ -84,7 +85,8 @@ func startInstance(f *function) (*instance, error) {
 	return i, nil
 }
 
-// environment is what a function finds on AWS: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html.
+// environment is what a function finds on AWS:
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html.
 func (f *function) environment(runtimeAPI, dir string) []string {
 	env := []string{
 		"AWS_DEFAULT_REGION=" + f.region,
@@ -119,8 +121,9 @@ func (i *instance) alive() bool {
 	}
 }
 
-// serve has the process work on an event and settles the outcome. It returns when the process is ready for another one, or has ended. It
-// reports false if the process ended while it was idle, so that the event never reached it: another instance has to take it.
+// serve has the process work on an event and settles the outcome. It returns when the process is
+// ready for another one, or has ended. It reports false if the process ended while it was idle, so
+// that the event never reached it: another instance has to take it.
 func (i *instance) serve(inv *invocation) (settled bool) {
 	if !i.used {
 		inv.err = i.awaitReady(time.After(initTime), fmt.Sprintf("the instance was not ready within %v", initTime))
@@ -142,7 +145,8 @@ func (i *instance) serve(inv *invocation) (settled bool) {
 	select {
 	case o := <-e.outcome:
 		inv.answer, inv.err = o.answer, o.err
-		// What comes now cannot change the outcome. A process that panicked, for example, ends instead of asking for more.
+		// What comes now cannot change the outcome. A process that panicked, for example, ends
+		// instead of asking for more.
 		_ = i.awaitReady(expired, late)
 	case <-i.process.Done():
 		inv.answer, inv.err = i.last(e)

@@ -1,9 +1,10 @@
-// Package lambda runs built Lambda functions on one machine: it is the other side of Lambda's Runtime API for `bootstrap` binaries, which
-// run unchanged as child processes.
+// Package lambda runs built Lambda functions on one machine: it is the other side of Lambda's
+// Runtime API for `bootstrap` binaries, which run unchanged as child processes.
 //
-// What matters to a function is as on AWS: an instance works on one event at a time and is reused for the next one, more instances are
-// started when all are busy, an invocation that takes too long is ended together with its instance, and a new instance takes the place of
-// one that died. Children get the environment that they are configured with, and nothing of this program's.
+// What matters to a function is as on AWS: an instance works on one event at a time and is reused
+// for the next one, more instances are started when all are busy, an invocation that takes too long
+// is ended together with its instance, and a new instance takes the place of one that died.
+// Children get the environment that they are configured with, and nothing of this program's.
 //
 // One thing is not as on AWS: an idle instance is not frozen.
 package lambda
@@ -26,16 +27,19 @@ import (
 type Config struct {
 	// Functions are what can be invoked. Each has a name of its own.
 	Functions []Function
-	// MaxInstances is how many instances of one function there may be; further events wait. 0 means 8.
+	// MaxInstances is how many instances of one function there may be; further events wait. 0 means
+	// 8.
 	MaxInstances int
 	// Region and Account make up the functions' ARNs. Empty means us-east-1 and 000000000000.
 	Region, Account string
 	// Now is the functions' wall clock, by which they are told their deadlines. Nil means time.Now.
 	Now func() time.Time
-	// LimitMemory ends an instance that holds more than its MemoryMB, as Lambda does. It works on Linux alone.
+	// LimitMemory ends an instance that holds more than its MemoryMB, as Lambda does. It works on
+	// Linux alone.
 	LimitMemory bool
-	// Log gets what the functions write to stdout and stderr, line by line, with the function's name before each line, and a line for
-	// each instance that came to an unusual end. Nil means that it is thrown away.
+	// Log gets what the functions write to stdout and stderr, line by line, with the function's
+	// name before each line, and a line for each instance that came to an unusual end. Nil means
+	// that it is thrown away.
 	Log io.Writer
 }
 
@@ -46,7 +50,8 @@ type Function struct {
 	Bootstrap string
 	// Timeout is how long an invocation may take. 0 means 3 s, as on AWS.
 	Timeout time.Duration
-	// MemoryMB is what the function is told that it has. Only Config.LimitMemory limits it. 0 means 128.
+	// MemoryMB is what the function is told that it has. Only Config.LimitMemory limits it. 0 means
+	// 128.
 	MemoryMB int
 	// Env is its environment beside what Lambda sets, over which it wins.
 	Env map[string]string
@@ -59,8 +64,8 @@ var (
 	ErrClosed = errors.New("the host is closed")
 )
 
-// FunctionError is the outcome of an invocation that was carried out and failed: the handler returned an error, or the instance did not
-// survive it.
+// FunctionError is the outcome of an invocation that was carried out and failed: the handler
+// returned an error, or the instance did not survive it.
 type FunctionError struct {
 	Function string
 	// Type is the handler's type of error, or one of Lambda's own, such as ExitError.
@@ -131,11 +136,11 @@ func New(cfg Config) *Host {
 	return h
 }
 
-// Invoke gives the payload to the function and returns its answer. It fails with a *FunctionError, ErrUnknownFunction, ErrClosed, the error
-// of ctx, or because the binary cannot be started.
+// Invoke gives the payload to the function and returns its answer. It fails with a *FunctionError,
+// ErrUnknownFunction, ErrClosed, the error of ctx, or because the binary cannot be started.
 //
-// When ctx ends Invoke returns, but the function works on to its end, as on AWS when a caller hangs up. An event that still waits for an
-// instance is dropped then.
+// When ctx ends Invoke returns, but the function works on to its end, as on AWS when a caller hangs
+// up. An event that still waits for an instance is dropped then.
 func (h *Host) Invoke(ctx context.Context, name string, payload []byte) ([]byte, error) {
 	answer, err := h.invoke(ctx, name, payload)
 	if err != nil {
@@ -186,8 +191,9 @@ func (h *Host) begin(work func()) bool {
 	}
 }
 
-// Kill ends all instances of a function, whatever they are doing, and returns how many there were, once their processes have ended. What
-// they were working on fails with ExitError; the next event gets a new instance.
+// Kill ends all instances of a function, whatever they are doing, and returns how many there were,
+// once their processes have ended. What they were working on fails with ExitError; the next event
+// gets a new instance.
 func (h *Host) Kill(name string) int {
 	f, ok := h.functions[name]
 	if !ok {
@@ -196,7 +202,8 @@ func (h *Host) Kill(name string) int {
 	return f.kill()
 }
 
-// Freeze stops all instances of a function, whatever they are doing, while do runs, and returns how many there were. New ones may start.
+// Freeze stops all instances of a function, whatever they are doing, while do runs, and returns how
+// many there were. New ones may start.
 func (h *Host) Freeze(name string, do func()) int {
 	f, ok := h.functions[name]
 	if !ok {
@@ -213,7 +220,8 @@ func (h *Host) Freeze(name string, do func()) int {
 	return len(frozen)
 }
 
-// Suspend stops all instances of all functions while do runs, and starts none, as when the machine under them is suspended.
+// Suspend stops all instances of all functions while do runs, and starts none, as when the machine
+// under them is suspended.
 func (h *Host) Suspend(do func()) {
 	for _, f := range h.functions {
 		f.mu.Lock()
@@ -235,7 +243,8 @@ func (h *Host) OutOfMemory(name string) int {
 	return int(f.outOfMemory.Load())
 }
 
-// KillLargest ends the instance that holds the most memory, as Linux does when there is none left, and reports whether there was one.
+// KillLargest ends the instance that holds the most memory, as Linux does when there is none left,
+// and reports whether there was one.
 func (h *Host) KillLargest() bool {
 	var largest *instance
 	var most int64
@@ -256,7 +265,8 @@ func (h *Host) KillLargest() bool {
 	return true
 }
 
-// Close ends everything; what is under way fails with ErrClosed. It returns once no process is left, and is safe to repeat.
+// Close ends everything; what is under way fails with ErrClosed. It returns once no process is
+// left, and is safe to repeat.
 func (h *Host) Close() {
 	h.mu.Lock()
 	select {
@@ -297,7 +307,8 @@ type function struct {
 	idle []*instance // the one used last at the end
 }
 
-// carryOut has an event worked on by an idle instance or a new one, and settles the invocation's outcome.
+// carryOut has an event worked on by an idle instance or a new one, and settles the invocation's
+// outcome.
 func (f *function) carryOut(inv *invocation) {
 	for {
 		i, err := f.take()

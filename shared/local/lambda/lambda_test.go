@@ -103,7 +103,8 @@ func wantFunctionError(t *testing.T, err error, kind, message string) {
 	}
 }
 
-// gate is a server that holds each caller until it is opened. Functions call it to say that they have begun.
+// gate is a server that holds each caller until it is opened. Functions call it to say that they
+// have begun.
 type gate struct {
 	url     string
 	arrived chan struct{}
@@ -373,7 +374,8 @@ func TestKilledInstancesFailWithExitErrorAndAreReplaced(t *testing.T) {
 	}
 }
 
-// An instance that dies by itself while it is idle is noticed at the latest when an event is to be handed to it.
+// An instance that dies by itself while it is idle is noticed at the latest when an event is to be
+// handed to it.
 func TestInstanceThatHoldsMoreThanItMayIsEnded(t *testing.T) {
 	t.Parallel()
 	h, log := host(t, func(cfg *Config) { cfg.LimitMemory = true })

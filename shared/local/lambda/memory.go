@@ -8,10 +8,12 @@ import (
 	"time"
 )
 
-// glance is how often it is looked at what an instance holds. Lambda's own limit is the kernel's, which lets nothing pass.
+// glance is how often it is looked at what an instance holds. Lambda's own limit is the kernel's,
+// which lets nothing pass.
 const glance = 5 * time.Millisecond
 
-// watchMemory ends the process once it holds more than it may. A limit on addresses would not do: Go reserves many that it never uses.
+// watchMemory ends the process once it holds more than it may. A limit on addresses would not do:
+// Go reserves many that it never uses.
 func (i *instance) watchMemory() {
 	tick := time.NewTicker(glance)
 	defer tick.Stop()

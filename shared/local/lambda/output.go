@@ -21,8 +21,8 @@ func (o *output) Write(p []byte) (int, error) {
 // maxLine is how many bytes are held back in the hope of the line's end.
 const maxLine = 256 << 10
 
-// lines passes on whole lines, with the prefix before each of them, so that the lines of several instances do not mix. It is safe for
-// concurrent use.
+// lines passes on whole lines, with the prefix before each of them, so that the lines of several
+// instances do not mix. It is safe for concurrent use.
 type lines struct {
 	to     *output
 	prefix string

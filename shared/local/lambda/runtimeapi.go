@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// maxAnswer is the most that an answer may hold, in bytes: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html.
+// maxAnswer is the most that an answer may hold, in bytes:
+// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html.
 const maxAnswer = 6 << 20
 
 // runtimeAPI is what the process talks to.
@@ -94,8 +95,8 @@ func (i *instance) setCurrent(e *event) {
 	i.current = e
 }
 
-// settle hands over the outcome of what the process works on. An outcome for anything else is answered with an error, and reported as
-// false.
+// settle hands over the outcome of what the process works on. An outcome for anything else is
+// answered with an error, and reported as false.
 func (i *instance) settle(w http.ResponseWriter, r *http.Request, o outcome) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -120,7 +121,8 @@ func reply(w http.ResponseWriter, status int, kind, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"errorType": kind, "errorMessage": message})
 }
 
-// newTraceID is what X-Ray calls a tracing header: https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html.
+// newTraceID is what X-Ray calls a tracing header:
+// https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html.
 func newTraceID() string {
 	return fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", time.Now().Unix(), randomHex(12), randomHex(8))
 }

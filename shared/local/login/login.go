@@ -1,9 +1,11 @@
-// Package login stands in for the managed login of an Amazon Cognito user pool: the pages on which users sign in, and the token endpoint,
-// with the authorization code grant, PKCE, refresh tokens and their revocation. Its page asks for a name and no password.
+// Package login stands in for the managed login of an Amazon Cognito user pool: the pages on which
+// users sign in, and the token endpoint, with the authorization code grant, PKCE, refresh tokens
+// and their revocation. Its page asks for a name and no password.
 //
 // What it answers is taken from
-// https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-userpools-server-contract-reference.html and the pages below it. It knows
-// one app client, which has no secret, and neither other identity providers nor rotation of refresh tokens.
+// https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-userpools-server-contract-reference.html
+// and the pages below it. It knows one app client, which has no secret, and neither other identity
+// providers nor rotation of refresh tokens.
 package login
 
 import (
@@ -24,7 +26,8 @@ import (
 type Config struct {
 	// ClientID is the one app client.
 	ClientID string
-	// CallbackURL is where the client's users may be sent back to, after signing in and out. It is compared to the letter.
+	// CallbackURL is where the client's users may be sent back to, after signing in and out. It is
+	// compared to the letter.
 	CallbackURL string
 	// AccessClaims and IDClaims are what the tokens of a user say, and Sign makes the tokens.
 	AccessClaims, IDClaims func(sub, username string) jwt.MapClaims
@@ -70,8 +73,8 @@ func New(cfg Config) *Server {
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// authorize sends a browser that has signed in straight back, and others to the page. A client or callback that it does not know is an
-// error on the spot; other errors are the callback's to show.
+// authorize sends a browser that has signed in straight back, and others to the page. A client or
+// callback that it does not know is an error on the spot; other errors are the callback's to show.
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	switch {
@@ -157,7 +160,8 @@ func (s *Server) sendBack(w http.ResponseWriter, r *http.Request, q, answer url.
 	http.Redirect(w, r, s.cfg.CallbackURL+"?"+answer.Encode(), http.StatusFound)
 }
 
-// token exchanges a code, once, or a refresh token. As on AWS a page of any origin may call it: a client without secret runs in one.
+// token exchanges a code, once, or a refresh token. As on AWS a page of any origin may call it: a
+// client without secret runs in one.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
 	if r.PostFormValue("client_id") != s.cfg.ClientID {
@@ -190,7 +194,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// redeem uses a code up and returns its user, if the verifier and the callback are those that it was made for.
+// redeem uses a code up and returns its user, if the verifier and the callback are those that it
+// was made for.
 func (s *Server) redeem(r *http.Request) (sub string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

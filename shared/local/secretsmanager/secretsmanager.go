@@ -1,8 +1,10 @@
-// Package secretsmanager stands in for AWS Secrets Manager: reading a secret, adding versions and moving staging labels, over HTTP and in
-// the shapes of the real service, so that the stock SDK client talks to it.
+// Package secretsmanager stands in for AWS Secrets Manager: reading a secret, adding versions and
+// moving staging labels, over HTTP and in the shapes of the real service, so that the stock SDK
+// client talks to it.
 //
-// Labels behave as on AWS: one version of a secret has AWSCURRENT, and the version that loses it gets AWSPREVIOUS. Values are strings;
-// binary values, rotation, replication and policies do not exist here. Nothing is kept beyond the process.
+// Labels behave as on AWS: one version of a secret has AWSCURRENT, and the version that loses it
+// gets AWSPREVIOUS. Values are strings; binary values, rotation, replication and policies do not
+// exist here. Nothing is kept beyond the process.
 package secretsmanager
 
 import (
@@ -93,8 +95,8 @@ func locked[In any](s *Server, f func(In) (any, error)) awsjson.Operation {
 	})
 }
 
-// Put gives the secret a new current version, and makes the secret first if there is none of that name. It is how a test or the local
-// set-up rotates a key. It returns the id of the new version.
+// Put gives the secret a new current version, and makes the secret first if there is none of that
+// name. It is how a test or the local set-up rotates a key. It returns the id of the new version.
 func (s *Server) Put(name, value string) (versionID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,8 +110,9 @@ func (s *Server) Put(name, value string) (versionID string) {
 	return versionID
 }
 
-// MarkDeleted puts the secret in the state that it has on AWS after DeleteSecret, during the recovery window: its value is out of reach
-// and its name is taken. It does nothing if there is no such secret.
+// MarkDeleted puts the secret in the state that it has on AWS after DeleteSecret, during the
+// recovery window: its value is out of reach and its name is taken. It does nothing if there is no
+// such secret.
 func (s *Server) MarkDeleted(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -309,8 +312,10 @@ func (s *Server) add(name string) *secret {
 // randomSuffix is what AWS takes for the end of a complete ARN, and therefore never completes.
 var randomSuffix = regexp.MustCompile(`-[0-9A-Za-z]{6}$`)
 
-// find returns the secret that a request means by its name, its ARN, or its ARN without the random suffix.
-// See https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen for names that look complete.
+// find returns the secret that a request means by its name, its ARN, or its ARN without the random
+// suffix. See
+// https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen
+// for names that look complete.
 func (s *Server) find(id string) (*secret, error) {
 	sec, ok := s.secrets[id]
 	if ok {
@@ -342,7 +347,8 @@ func (s *Server) live(id string) (*secret, error) {
 	return sec, nil
 }
 
-// addVersion adds a version whose id is the request's token. The same token with the same value is a repeat and changes nothing.
+// addVersion adds a version whose id is the request's token. The same token with the same value is
+// a repeat and changes nothing.
 func (sec *secret) addVersion(token string, value *string, stages []string) error {
 	if value == nil {
 		return awsjson.Errorf("InvalidParameterException", "You must provide either SecretString or SecretBinary.")

@@ -1,6 +1,7 @@
-// Package sqs stands in for Amazon SQS, as far as somebody who works through a queue needs it: receiving messages and deleting them, over
-// HTTP and in the shapes of the real service, so that the stock SDK client talks to it. Queues are standard ones; a message that was
-// received is hidden for its visibility timeout, and comes back unless it was deleted.
+// Package sqs stands in for Amazon SQS, as far as somebody who works through a queue needs it:
+// receiving messages and deleting them, over HTTP and in the shapes of the real service, so that
+// the stock SDK client talks to it. Queues are standard ones; a message that was received is hidden
+// for its visibility timeout, and comes back unless it was deleted.
 package sqs
 
 import (
@@ -16,7 +17,8 @@ import (
 	"managed-credentials/shared/local/awsjson"
 )
 
-// defaultVisibility is how long a received message is hidden if the request does not say, as with a queue's own default.
+// defaultVisibility is how long a received message is hidden if the request does not say, as with a
+// queue's own default.
 const defaultVisibility = 30 * time.Second
 
 // mostMessages is how many messages one request may receive
@@ -140,7 +142,8 @@ type deleteInput struct {
 	ReceiptHandle string
 }
 
-// deleteMessage takes any of our receipts: one whose message is gone, or was received again since, deletes nothing and is no error.
+// deleteMessage takes any of our receipts: one whose message is gone, or was received again since,
+// deletes nothing and is no error.
 func (s *Server) deleteMessage(in deleteInput) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

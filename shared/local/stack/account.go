@@ -14,8 +14,8 @@ import (
 	"managed-credentials/shared/userpool"
 )
 
-// userDeleted does what EventBridge does once a user was deleted in Cognito: it delivers the event, some time later. What fails is not
-// delivered again, but goes to the dead-letter queue at once.
+// userDeleted does what EventBridge does once a user was deleted in Cognito: it delivers the event,
+// some time later. What fails is not delivered again, but goes to the dead-letter queue at once.
 func (s *Stack) userDeleted(sub, _ string) {
 	_, quiet := s.quiet.LoadAndDelete(sub)
 	if quiet {
@@ -31,7 +31,8 @@ func (s *Stack) userDeleted(sub, _ string) {
 	})
 }
 
-// removeUser takes a user out of the pool without an event: the caller delivers it himself, to see what comes of it.
+// removeUser takes a user out of the pool without an event: the caller delivers it himself, to see
+// what comes of it.
 func (s *Stack) removeUser(ctx context.Context, sub string) error {
 	s.quiet.Store(sub, true)
 	defer s.quiet.Delete(sub)

@@ -24,7 +24,8 @@ type environment struct {
 	values map[string]string
 }
 
-// newEnvironment fits this machine. Where a value is empty the functions have a default of their own.
+// newEnvironment fits this machine. Where a value is empty the functions have a default of their
+// own.
 func newEnvironment(override map[string]string) *environment {
 	e := &environment{values: map[string]string{
 		"ACCOUNT_DELETIONS_FAILED_URL": DeadLetters,
@@ -61,8 +62,8 @@ func newEnvironment(override map[string]string) *environment {
 	return e
 }
 
-// functions gives each function what the template gives it, and beside that what stands for the role and the region that it has on AWS:
-// credentials and endpoints.
+// functions gives each function what the template gives it, and beside that what stands for the
+// role and the region that it has on AWS: credentials and endpoints.
 func (e *environment) functions(deployed []template.Function, binaries map[string]string) ([]lambda.Function, error) {
 	var all []lambda.Function
 	for _, f := range deployed {

@@ -1,9 +1,11 @@
-// Package stack is the whole service on one machine: the built functions behind a gateway, AWS's own DynamoDB Local, and servers that stand
-// in for KMS, Secrets Manager, Cognito, SQS and AgentMail. `make run` is this for people; end-to-end tests start it in their own process and
+// Package stack is the whole service on one machine: the built functions behind a gateway, AWS's
+// own DynamoDB Local, and servers that stand in for KMS, Secrets Manager, Cognito, SQS and
+// AgentMail. `make run` is this for people; end-to-end tests start it in their own process and
 // reach into every part.
 //
-// What is deployed stands in template.yaml: the table, the routes, and which function gets which variable. A function that needs a variable
-// which the template does not give it fails here as it would on AWS.
+// What is deployed stands in template.yaml: the table, the routes, and which function gets which
+// variable. A function that needs a variable which the template does not give it fails here as it
+// would on AWS.
 package stack
 
 import (
@@ -39,45 +41,56 @@ const (
 	region     = "us-east-1"
 	userPoolID = region + "_local"
 	clientID   = "local"
-	// DeadLetters is the URL of the queue of the account deletions that failed for good. It leads nowhere.
+	// DeadLetters is the URL of the queue of the account deletions that failed for good. It leads
+	// nowhere.
 	DeadLetters = "https://sqs." + region + ".amazonaws.com/000000000000/account-deletions-failed"
 	// grace is how long Close waits for what is under way.
 	grace = 10 * time.Second
 )
 
-// Config says what a stack is made of. Its zero value is good for tests: everything in this process or below it, on free ports.
+// Config says what a stack is made of. Its zero value is good for tests: everything in this process
+// or below it, on free ports.
 type Config struct {
 	// Dir is a directory of the repository. Empty means the working directory.
 	Dir string
-	// Dist holds the built functions, <function>/bootstrap. Empty means the repository's dist/, where `make build` puts them.
+	// Dist holds the built functions, <function>/bootstrap. Empty means the repository's dist/,
+	// where `make build` puts them.
 	Dist string
-	// Listener is where the API and the page are served, AgentMailListener the fake AgentMail. Nil means a free port of 127.0.0.1. Start
-	// takes them over; they are closed even if it fails.
+	// Listener is where the API and the page are served, AgentMailListener the fake AgentMail. Nil
+	// means a free port of 127.0.0.1. Start takes them over; they are closed even if it fails.
 	Listener, AgentMailListener net.Listener
-	// Env are values of the functions' variables. They win over those that fit this stack, AGENTMAIL_BASE_URL without AgentMailKey
-	// excepted. A test that shares a DynamoDB Local leaves TABLE_NAME out: each stack then has a table of its own.
+	// Env are values of the functions' variables. They win over those that fit this stack,
+	// AGENTMAIL_BASE_URL without AgentMailKey excepted. A test that shares a DynamoDB Local leaves
+	// TABLE_NAME out: each stack then has a table of its own.
 	Env map[string]string
-	// Prefix stands before each path of the API, as a stage's name or a mapped path does: gateway.Config.
+	// Prefix stands before each path of the API, as a stage's name or a mapped path does:
+	// gateway.Config.
 	Prefix string
 	// AgentMailKey is an org key of the real AgentMail, which is then used in place of the fake.
 	AgentMailKey string
 	// DynamoDB is a running DynamoDB Local to use. Nil means that the stack starts one.
 	DynamoDB *dynamodb.Server
-	// Faults puts a proxy that injects faults in front of each service that the functions call: see Stack.Faults.
+	// Faults puts a proxy that injects faults in front of each service that the functions call: see
+	// Stack.Faults.
 	Faults bool
 	// LimitMemory ends an instance that holds more memory than the template gives its function.
 	LimitMemory bool
-	// ManagedLogin has the page sign its users in through a stand-in for Cognito's managed login, in place of asking for a name.
+	// ManagedLogin has the page sign its users in through a stand-in for Cognito's managed login,
+	// in place of asking for a name.
 	ManagedLogin bool
-	// ReconcileEvery is how often the schedule invokes reconcile. 0 means never, so that a test does it itself.
+	// ReconcileEvery is how often the schedule invokes reconcile. 0 means never, so that a test
+	// does it itself.
 	ReconcileEvery time.Duration
-	// Around is put around the API and the page. Tests hold the service to its contract by it. Nil means nothing.
+	// Around is put around the API and the page. Tests hold the service to its contract by it. Nil
+	// means nothing.
 	Around func(http.Handler) http.Handler
-	// Timeout is how long each function's invocations may take. 0 means as long as the template lets them.
+	// Timeout is how long each function's invocations may take. 0 means as long as the template
+	// lets them.
 	Timeout time.Duration
 	// Now is the functions' wall clock, by which they are told their deadlines. Nil means time.Now.
 	Now func() time.Time
-	// Log gets the progress of the start and, line by line, what the functions write. Nil means that it is thrown away.
+	// Log gets the progress of the start and, line by line, what the functions write. Nil means
+	// that it is thrown away.
 	Log io.Writer
 }
 
@@ -85,8 +98,8 @@ type Config struct {
 type Stack struct {
 	// URL is the origin of the API and the page.
 	URL string
-	// AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL and LambdaURL are the origins of what the functions call,
-	// without the proxies of Faults.
+	// AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL and LambdaURL are
+	// the origins of what the functions call, without the proxies of Faults.
 	AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL, LambdaURL string
 	// LoginURL is the origin of the login pages, empty unless Config.ManagedLogin is set.
 	LoginURL string
@@ -132,7 +145,8 @@ type Faults struct {
 	DynamoDB, KMS, SecretsManager, Cognito, SQS, Lambda, AgentMail *fault.Proxy
 }
 
-// Start starts a stack and returns once it can be used. ctx is for starting alone. The functions have to be built.
+// Start starts a stack and returns once it can be used. ctx is for starting alone. The functions
+// have to be built.
 func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	if cfg.Log == nil {
 		cfg.Log = io.Discard
@@ -307,7 +321,8 @@ func (s *Stack) startSignIn(cfg Config, env *environment) error {
 	return err
 }
 
-// startES256 starts the issuer whose tokens the function authorize verifies, unless the settings name one.
+// startES256 starts the issuer whose tokens the function authorize verifies, unless the settings
+// name one.
 func (s *Stack) startES256(env *environment) error {
 	if env.values["JWT_ISSUER"] != "" {
 		return nil
@@ -325,7 +340,8 @@ func (s *Stack) startES256(env *environment) error {
 	return err
 }
 
-// connect tells the functions where to find the services, with a proxy in front of each if there are to be faults.
+// connect tells the functions where to find the services, with a proxy in front of each if there
+// are to be faults.
 func (s *Stack) connect(cfg Config, env *environment) error {
 	faults := &Faults{}
 	for _, service := range []struct {
@@ -396,8 +412,9 @@ func (s *Stack) fail(err error) {
 	}
 }
 
-// Close ends everything that Start began, in order: no further requests, then what is under way, for up to 10 s, then the processes and
-// servers. It returns once no process is left, and is safe to repeat.
+// Close ends everything that Start began, in order: no further requests, then what is under way,
+// for up to 10 s, then the processes and servers. It returns once no process is left, and is safe
+// to repeat.
 func (s *Stack) Close() {
 	s.closeOnce.Do(func() {
 		for _, f := range slices.Backward(s.closers) {
@@ -409,7 +426,8 @@ func (s *Stack) Close() {
 // onClose has f done by Close, before what was said earlier.
 func (s *Stack) onClose(f func()) { s.closers = append(s.closers, f) }
 
-// serve serves until Close, which lets requests under way come to their end. Without a listener it takes a free port.
+// serve serves until Close, which lets requests under way come to their end. Without a listener it
+// takes a free port.
 func (s *Stack) serve(l net.Listener, h http.Handler) (url string, err error) {
 	if l == nil {
 		l, err = net.Listen("tcp", "127.0.0.1:0")

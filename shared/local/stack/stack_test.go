@@ -193,7 +193,8 @@ func TestUserGetsACredentialAndLosesItWithTheAccount(t *testing.T) {
 	}
 }
 
-// A user who is deleted in the pool, as in Cognito's console, is told of by an event that nobody waits for.
+// A user who is deleted in the pool, as in Cognito's console, is told of by an event that nobody
+// waits for.
 func TestDeletionInThePoolReachesUserCleanupBeforeCloseReturns(t *testing.T) {
 	t.Parallel()
 	s, _ := start(t, stack.Config{})

@@ -1,8 +1,9 @@
-// Package template reads from template.yaml what the local machine shares with the deployed service: the table, the functions with the
-// variables that each of them is given, and the routes. There is no second list of any of these.
+// Package template reads from template.yaml what the local machine shares with the deployed
+// service: the table, the functions with the variables that each of them is given, and the routes.
+// There is no second list of any of these.
 //
-// It is no CloudFormation. Values that only a deployment settles (!Ref, !Sub, !If and the like) are passed over where they say nothing
-// about the local machine, and are an error where they do.
+// It is no CloudFormation. Values that only a deployment settles (!Ref, !Sub, !If and the like) are
+// passed over where they say nothing about the local machine, and are an error where they do.
 package template
 
 import (
@@ -39,9 +40,11 @@ type Function struct {
 	Timeout time.Duration
 	// MemoryMB is the memory that the function is given, in MB.
 	MemoryMB int
-	// Variables are the names of its environment variables whose values are the deployment's, sorted.
+	// Variables are the names of its environment variables whose values are the deployment's,
+	// sorted.
 	Variables []string
-	// Constants are the environment variables whose values stand in the template; nil if there are none.
+	// Constants are the environment variables whose values stand in the template; nil if there are
+	// none.
 	Constants map[string]string
 	// Routes are what the API calls it for.
 	Routes []Route
@@ -133,7 +136,8 @@ type (
 	}
 )
 
-// mark says of each route whether it is public. A route of which the API does not say it would, once deployed, be open to everybody.
+// mark says of each route whether it is public. A route of which the API does not say it would,
+// once deployed, be open to everybody.
 func (p apiProperties) mark(functions []Function) error {
 	for _, f := range functions {
 		for i, route := range f.Routes {
@@ -216,7 +220,8 @@ func parse(text []byte) (*Template, error) {
 }
 
 func parseFunction(id string, r resource, globals functionProperties) (Function, error) {
-	// SAM's own defaults: https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-resource-function.html
+	// SAM's own defaults:
+	// https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-resource-function.html
 	p := functionProperties{Timeout: 3, MemorySize: 128}
 	if globals.Timeout != 0 {
 		p.Timeout = globals.Timeout

@@ -207,7 +207,8 @@ func TestServicesTemplateHasEveryFunctionThatHasAFolder(t *testing.T) {
 	}
 }
 
-// What a reader has to type: names of parameters and outputs stand in documents as code, and outputs in <…> where their value goes.
+// What a reader has to type: names of parameters and outputs stand in documents as code, and
+// outputs in <…> where their value goes.
 func TestDocumentsNameOnlyParametersAndOutputsThatExist(t *testing.T) {
 	t.Parallel()
 	root, err := Root(".")
@@ -258,7 +259,8 @@ func TestDocumentsNameOnlyParametersAndOutputsThatExist(t *testing.T) {
 	}
 }
 
-// Lambda kills a process that takes all of its memory, and the garbage collector knows of no limit unless it is told.
+// Lambda kills a process that takes all of its memory, and the garbage collector knows of no limit
+// unless it is told.
 func TestTheGarbageCollectorKnowsHowMuchMemoryThereIs(t *testing.T) {
 	t.Parallel()
 	deployed, err := Load(".")

@@ -13,8 +13,8 @@ import (
 	"managed-credentials/shared/managed"
 )
 
-// Process is what one instance of a function has: an engine with clients and memories of its own, behind proxies of its own, so that
-// it can be ended without harm to others.
+// Process is what one instance of a function has: an engine with clients and memories of its own,
+// behind proxies of its own, so that it can be ended without harm to others.
 type Process struct {
 	*managed.Engine
 	// Context is for what the process does. It ends with it.
@@ -47,8 +47,9 @@ func (w *World) Process(now func() time.Time, hook func(*fault.Call) fault.Fault
 	return p
 }
 
-// reset has a connection end with a reset, so that its port is free at once. Each serves one call, and a search makes some thousand calls a
-// second: closed in the usual way they would keep so many ports for a minute that a fifth of the search went into looking for free ones.
+// reset has a connection end with a reset, so that its port is free at once. Each serves one call,
+// and a search makes some thousand calls a second: closed in the usual way they would keep so many
+// ports for a minute that a fifth of the search went into looking for free ones.
 func reset(c net.Conn, state http.ConnState) {
 	if state == http.StateNew {
 		_ = c.(*net.TCPConn).SetLinger(0) // without it all goes on, slower
@@ -75,7 +76,8 @@ func (p *Process) unlessDead(f fault.Fault) fault.Fault {
 	}
 }
 
-// Kill ends the process as SIGKILL would: what it has sent is on its way, and it sends and hears nothing any more.
+// Kill ends the process as SIGKILL would: what it has sent is on its way, and it sends and hears
+// nothing any more.
 func (p *Process) Kill() {
 	p.dead.Store(true)
 	p.end()
@@ -89,8 +91,8 @@ func (p *Process) Close() {
 	}
 }
 
-// Lend gives the world to another test, with other options, and as it was when it was new but for the time. Nobody else may use it
-// meanwhile. Making a new one costs as much as some hundred calls.
+// Lend gives the world to another test, with other options, and as it was when it was new but for
+// the time. Nobody else may use it meanwhile. Making a new one costs as much as some hundred calls.
 func (w *World) Lend(t testing.TB, o Options) *World {
 	t.Helper()
 	lent := *w

@@ -1,5 +1,6 @@
-// Package managedtest is the world in which the engine is tested: AWS's own DynamoDB Local, servers that stand in for KMS, Secrets
-// Manager and AgentMail, a proxy before each of them that injects faults and counts calls, and a clock that the test moves.
+// Package managedtest is the world in which the engine is tested: AWS's own DynamoDB Local, servers
+// that stand in for KMS, Secrets Manager and AgentMail, a proxy before each of them that injects
+// faults and counts calls, and a clock that the test moves.
 package managedtest
 
 import (
@@ -71,7 +72,8 @@ func Main(m *testing.M) int {
 
 var database *localdynamodb.Server
 
-// Table makes an empty table, defined as in template.yaml, and returns its name and a client for it.
+// Table makes an empty table, defined as in template.yaml, and returns its name and a client for
+// it.
 func Table(t testing.TB) (name string, client *dynamodb.Client) {
 	t.Helper()
 	if database == nil {
@@ -128,7 +130,8 @@ func (c *Clock) Advance(d time.Duration) {
 	}
 }
 
-// moveTowards moves the clock to the next event, which it takes off the list and returns, or else to the end.
+// moveTowards moves the clock to the next event, which it takes off the list and returns, or else
+// to the end.
 func (c *Clock) moveTowards(end time.Time) func() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,9 +192,11 @@ type Options struct {
 	Holdback time.Duration
 	// Providers are the engines'; nil means AgentMail alone. They get the world's AgentMail's URL.
 	Providers func(agentMailURL string) []managed.Provider
-	// Waits has the engines wait for a third party by moving the clock. Else they do not wait for it: the test alone moves the clock.
+	// Waits has the engines wait for a third party by moving the clock. Else they do not wait for
+	// it: the test alone moves the clock.
 	Waits bool
-	// Beside is a world whose AgentMail and clock this one shares; nil for one of its own. The deployment is another.
+	// Beside is a world whose AgentMail and clock this one shares; nil for one of its own. The
+	// deployment is another.
 	Beside *World
 	// Unnamed leaves it to the engines to give the deployment its id.
 	Unnamed bool
@@ -314,7 +319,8 @@ func (w *World) EngineAt(now func() time.Time) *managed.Engine {
 	return w.engine(now, func(p *fault.Proxy) string { return w.urls[p] })
 }
 
-// engine makes an engine that reaches each service where url says, given the world's own proxy before it.
+// engine makes an engine that reaches each service where url says, given the world's own proxy
+// before it.
 func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *managed.Engine {
 	w.t.Helper()
 	cfg := w.aws()
@@ -382,7 +388,8 @@ func (w *World) sealer(url string) *seal.Sealer {
 	return seal.New(awskms.NewFromConfig(w.aws(), func(o *awskms.Options) { o.BaseEndpoint = aws.String(url) }), kmsKeyID)
 }
 
-// RemoveKey deletes the key that the user's slot stores, as somebody does by hand in AgentMail's console.
+// RemoveKey deletes the key that the user's slot stores, as somebody does by hand in AgentMail's
+// console.
 func (w *World) RemoveKey(user string) {
 	w.t.Helper()
 	p, slot := w.byHand(user)
@@ -423,7 +430,8 @@ func (w *World) MakeDue(user string) {
 // SetOrgKeys replaces the org keys secret.
 func (w *World) SetOrgKeys(json string) { w.Secrets.Put(secretID, json) }
 
-// Heal ends every fault: what the proxies and AgentMail hold back takes effect or is dropped by now.
+// Heal ends every fault: what the proxies and AgentMail hold back takes effect or is dropped by
+// now.
 func (w *World) Heal() {
 	for p := range w.urls {
 		p.SetHook(nil)
@@ -434,8 +442,8 @@ func (w *World) Heal() {
 // maxRounds is how many rounds of reconcile convergence may take.
 const maxRounds = 60
 
-// Converge lets reconcile run, with all faults ended, until nothing is due: each round in a new process, the clock moved to when the
-// next work is due.
+// Converge lets reconcile run, with all faults ended, until nothing is due: each round in a new
+// process, the clock moved to when the next work is due.
 func (w *World) Converge() {
 	w.t.Helper()
 	w.Heal()
@@ -574,7 +582,8 @@ func (w *World) SetItem(key store.Key, attributes map[string]types.AttributeValu
 	w.t.Fatalf("there is no item %v", key)
 }
 
-// SeedOwn stores n credentials of the user's own at a provider, behind everybody's back, with a cleartext that is as long as scopes.
+// SeedOwn stores n credentials of the user's own at a provider, behind everybody's back, with a
+// cleartext that is as long as scopes.
 func (w *World) SeedOwn(user, provider string, n int, scopes string) {
 	w.t.Helper()
 	var requests []types.WriteRequest
@@ -634,7 +643,8 @@ func ours(user string, pod fake.Pod) []fake.Key {
 	return all
 }
 
-// clientIDPrefix is what the client_ids begin with of a provider that goes for a third party of its own.
+// clientIDPrefix is what the client_ids begin with of a provider that goes for a third party of its
+// own.
 func clientIDPrefix(provider string) string {
 	if provider == Provider {
 		return ""
@@ -653,7 +663,8 @@ func (w *World) pods(user, provider string) []fake.Pod {
 	return all
 }
 
-// ExactlyOne is I1: one pod, one key of ours that AgentMail lists, and it is the one that is stored and works.
+// ExactlyOne is I1: one pod, one key of ours that AgentMail lists, and it is the one that is stored
+// and works.
 func (w *World) ExactlyOne(user, provider string) error {
 	pods := w.pods(user, provider)
 	if len(pods) != 1 {
@@ -769,8 +780,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// AgentMail is AgentMail as a provider of any name. Under a name other than Provider it goes for a third party of its own: its pods'
-// client_ids begin with that name and a dot.
+// AgentMail is AgentMail as a provider of any name. Under a name other than Provider it goes for a
+// third party of its own: its pods' client_ids begin with that name and a dot.
 func AgentMail(t testing.TB, url, name string) managed.Provider {
 	t.Helper()
 	return PacedAgentMail(t, url, name, 0)

@@ -105,7 +105,8 @@ func (b *bench) wantInspected(keys []managed.HeldKey) {
 	}
 }
 
-// thawing is the context of a process that was frozen: Err knows that the time is over, and no timer has said so yet.
+// thawing is the context of a process that was frozen: Err knows that the time is over, and no
+// timer has said so yet.
 type thawing struct {
 	context.Context
 	over atomic.Bool

@@ -31,8 +31,8 @@ type bench struct {
 	late  fault.Late
 }
 
-// bench starts a subject. It has another user, whose id looks like the name of the examinee's first key, and who must not notice
-// anything.
+// bench starts a subject. It has another user, whose id looks like the name of the examinee's first
+// key, and who must not notice anything.
 func (s suite) bench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{Subject: s(t), t: t, clock: NewClock()}
@@ -74,7 +74,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// half is how long creates may be sent, by the bench's clock, which stands still unless it is moved.
+// half is how long creates may be sent, by the bench's clock, which stands still unless it is
+// moved.
 const half = 30 * time.Second
 
 func (b *bench) attemptFor(user string, number int64, stored credential.Resource, inherited bool) *managed.Attempt {
@@ -86,8 +87,8 @@ func (b *bench) attempt(number int64, stored credential.Resource, inherited bool
 	return b.attemptFor(examinee, number, stored, inherited)
 }
 
-// after is the attempt that the engine makes after a, of a slot that stored this. A worker that died, or whose commit was lost, has
-// stored nothing.
+// after is the attempt that the engine makes after a, of a slot that stored this. A worker that
+// died, or whose commit was lost, has stored nothing.
 func (b *bench) after(a *managed.Attempt, stored credential.Resource, died bool) *managed.Attempt {
 	if died {
 		return b.attempt(a.Number+1, stored, true)
@@ -179,8 +180,8 @@ func (b *bench) lists(keyID string) bool {
 	return slices.ContainsFunc(b.Keys(), func(k Key) bool { return k.ID == keyID })
 }
 
-// wantOne checks that the user has one resource and one key of ours, that the attempt of this number made it, and that it is the granted
-// one and works.
+// wantOne checks that the user has one resource and one key of ours, that the attempt of this
+// number made it, and that it is the granted one and works.
 func (b *bench) wantOne(user string, g managed.Grant, number int64) {
 	b.t.Helper()
 	resources := b.Resources(user)
@@ -230,7 +231,8 @@ type trouble struct {
 	fault func(b *bench, die func()) fault.Fault
 }
 
-// troubles are those after which everything has to come right. What happens after an effect is left out where there is none.
+// troubles are those after which everything has to come right. What happens after an effect is left
+// out where there is none.
 var troubles = []trouble{
 	{name: "lost", fault: simply(fault.Drop())},
 	{name: "answer lost", strikes: changing, fault: simply(fault.LoseAnswer())},
@@ -268,8 +270,8 @@ func cutShort(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 	return a, nil
 }
 
-// suffer does something during which the nth call meets trouble, and reports whether there was such a call. When it returns, nothing that was
-// sent can take effect any more.
+// suffer does something during which the nth call meets trouble, and reports whether there was such
+// a call. When it returns, nothing that was sent can take effect any more.
 func (b *bench) suffer(nth int, w trouble, do func(context.Context) error) (struck bool, err error) {
 	b.t.Helper()
 	ctx, die := context.WithCancel(context.Background())
@@ -317,7 +319,8 @@ func eachOf(t *testing.T, try func(nth int) (struck bool)) {
 	}
 }
 
-// operation is something that a provider does for a user who has a resource, in it a key of an earlier attempt.
+// operation is something that a provider does for a user who has a resource, in it a key of an
+// earlier attempt.
 type operation struct {
 	name string
 	// mayCreate: it may send a create, be it as a lookup.

@@ -1,5 +1,5 @@
-// Package providertest checks that a provider keeps the contract of managed.Provider. It needs a fake of the third party, and nothing
-// of AWS.
+// Package providertest checks that a provider keeps the contract of managed.Provider. It needs a
+// fake of the third party, and nothing of AWS.
 package providertest
 
 import (
@@ -11,13 +11,15 @@ import (
 	"managed-credentials/shared/managed"
 )
 
-// Subject is a provider under test, with a third party of its own behind it that has made nothing for anybody yet.
+// Subject is a provider under test, with a third party of its own behind it that has made nothing
+// for anybody yet.
 type Subject struct {
 	// Provider is the one under test. It reaches the third party through Proxy alone.
 	Provider managed.Provider
 	Proxy    *fault.Proxy
 
-	// OrgKey is the org key, and ForeignOrgKey one of another organisation. The third party accepts both.
+	// OrgKey is the org key, and ForeignOrgKey one of another organisation. The third party accepts
+	// both.
 	OrgKey, ForeignOrgKey credential.Secret
 	// Secrets is the form of every key that the third party hands out.
 	Secrets *regexp.Regexp
@@ -33,17 +35,20 @@ type Subject struct {
 	Keys func() []Key
 	// Identify returns the id of the key that a secret is, and whether the third party accepts it.
 	Identify func(secret string) (keyID string, accepted bool)
-	// Plant makes a key with this name beside those of the user, who has a resource, and returns its id.
+	// Plant makes a key with this name beside those of the user, who has a resource, and returns
+	// its id.
 	Plant func(user, name string) (keyID string)
 
 	// Reject makes the third party reject OrgKey from now on.
 	Reject func()
-	// Fill puts into the user's resource what it can hold besides keys; nil if it can hold nothing else.
+	// Fill puts into the user's resource what it can hold besides keys; nil if it can hold nothing
+	// else.
 	Fill func(user string)
-	// Linger makes the third party go on deleting what Fill put there until finish is called; nil if its deletions end with the answer.
+	// Linger makes the third party go on deleting what Fill put there until finish is called; nil
+	// if its deletions end with the answer.
 	Linger func() (finish func())
-	// Hide makes the third party answer calls about resources by their ids as if there were none, until show is called; nil if there is
-	// no other path to a resource.
+	// Hide makes the third party answer calls about resources by their ids as if there were none,
+	// until show is called; nil if there is no other path to a resource.
 	Hide func() (show func())
 }
 
@@ -66,7 +71,8 @@ const (
 	Another
 )
 
-// Conform checks that a provider keeps the contract of managed.Provider. Every check begins with a subject, or several, of its own.
+// Conform checks that a provider keeps the contract of managed.Provider. Every check begins with a
+// subject, or several, of its own.
 func Conform(t *testing.T, start func(*testing.T) Subject) {
 	t.Helper()
 	for _, promise := range []struct {

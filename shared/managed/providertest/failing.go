@@ -16,7 +16,8 @@ import (
 	"managed-credentials/shared/managed"
 )
 
-// prompt is what a call may take to return when its context has ended: far more than it needs, and less than providers wait for answers.
+// prompt is what a call may take to return when its context has ended: far more than it needs, and
+// less than providers wait for answers.
 const prompt = 8 * time.Second
 
 func (s suite) stops(t *testing.T) {
@@ -58,7 +59,8 @@ func (s suite) stops(t *testing.T) {
 	}
 }
 
-// promptly does something whose goroutines all carry the label, and fails if it does not return soon after ctx has ended.
+// promptly does something whose goroutines all carry the label, and fails if it does not return
+// soon after ctx has ended.
 func (b *bench) promptly(ctx context.Context, label string, do func(context.Context) error) error {
 	done := make(chan error, 1)
 	pprof.Do(ctx, pprof.Labels("conformance", label), func(ctx context.Context) {
@@ -78,8 +80,8 @@ func (b *bench) promptly(ctx context.Context, label string, do func(context.Cont
 	}
 }
 
-// stopped waits until no goroutine has the label, which goroutines inherit, and reports whether it came to that. Connections take a moment
-// to be closed.
+// stopped waits until no goroutine has the label, which goroutines inherit, and reports whether it
+// came to that. Connections take a moment to be closed.
 func stopped(label string) bool {
 	for deadline := time.Now().Add(prompt); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		var profile bytes.Buffer
@@ -123,7 +125,8 @@ func (s suite) noticesTrouble(t *testing.T) {
 	})
 }
 
-// keepsSecrets lets the third party repeat what it should keep to itself. Every error is checked where it comes back, in all tests.
+// keepsSecrets lets the third party repeat what it should keep to itself. Every error is checked
+// where it comes back, in all tests.
 func (s suite) keepsSecrets(t *testing.T) {
 	indiscreet := fault.Fault(func(_ context.Context, c *fault.Call) (*fault.Answer, error) {
 		said := fmt.Sprintf("%q", c.Header.Get("Authorization"))

@@ -101,7 +101,8 @@ func (s suite) provisionsAfterTrouble(t *testing.T) {
 	}
 }
 
-// wantRecovery checks what an attempt in trouble has left, if it granted a key, and then what the next attempt makes of it.
+// wantRecovery checks what an attempt in trouble has left, if it granted a key, and then what the
+// next attempt makes of it.
 func (b *bench) wantRecovery(a *managed.Attempt, g managed.Grant, err error, died bool) {
 	b.t.Helper()
 	next := b.after(a, credential.Resource{}, died)
@@ -144,7 +145,8 @@ func (s suite) takesOver(t *testing.T) {
 	b.wantListed(foreign)
 }
 
-// plantForeign makes keys beside the examinee's that no attempt below the ninth may delete, and returns their ids by their names.
+// plantForeign makes keys beside the examinee's that no attempt below the ninth may delete, and
+// returns their ids by their names.
 func (b *bench) plantForeign() map[string]string {
 	planted := map[string]string{}
 	one := b.KeyName(examinee, 1)

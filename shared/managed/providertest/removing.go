@@ -142,7 +142,8 @@ func (s suite) deprovisionsAfterTrouble(t *testing.T) {
 	}
 }
 
-// wantDeleted goes on after a pass over a slot that stored this, as the engine does, and checks that it comes to an end with nothing left.
+// wantDeleted goes on after a pass over a slot that stored this, as the engine does, and checks
+// that it comes to an end with nothing left.
 func (b *bench) wantDeleted(a *managed.Attempt, stored credential.Resource, err error, died bool) {
 	b.t.Helper()
 	for passes := 1; err != nil && class(err) != managed.Gone || died || !a.Settled(); passes++ {

@@ -1,6 +1,7 @@
-// Package contract holds the service to docs/openapi.yaml. Tests put it around the service's API: every request and every answer then goes
-// through it, whoever sent it, and what the contract does not say is a failure. It remembers which answers it has seen, so that a test can
-// demand each one that is documented.
+// Package contract holds the service to docs/openapi.yaml. Tests put it around the service's API:
+// every request and every answer then goes through it, whoever sent it, and what the contract does
+// not say is a failure. It remembers which answers it has seen, so that a test can demand each one
+// that is documented.
 package contract
 
 import (
@@ -36,8 +37,8 @@ type Contract struct {
 	seen map[string]bool // by answerKey
 }
 
-// Load reads the docs/openapi.yaml of the repository that dir is in. It returns an error if that is no valid OpenAPI document, or an
-// example in it does not fit its own schema.
+// Load reads the docs/openapi.yaml of the repository that dir is in. It returns an error if that is
+// no valid OpenAPI document, or an example in it does not fit its own schema.
 func Load(dir string) (*Contract, error) {
 	root, err := template.Root(dir)
 	if err != nil {
@@ -71,7 +72,8 @@ func newContract(doc *openapi3.T) (*Contract, error) {
 	return &Contract{doc: doc, router: router, seen: map[string]bool{}}, nil
 }
 
-// Around returns what a test puts around the service's API: stack.Config.Around. What the contract does not allow fails t.
+// Around returns what a test puts around the service's API: stack.Config.Around. What the contract
+// does not allow fails t.
 func Around(t testing.TB) func(http.Handler) http.Handler {
 	t.Helper()
 	c, err := Load(".")
@@ -81,8 +83,9 @@ func Around(t testing.TB) func(http.Handler) http.Handler {
 	return c.Around(func(err error) { t.Error(err) })
 }
 
-// Around returns what to put around the service's API. It passes requests and answers on as they are, and reports what the contract does
-// not allow: an answer that is not documented, a success of a request that the contract forbids, a 422 to one that it allows.
+// Around returns what to put around the service's API. It passes requests and answers on as they
+// are, and reports what the contract does not allow: an answer that is not documented, a success of
+// a request that the contract forbids, a 422 to one that it allows.
 func (c *Contract) Around(report func(error)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -139,10 +142,12 @@ func (c *Contract) check(r *http.Request, body []byte, answer *httptest.Response
 	return c.checkAnswer(r, route.Operation.Responses.Status(answer.Code), answer)
 }
 
-// beyondSchema is in the 422s of what a schema cannot say, and of what does not fit the stored credential; the descriptions say it.
+// beyondSchema is in the 422s of what a schema cannot say, and of what does not fit the stored
+// credential; the descriptions say it.
 var beyondSchema = regexp.MustCompile(`but the credential's is|would lose |begins with .{1,2}Bearer |is in the past|one name twice, in whatever case|was sent with another body before`)
 
-// hasToken is whether a request has what may be a token: whether it passes is the authorizer's to say.
+// hasToken is whether a request has what may be a token: whether it passes is the authorizer's to
+// say.
 func hasToken(_ context.Context, input *openapi3filter.AuthenticationInput) error {
 	if input.RequestValidationInput.Request.Header.Get("Authorization") == "" {
 		return errors.New("there is no token")
@@ -200,7 +205,8 @@ func (c *Contract) see(key string) {
 	c.seen[key] = true
 }
 
-// Unseen returns the answers that are documented and that nobody has got so far, sorted, each as "GET /credentials 200".
+// Unseen returns the answers that are documented and that nobody has got so far, sorted, each as
+// "GET /credentials 200".
 func (c *Contract) Unseen() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

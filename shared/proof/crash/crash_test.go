@@ -1,6 +1,8 @@
-// Package crash_test searches for a fault that leaves a duplicate, an orphan or a leak. Each scenario runs on the real engine, table, seal and
-// org keys, and on AgentMail's fake; then it runs again once for every call that it makes to the outside and every way in which that call
-// can go wrong. After each run all faults end, reconcile runs until nothing is due, and every invariant is checked.
+// Package crash_test searches for a fault that leaves a duplicate, an orphan or a leak. Each
+// scenario runs on the real engine, table, seal and org keys, and on AgentMail's fake; then it runs
+// again once for every call that it makes to the outside and every way in which that call can go
+// wrong. After each run all faults end, reconcile runs until nothing is due, and every invariant is
+// checked.
 //
 // See docs/proof.md for what is covered, and for how to replay a failure.
 package crash_test
@@ -30,7 +32,8 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	// What a few minutes allow; the command line wins. A failure is replayed by the seed that it prints.
+	// What a few minutes allow; the command line wins. A failure is replayed by the seed that it
+	// prints.
 	_ = flag.Set("rapid.checks", "30")
 	_ = flag.Set("rapid.nofailfile", "true")
 	flag.Parse()
@@ -93,8 +96,8 @@ func newRun(t *testing.T, w *managedtest.World, s *scenario) *run {
 	return r
 }
 
-// all runs a channel of states with several workers. Each is a subtest, unless then wants to know what its run was like: that is needed
-// to find further states, whatever -run says.
+// all runs a channel of states with several workers. Each is a subtest, unless then wants to know
+// what its run was like: that is needed to find further states, whatever -run says.
 func all(t *testing.T, states <-chan state, then func(state, *run)) counts {
 	n := counts{}
 	var mu sync.Mutex
@@ -141,7 +144,8 @@ func (n counts) add(s *scenario, met bool) {
 	n[s] = c
 }
 
-// tell prints what a search has explored, and fails if it missed much of what it had planned, as a whole or in one scenario.
+// tell prints what a search has explored, and fails if it missed much of what it had planned, as a
+// whole or in one scenario.
 func (n counts) tell(t *testing.T, search, more string) {
 	all := count{}
 	for s, c := range n {
@@ -216,7 +220,8 @@ func (r *run) places(n int) iter.Seq2[place, *fault.Call] {
 	}
 }
 
-// short is the call's operation, without the ids in a path, and with colons for slashes, which separate the names of subtests.
+// short is the call's operation, without the ids in a path, and with colons for slashes, which
+// separate the names of subtests.
 func short(c *fault.Call) string {
 	parts := strings.Split(c.Op, "/")
 	for i, part := range parts {
@@ -316,7 +321,8 @@ func TestNoPairOfFaultsDoes(t *testing.T) {
 	n.tell(t, "pairs of faults", fmt.Sprintf(", seed %d, in %v", *seed, time.Since(start).Round(time.Second)))
 }
 
-// seconds are the ways in which, after a first fault, one of the calls that follow can go wrong too.
+// seconds are the ways in which, after a first fault, one of the calls that follow can go wrong
+// too.
 func seconds(s state, r *run) []state {
 	first := s.plan[0]
 	var states []state

@@ -16,12 +16,13 @@ type mode struct {
 	on func(*fault.Call) bool
 	// do makes the fault; forward carries the call out.
 	do func(r *run, p *process, forward fault.Fault) fault.Fault
-	// times is how many calls of the same kind by the same process go wrong in a row, so that a client that repeats runs out of
-	// repeats; 0 means one.
+	// times is how many calls of the same kind by the same process go wrong in a row, so that a
+	// client that repeats runs out of repeats; 0 means one.
 	times int
 	// alone: this mode is for the search for single faults only.
 	alone bool
-	// holds: the process is held while the clock goes on, and so all that it does has to stand still.
+	// holds: the process is held while the clock goes on, and so all that it does has to stand
+	// still.
 	holds bool
 }
 
@@ -29,7 +30,8 @@ type mode struct {
 const repeats = 3
 
 var modes = []*mode{
-	// For pairs it adds nothing: to die before a call leaves what it left to die after the last call before it that had an effect.
+	// For pairs it adds nothing: to die before a call leaves what it left to die after the last
+	// call before it that had an effect.
 	{name: "dead-before", on: every, alone: true, do: func(_ *run, p *process, _ fault.Fault) fault.Fault {
 		return func(context.Context, *fault.Call) (*fault.Answer, error) { p.Kill(); return nil, nil }
 	}},
@@ -83,7 +85,8 @@ func then(forward, f fault.Fault) fault.Fault {
 	}
 }
 
-// late loses a create for its sender, and lets it take effect as late as A1 allows; never, if that time is over already.
+// late loses a create for its sender, and lets it take effect as late as A1 allows; never, if that
+// time is over already.
 func late(r *run) fault.Fault {
 	return func(_ context.Context, c *fault.Call) (*fault.Answer, error) {
 		at := r.sentAt(c).Add(lease/2 - time.Millisecond)

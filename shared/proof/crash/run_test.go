@@ -26,14 +26,17 @@ const (
 	agent  = managedtest.Provider
 )
 
-// run is one schedule: what a scenario does, under a plan of faults, watched from its first call to the end of all recovery.
+// run is one schedule: what a scenario does, under a plan of faults, watched from its first call to
+// the end of all recovery.
 type run struct {
 	w *managedtest.World
 	// plan says which call meets which fault.
 	plan []strike
-	// skew is how far the clocks of the scenario's processes are behind, and those of recovery's before.
+	// skew is how far the clocks of the scenario's processes are behind, and those of recovery's
+	// before.
 	skew time.Duration
-	// removed is done when Cognito has removed a user, the first time; nil for nothing. raised tells that it was.
+	// removed is done when Cognito has removed a user, the first time; nil for nothing. raised
+	// tells that it was.
 	removed func()
 	raised  atomic.Bool
 	// down is an operation that no server carries out at present.
@@ -66,8 +69,9 @@ type strike struct {
 	mode *mode
 }
 
-// place is a call's among all that all processes make: it is the nth one that has this short name, or the nth one of all if the name is
-// empty. Where several calls are under way at once, a named one is more likely to be met in the next run.
+// place is a call's among all that all processes make: it is the nth one that has this short name,
+// or the nth one of all if the name is empty. Where several calls are under way at once, a named
+// one is more likely to be met in the next run.
 type place struct {
 	name string
 	nth  int
@@ -264,10 +268,12 @@ func (r *run) advance(d time.Duration) {
 	}
 }
 
-// jump is more than any process takes between a look at the clock and the call that the look allows.
+// jump is more than any process takes between a look at the clock and the call that the look
+// allows.
 const jump = 20 * time.Second
 
-// pass moves the clock on while the process is held, and lets reconcile take over what has run out meanwhile.
+// pass moves the clock on while the process is held, and lets reconcile take over what has run out
+// meanwhile.
 func (r *run) pass(p *process) {
 	p.hold(func() {
 		r.advance(lease + store.SkewMargin + time.Second)
@@ -287,8 +293,9 @@ func (p *process) hold(do func()) {
 	p.since = p.r.w.Clock.Now()
 }
 
-// overtaken reports whether the clock may have gone on by a jump since the process looked at it for the call that it makes now: it did so
-// while another process was held, in no time at all for this one, or this one is held and another of its threads makes the call.
+// overtaken reports whether the clock may have gone on by a jump since the process looked at it for
+// the call that it makes now: it did so while another process was held, in no time at all for this
+// one, or this one is held and another of its threads makes the call.
 func (p *process) overtaken() bool {
 	p.r.gate.RLock()
 	defer p.r.gate.RUnlock()
@@ -297,13 +304,15 @@ func (p *process) overtaken() bool {
 	return p.held > 0 || p.since.Before(p.r.jumped)
 }
 
-// schedule is how often reconcile runs. While something is on its way, it comes at the first moment at which there is work for it.
+// schedule is how often reconcile runs. While something is on its way, it comes at the first moment
+// at which there is work for it.
 const schedule = time.Minute
 
 // maxRounds is how many rounds of reconcile the recovery may take.
 const maxRounds = 60
 
-// recover lets reconcile run until nothing is due and nothing is on its way any more. Faults that are still planned strike it, too.
+// recover lets reconcile run until nothing is due and nothing is on its way any more. Faults that
+// are still planned strike it, too.
 func (r *run) recover() {
 	for range maxRounds {
 		due := r.w.NextDue()
@@ -413,7 +422,8 @@ func inUse(l managed.Listing, provider string) error {
 	return fmt.Errorf("I1: the list lacks the credential of %s: %+v", provider, l)
 }
 
-// noOrphans checks that each pod is known to a slot, which nobody works on and nothing is on its way under.
+// noOrphans checks that each pod is known to a slot, which nobody works on and nothing is on its
+// way under.
 func (r *run) noOrphans() {
 	for _, pod := range r.w.Mail.Pods() {
 		user, provider := managedtest.PodUser(pod.ClientID)
@@ -486,7 +496,8 @@ func forward(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 	return c.Forward(context.WithoutCancel(ctx))
 }
 
-// inTime carries a create out, unless it was held up for longer than A1 allows: then it never takes effect.
+// inTime carries a create out, unless it was held up for longer than A1 allows: then it never takes
+// effect.
 func (p *process) inTime(do fault.Fault) fault.Fault {
 	r := p.r
 	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
@@ -562,9 +573,10 @@ func (p *process) noteOwner(owner string) {
 	p.owners[owner] = true
 }
 
-// watchTransaction is I5: once the tombstone stands, no transaction succeeds that makes something of its user's. Whose it is, and what is
-// made, is told by what it writes, whatever conditions it has: what is revoking from its beginning is the work of the deletion. The SDK's
-// repeat of a transaction that has succeeded is none.
+// watchTransaction is I5: once the tombstone stands, no transaction succeeds that makes something
+// of its user's. Whose it is, and what is made, is told by what it writes, whatever conditions it
+// has: what is revoking from its beginning is the work of the deletion. The SDK's repeat of a
+// transaction that has succeeded is none.
 func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 	type text struct{ S string }
 	var in struct {
@@ -613,8 +625,9 @@ func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 	}
 }
 
-// mayCreate is I3: a create is sent under a running claim of the sender's, in the first half of its lease by the sender's clock. It returns
-// false for one that was sent in time and overtaken by the clock on its way here, which by A1 has no effect then.
+// mayCreate is I3: a create is sent under a running claim of the sender's, in the first half of its
+// lease by the sender's clock. It returns false for one that was sent in time and overtaken by the
+// clock on its way here, which by A1 has no effect then.
 func (p *process) mayCreate(clientID string) bool {
 	user, provider := managedtest.PodUser(clientID)
 	slot, _, err := p.r.w.Slot(user, provider)
@@ -663,8 +676,8 @@ func (r *run) lastStored(slot store.Slot) string {
 	return r.stored[slot.Key().PK+" "+slot.Key().SK]
 }
 
-// mayDelete is I4: a worker destroys only under its own running claim, or what it made itself; and never the key that was stored last
-// for a living user: its replacement is stored first.
+// mayDelete is I4: a worker destroys only under its own running claim, or what it made itself; and
+// never the key that was stored last for a living user: its replacement is stored first.
 func (p *process) mayDelete(c *fault.Call) {
 	pod, ok := p.r.pod(c)
 	if !ok {

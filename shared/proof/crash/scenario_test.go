@@ -34,7 +34,8 @@ type scenario struct {
 	keeps bool
 	// budget is how long a list may take; 0 means the usual.
 	budget time.Duration
-	// sampled: it is of several users or providers, and so long that only a sample of the pairs of faults is searched.
+	// sampled: it is of several users or providers, and so long that only a sample of the pairs of
+	// faults is searched.
 	sampled bool
 	// apart: it is searched with clocks apart, too.
 	apart bool
@@ -236,7 +237,8 @@ func (r *run) round(after time.Duration) {
 	r.process().reconcile()
 }
 
-// reported leaves a slot behind that is due for a check, and of which something was removed by hand, unless that is nil.
+// reported leaves a slot behind that is due for a check, and of which something was removed by
+// hand, unless that is nil.
 func reported(byHand func(*managedtest.World, string)) func(*run) {
 	return func(r *run) {
 		listed(r)

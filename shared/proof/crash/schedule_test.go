@@ -12,8 +12,8 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// TestNoRandomScheduleDoes lets several users list, leave, and lose their keys, in any order and at once, with faults and jumps of the clock
-// in between.
+// TestNoRandomScheduleDoes lets several users list, leave, and lose their keys, in any order and at
+// once, with faults and jumps of the clock in between.
 //
 //	go test ./shared/proof/crash -run RandomSchedule -rapid.seed=…    again what failed
 func TestNoRandomScheduleDoes(t *testing.T) {

@@ -1,4 +1,5 @@
-// Package frozen_test runs the built functions on a machine that is suspended now and then: see package suspended.
+// Package frozen_test runs the built functions on a machine that is suspended now and then: see
+// package suspended.
 package frozen_test
 
 import (
@@ -96,7 +97,8 @@ func (w *world) suspend(d time.Duration) {
 	}
 }
 
-// call sends a request with a token of the user's, and returns the answer's status and the managed credential's standing.
+// call sends a request with a token of the user's, and returns the answer's status and the managed
+// credential's standing.
 func (w *world) call(method, path, user string) (status int, standing string) {
 	w.t.Helper()
 	token, err := w.Issuer.AccessToken(user, user)
@@ -137,8 +139,9 @@ func (w *world) reconcile() {
 
 const ready = "agent_mail=ready"
 
-// A list claims, and the machine is suspended before DynamoDB's answer arrives, until 21 s after the lease's half. Whoever takes over
-// looks for what was left behind when the lease has run out: a create that is sent now might take effect after that.
+// A list claims, and the machine is suspended before DynamoDB's answer arrives, until 21 s after
+// the lease's half. Whoever takes over looks for what was left behind when the lease has run out: a
+// create that is sent now might take effect after that.
 func TestAListThatWasSuspendedAfterItsClaimSendsNoCreate(t *testing.T) {
 	t.Parallel()
 	w := start(t, stack.Config{Faults: true})
@@ -259,7 +262,8 @@ func TestAWarmProcessHandsOutTheNewSystemKeyAfterARotation(t *testing.T) {
 	}
 }
 
-// While the machine is suspended AgentMail's side gives its connections up, and nothing tells the process.
+// While the machine is suspended AgentMail's side gives its connections up, and nothing tells the
+// process.
 func TestAConnectionThatDiedInASuspensionCostsNobodyTheirKey(t *testing.T) {
 	t.Parallel()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")

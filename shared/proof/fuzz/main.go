@@ -1,10 +1,10 @@
-// Program fuzz runs every fuzz target of the module, each for some time, as many at once as there are processors. Targets are found in the
-// code, so that a new one cannot be forgotten.
+// Program fuzz runs every fuzz target of the module, each for some time, as many at once as there
+// are processors. Targets are found in the code, so that a new one cannot be forgotten.
 //
 //	go run ./shared/proof/fuzz -time 30s
 //
-// It ends non-zero if a target fails. What made it fail then stands in testdata/fuzz beside it, for `go test` to meet again once it has
-// been committed.
+// It ends non-zero if a target fails. What made it fail then stands in testdata/fuzz beside it, for
+// `go test` to meet again once it has been committed.
 package main
 
 import (
@@ -125,13 +125,14 @@ func find(ctx context.Context, root string) ([]target, error) {
 
 var executed = regexp.MustCompile(`execs: (\d+)`)
 
-// outOfTime is how Go before 1.27 may report that the time is over, and nothing was found: https://go.dev/issue/75804. A finding has more
-// to say.
+// outOfTime is how Go before 1.27 may report that the time is over, and nothing was found:
+// https://go.dev/issue/75804. A finding has more to say.
 var outOfTime = regexp.MustCompile(`\n--- FAIL: \S+ \(\S+\)\n {4}context deadline exceeded\nFAIL\n$`)
 
-// run fuzzes the target for the given time with one worker, and returns how often it was executed. The inputs that reached something new
-// are kept in the go command's cache, as it does itself. They are hardly made smaller: where a server is involved no two runs reach quite
-// the same code, and the go command would spend its whole time on that.
+// run fuzzes the target for the given time with one worker, and returns how often it was executed.
+// The inputs that reached something new are kept in the go command's cache, as it does itself. They
+// are hardly made smaller: where a server is involved no two runs reach quite the same code, and
+// the go command would spend its whole time on that.
 func (t target) run(ctx context.Context, each time.Duration) (executions string, err error) {
 	cache, err := command(ctx, t.dir, "go", "env", "GOCACHE").Output()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package latency_test measures how long a key lives on after the end of its account: from the call that deletes the account to the moment
-// at which AgentMail has deleted the key.
+// Package latency_test measures how long a key lives on after the end of its account: from the call
+// that deletes the account to the moment at which AgentMail has deleted the key.
 //
 //	go test -v ./shared/proof/latency -prove    with as many accounts as docs/proof.md has
 package latency_test
@@ -128,7 +128,8 @@ func (m *measurement) alive() int {
 	return n
 }
 
-// tell prints a row, and fails if the worst is over a bound. since is from when on an account's time counts; zero for its end.
+// tell prints a row, and fails if the worst is over a bound. since is from when on an account's
+// time counts; zero for its end.
 func (m *measurement) tell(what string, since time.Time, bound time.Duration) {
 	m.t.Helper()
 	var took []time.Duration
@@ -208,8 +209,8 @@ func TestMassDeletion(t *testing.T) {
 	m.tell(fmt.Sprintf("all at once, %d at a time", atOnce), time.Time{}, 5*time.Minute)
 }
 
-// While AgentMail is down for an hour, an account ends every so often. Reconcile comes once a minute, by a clock that the test moves, and so
-// calls take no time here.
+// While AgentMail is down for an hour, an account ends every so often. Reconcile comes once a
+// minute, by a clock that the test moves, and so calls take no time here.
 func TestAnOutageOfAnHour(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	m := measure(t, w, many(120), w.Clock.Now)
@@ -237,7 +238,8 @@ func TestAnOutageOfAnHour(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The few that the outage has cost so many tries that they were parked are tried again within six hours.
+	// The few that the outage has cost so many tries that they were parked are tried again within
+	// six hours.
 	m.tell("during an outage of an hour", time.Time{}, 7*time.Hour)
 	m.tell("the same, from the outage's end", over, 6*time.Hour)
 }

@@ -1,10 +1,12 @@
-// Package moto holds the stand-ins for KMS and Secrets Manager against another pair of eyes: moto's server (https://docs.getmoto.org), which
-// other people wrote from AWS's documentation and from what AWS answers. One suite of cases runs against both, through AWS's SDK.
+// Package moto holds the stand-ins for KMS and Secrets Manager against another pair of eyes: moto's
+// server (https://docs.getmoto.org), which other people wrote from AWS's documentation and from
+// what AWS answers. One suite of cases runs against both, through AWS's SDK.
 //
-// AWS's documentation is the judge. A case says what it promises; where moto does something else the case says so, and what: one notices
-// when moto is mended.
+// AWS's documentation is the judge. A case says what it promises; where moto does something else
+// the case says so, and what: one notices when moto is mended.
 //
-// The stand-ins are held to the cases by `go test ./...`. moto's server, which is Python, runs with `make test-moto`.
+// The stand-ins are held to the cases by `go test ./...`. moto's server, which is Python, runs with
+// `make test-moto`.
 package moto
 
 import (
@@ -60,7 +62,8 @@ func (d difference) check(t *testing.T, fromMoto bool, got, documented string) {
 	t.Errorf("the answer is %q, want %q", got, d.expected(documented, fromMoto))
 }
 
-// answerOf is the outcome of a call, fit to be compared: the value, or the error's code with its HTTP status.
+// answerOf is the outcome of a call, fit to be compared: the value, or the error's code with its
+// HTTP status.
 func answerOf(value string, err error) string {
 	if err == nil {
 		return value
@@ -75,7 +78,8 @@ func answerOf(value string, err error) string {
 
 var listening = regexp.MustCompile(`Running on (http://127\.0\.0\.1:\d+)`)
 
-// startMoto starts moto's server on a free port, and ends it with the test. It returns "" if there is to be none.
+// startMoto starts moto's server on a free port, and ends it with the test. It returns "" if there
+// is to be none.
 func startMoto(t *testing.T) string {
 	t.Helper()
 	if *program == "" {

@@ -1,12 +1,14 @@
-// Program mutate tests the tests: it takes one guard at a time out of the code and checks that a test fails. The working tree is not
-// touched; the compiler is given the changed file in place of the real one.
+// Program mutate tests the tests: it takes one guard at a time out of the code and checks that a
+// test fails. The working tree is not touched; the compiler is given the changed file in place of
+// the real one.
 //
 //	go run ./shared/proof/mutate            all of them
 //	go run ./shared/proof/mutate -only sticky   those whose rule has that in it, a regular expression
 //	go run ./shared/proof/mutate -sim 60s       has the simulation look for each that is in the engine, the store or AgentMail's client
 //
-// First the same tests run on the code as it is, and have to pass. A mutation is caught if one of them then fails, and fails again when
-// it is run by itself. The program ends non-zero if a mutation survives, does not compile, or no longer finds its place in the code.
+// First the same tests run on the code as it is, and have to pass. A mutation is caught if one of
+// them then fails, and fails again when it is run by itself. The program ends non-zero if a
+// mutation survives, does not compile, or no longer finds its place in the code.
 package main
 
 import (
@@ -122,8 +124,8 @@ type laboratory struct {
 	scratch string // a directory for what is built
 }
 
-// baseline runs, on the code as it is, every test that a mutation is to be noticed by, and returns the names of those that pass, by
-// package. It is an error if one fails, or if a mutation has none.
+// baseline runs, on the code as it is, every test that a mutation is to be noticed by, and returns
+// the names of those that pass, by package. It is an error if one fails, or if a mutation has none.
 func (l *laboratory) baseline(ctx context.Context, chosen []mutation) (map[string][]string, error) {
 	patterns := map[string][]string{}
 	for _, m := range chosen {
@@ -171,7 +173,8 @@ func (l *laboratory) baseline(ctx context.Context, chosen []mutation) (map[strin
 	return passed, nil
 }
 
-// together are as few patterns as are for the same tests. One of subtests stands by itself: an alternative may not have a slash in it.
+// together are as few patterns as are for the same tests. One of subtests stands by itself: an
+// alternative may not have a slash in it.
 func together(patterns []string) []string {
 	slices.Sort(patterns)
 	patterns = slices.Compact(patterns)
@@ -224,14 +227,17 @@ func those(outcome *regexp.Regexp, out []byte) []string {
 	return all
 }
 
-// again is how often a test that failed once is run by itself, to see it fail once more. One that noticed needs the schedule that it looks
-// for, and may miss it; one that fails now and then for reasons of its own will hardly do so again.
+// again is how often a test that failed once is run by itself, to see it fail once more. One that
+// noticed needs the schedule that it looks for, and may miss it; one that fails now and then for
+// reasons of its own will hardly do so again.
 const again = 3
 
-// errSurvived: the tests pass with the guard taken out. Any other error says that the mutation could not be tried.
+// errSurvived: the tests pass with the guard taken out. Any other error says that the mutation
+// could not be tried.
 var errSurvived = errors.New("survived: no test failed")
 
-// try runs the tests with the guard taken out, and returns the name of the first that fails and had passed before.
+// try runs the tests with the guard taken out, and returns the name of the first that fails and had
+// passed before.
 func (l *laboratory) try(ctx context.Context, m mutation, name string, passed []string) (string, error) {
 	overlay, err := l.overlay(m, name)
 	if err != nil {

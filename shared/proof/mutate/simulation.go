@@ -22,8 +22,9 @@ import (
 // simulated are the packages that the simulation runs.
 var simulated = []string{"shared/managed/", "shared/store/", "shared/provider/agentmail/"}
 
-// simulate has the simulation look for each mutation of those packages for so long, and prints with which seed and when it found it. That it
-// misses one is no error: docs/proof.md says which it misses, and why.
+// simulate has the simulation look for each mutation of those packages for so long, and prints with
+// which seed and when it found it. That it misses one is no error: docs/proof.md says which it
+// misses, and why.
 func simulate(ctx context.Context, only string, within time.Duration) error {
 	pattern, err := regexp.Compile(only)
 	if err != nil {

@@ -14,9 +14,10 @@ import (
 // room is how many credentials of their own a user may have here.
 const room = 20
 
-// One user does the worst that the API lets them do, many times at once: they create the largest credentials up to the limit and beyond
-// it, replace, delete and list them, report good keys as rejected, send what no one should, and delete their account while all that
-// goes on. Nobody else notices, no function needs more memory than it has, and in the end nothing is left of them.
+// One user does the worst that the API lets them do, many times at once: they create the largest
+// credentials up to the limit and beyond it, replace, delete and list them, report good keys as
+// rejected, send what no one should, and delete their account while all that goes on. Nobody else
+// notices, no function needs more memory than it has, and in the end nothing is left of them.
 func TestAHostileUserHarmsNobodyElse(t *testing.T) {
 	t.Parallel()
 	s := start(t, map[string]string{"LEASE": "10s", "PROVISION_BUDGET": "2s", "MAX_CREDENTIALS": fmt.Sprint(room)})
@@ -85,7 +86,8 @@ func (s *service) use(user, token string) {
 	}
 }
 
-// misbehave does one of the things that the user should better not do, and returns the answer's status.
+// misbehave does one of the things that the user should better not do, and returns the answer's
+// status.
 func (s *service) misbehave(user, token string) int {
 	provider := fmt.Sprintf("provider_%d", rand.IntN(3))
 	path := "/" + provider + "/credentials"

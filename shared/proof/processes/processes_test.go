@@ -1,6 +1,8 @@
-// Package processes_test kills the built functions with SIGKILL, at random, freezes them, and suspends the machine under them, while users
-// list their credentials and accounts are deleted. Then it lets reconcile finish, and looks from outside whether everybody has what is
-// theirs and nothing is left of who has gone: through the API, at AgentMail, in the user pool, and in the table.
+// Package processes_test kills the built functions with SIGKILL, at random, freezes them, and
+// suspends the machine under them, while users list their credentials and accounts are deleted.
+// Then it lets reconcile finish, and looks from outside whether everybody has what is theirs and
+// nothing is left of who has gone: through the API, at AgentMail, in the user pool, and in the
+// table.
 package processes_test
 
 import (
@@ -133,12 +135,13 @@ func start(t *testing.T, env map[string]string) *service {
 	return s
 }
 
-// grace is how long after a process goes on it may send what it meant to send before it was stopped: it had looked at the clock, and not
-// yet sent. The search through all crash points does not leave that out.
+// grace is how long after a process goes on it may send what it meant to send before it was
+// stopped: it had looked at the clock, and not yet sent. The search through all crash points does
+// not leave that out.
 const grace = 500 * time.Millisecond
 
-// arrives counts a call while it is under way. A create that its sender may have been stopped with is lost: that it is sent in time is what
-// the protocol assumes.
+// arrives counts a call while it is under way. A create that its sender may have been stopped with
+// is lost: that it is sent in time is what the protocol assumes.
 func (s *service) arrives(c *fault.Call) fault.Fault {
 	s.underway.Add(1)
 	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
@@ -273,8 +276,8 @@ func (s *service) check(stay, leave map[string]string) {
 	}
 }
 
-// storm lets users come and go, and kills, freezes and suspends what serves them, for that long. It notes the tokens of those who stay
-// and of those who leave.
+// storm lets users come and go, and kills, freezes and suspends what serves them, for that long. It
+// notes the tokens of those who stay and of those who leave.
 func (s *service) storm(d time.Duration, stay, leave map[string]string) (killed, suspensions int) {
 	end := time.Now().Add(d)
 	var work sync.WaitGroup
@@ -356,8 +359,8 @@ func (s *service) due() []map[string]types.AttributeValue {
 	return slices.DeleteFunc(s.items(), func(item map[string]types.AttributeValue) bool { return item["due_at"] == nil })
 }
 
-// hasten has an item be due now that is due later than any lease ends. What failed often in the storm waits for longer than this test may
-// take.
+// hasten has an item be due now that is due later than any lease ends. What failed often in the
+// storm waits for longer than this test may take.
 func (s *service) hasten(item map[string]types.AttributeValue) {
 	later := item["due_at"].(*types.AttributeValueMemberN)
 	at, err := strconv.ParseInt(later.Value, 10, 64)

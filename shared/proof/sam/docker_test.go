@@ -22,13 +22,13 @@ import (
 type docker struct {
 	// env is what its clients need in their environment.
 	env []string
-	// listen is the address at which servers of this process have to listen to be reached from containers, and reach what containers
-	// call that address.
+	// listen is the address at which servers of this process have to listen to be reached from
+	// containers, and reach what containers call that address.
 	listen, reach string
 }
 
-// startDocker returns the machine's Docker. If there is none, it is installed where that can be done without asking (as root, on
-// Debian and its like), and runs for as long as the test.
+// startDocker returns the machine's Docker. If there is none, it is installed where that can be
+// done without asking (as root, on Debian and its like), and runs for as long as the test.
 func startDocker(ctx context.Context, t *testing.T) *docker {
 	t.Helper()
 	d := &docker{}
@@ -64,8 +64,9 @@ func installDocker(ctx context.Context) error {
 // bridge is the network interface that a Docker daemon makes for its containers, and leaves behind.
 const bridge = "docker0"
 
-// start starts a daemon with all that is its own in a directory of its own. Containers reach this machine and nothing beyond it: with the
-// rules of iptables, and forwarding, left alone, a function cannot call the real AWS by mistake.
+// start starts a daemon with all that is its own in a directory of its own. Containers reach this
+// machine and nothing beyond it: with the rules of iptables, and forwarding, left alone, a function
+// cannot call the real AWS by mistake.
 func (d *docker) start(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -109,8 +110,9 @@ func (d *docker) start(ctx context.Context, t *testing.T) {
 	})
 }
 
-// findBridge settles where the stand-ins listen. On Linux that is the address of the bridge to the containers. Docker Desktop has the
-// bridge inside a virtual machine, and there a name for this one (https://docs.docker.com/desktop/features/networking/).
+// findBridge settles where the stand-ins listen. On Linux that is the address of the bridge to the
+// containers. Docker Desktop has the bridge inside a virtual machine, and there a name for this one
+// (https://docs.docker.com/desktop/features/networking/).
 func (d *docker) findBridge(ctx context.Context, t *testing.T) {
 	t.Helper()
 	const format = `{{index .Options "com.docker.network.bridge.name"}}`
@@ -143,8 +145,9 @@ const (
 	pullTime      = 3 * time.Minute
 )
 
-// provideImage sees to it that SAM finds its image without asking the registry each time. Where AWS's base image cannot be had, the
-// emulator stands alone in one: the functions are static binaries and need nothing else.
+// provideImage sees to it that SAM finds its image without asking the registry each time. Where
+// AWS's base image cannot be had, the emulator stands alone in one: the functions are static
+// binaries and need nothing else.
 func (d *docker) provideImage(ctx context.Context, t *testing.T, emulator string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, pullTime)
@@ -180,7 +183,8 @@ func (d *docker) provideImage(ctx context.Context, t *testing.T, emulator string
 	})
 }
 
-// image is the file system of an image: the emulator where SAM starts it, and the one directory that functions may write to.
+// image is the file system of an image: the emulator where SAM starts it, and the one directory
+// that functions may write to.
 func image(emulator string) (*bytes.Buffer, error) {
 	program, err := os.ReadFile(emulator)
 	if err != nil {

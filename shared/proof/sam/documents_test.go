@@ -13,13 +13,14 @@ var (
 	// command is a command of SAM's as the documents write it, with what follows it.
 	command = regexp.MustCompile(`\bsam (build|deploy|validate|local [a-z-]+)([^` + "`" + `&\n]*)`)
 	flagOf  = regexp.MustCompile(` (--?[a-z][a-z0-9-]*)`)
-	// section is a section of samconfig.toml, named after a command; setting is one line of it, named after a flag.
+	// section is a section of samconfig.toml, named after a command; setting is one line of it,
+	// named after a flag.
 	section = regexp.MustCompile(`(?m)^\[default\.(\w+)\.parameters\]$`)
 	setting = regexp.MustCompile(`(?m)^(\w+) = `)
 )
 
-// checkDocuments checks that SAM has every command and flag that README.md and samconfig.toml name. What it does not know in the latter
-// it passes over without a word.
+// checkDocuments checks that SAM has every command and flag that README.md and samconfig.toml name.
+// What it does not know in the latter it passes over without a word.
 func (s *sam) checkDocuments(ctx context.Context, t *testing.T) {
 	flags := map[string][]string{}
 	for _, file := range []string{"README.md", "samconfig.toml"} {

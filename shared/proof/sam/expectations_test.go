@@ -19,7 +19,8 @@ import (
 
 // expectation is what has to come of one event.
 type expectation struct {
-	// given makes what the event meets. Nil: nothing exists but the org key and the system credential.
+	// given makes what the event meets. Nil: nothing exists but the org key and the system
+	// credential.
 	given func(*world)
 	// answer is the function's, as render puts it; "*" stands for any text.
 	answer string
@@ -266,8 +267,8 @@ var expectations = map[string]map[string]expectation{
 	},
 
 	"reconcile": {
-		// One account's deletion is due its last look, its user has still to go from the pool, another deletion got no further than its
-		// tombstone, and one provisioning has failed.
+		// One account's deletion is due its last look, its user has still to go from the pool,
+		// another deletion got no further than its tombstone, and one provisioning has failed.
 		"schedule": {
 			given: func(w *world) {
 				w.removed()

@@ -10,7 +10,8 @@ import (
 	"managed-credentials/shared/local/template"
 )
 
-// What these tests read from template.yaml holds whatever the functions do, and needs neither SAM nor Docker.
+// What these tests read from template.yaml holds whatever the functions do, and needs neither SAM
+// nor Docker.
 
 func readRoles(t *testing.T) map[string]*role {
 	t.Helper()
@@ -140,8 +141,9 @@ func TestNoRoleWritesWhatIsNotItsWork(t *testing.T) {
 	}
 }
 
-// AWS's pages leave open whether dynamodb:ReturnValues also stands for ReturnValuesOnConditionCheckFailure, and whether a ConditionCheckItem
-// has dynamodb:EnclosingOperation. A deletion must go through by each reading.
+// AWS's pages leave open whether dynamodb:ReturnValues also stands for
+// ReturnValuesOnConditionCheckFailure, and whether a ConditionCheckItem has
+// dynamodb:EnclosingOperation. A deletion must go through by each reading.
 func TestNoFlowHangsOnAConditionKeyWhoseMeaningIsOpen(t *testing.T) {
 	t.Parallel()
 	roles := readRoles(t)
@@ -177,7 +179,8 @@ func TestTheDeleteGuardCanOnlyDeleteItems(t *testing.T) {
 	}
 }
 
-// Their names are not listed, because a name that only a rare fault needs would be missing without any test that tells.
+// Their names are not listed, because a name that only a rare fault needs would be missing without
+// any test that tells.
 func TestOnlyTheProtocolsOwnWritesNameNoAttributes(t *testing.T) {
 	t.Parallel()
 	protocol := []string{"list-with-provision", "reconcile", "user-cleanup"}
@@ -247,7 +250,8 @@ func TestLambdaMayLogForAFunctionAndReportItsFailuresAndNoMore(t *testing.T) {
 	}
 }
 
-// CloudTrail logs invocations only if it is told to, and a log group that goes with its stack takes the audit lines along.
+// CloudTrail logs invocations only if it is told to, and a log group that goes with its stack takes
+// the audit lines along.
 func TestWhoInvokedWhatAuditsStaysOnRecord(t *testing.T) {
 	t.Parallel()
 	audited := []string{"Operate", "ResolveCredential", "UserCleanup"}

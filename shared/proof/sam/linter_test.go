@@ -12,8 +12,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The evaluator in these tests knows of IAM what its author knew. An outside linter, parliament, has AWS's own lists: which actions there
-// are, which resources each takes, and which condition keys. `make lint-template` starts it.
+// The evaluator in these tests knows of IAM what its author knew. An outside linter, parliament,
+// has AWS's own lists: which actions there are, which resources each takes, and which condition
+// keys. `make lint-template` starts it.
 var linter = flag.String("parliament", "", "path of parliament, which checks the policies of template.yaml")
 
 func TestAnOutsideLinterKnowsAllThatThePoliciesName(t *testing.T) {
@@ -91,8 +92,9 @@ func lint(policy string) ([]finding, error) {
 	return findings, nil
 }
 
-// deployedStatements are the statements of all policies of template.yaml about what its resources may do, or have done to them, as they are
-// once deployed. Whom a resource's policy is about is left out: the linter takes policies of roles.
+// deployedStatements are the statements of all policies of template.yaml about what its resources
+// may do, or have done to them, as they are once deployed. Whom a resource's policy is about is
+// left out: the linter takes policies of roles.
 func deployedStatements(t *testing.T) []string {
 	t.Helper()
 	var document struct {

@@ -20,11 +20,13 @@ import (
 	"managed-credentials/shared/local/template"
 )
 
-// role is the role that template.yaml gives one function, as far as it is about the function's own calls. SAM knows no IAM, and neither do
-// the stand-ins: they are put behind the role, so that what would be refused on AWS is refused here.
+// role is the role that template.yaml gives one function, as far as it is about the function's own
+// calls. SAM knows no IAM, and neither do the stand-ins: they are put behind the role, so that what
+// would be refused on AWS is refused here.
 //
-// IAM is played only as far as this template goes: the few operators and keys that it uses. Where AWS's pages leave open what a condition
-// key stands for, a call is allowed only if it is by each reading.
+// IAM is played only as far as this template goes: the few operators and keys that it uses. Where
+// AWS's pages leave open what a condition key stands for, a call is allowed only if it is by each
+// reading.
 type role struct {
 	statements []statement
 
@@ -32,8 +34,8 @@ type role struct {
 	used map[use]bool
 }
 
-// use is something that one of the statements, by its index, allows and that a call was made with. What it is says the key: "action",
-// "resource", or a condition's key.
+// use is something that one of the statements, by its index, allows and that a call was made with.
+// What it is says the key: "action", "resource", or a condition's key.
 type use struct {
 	statement  int
 	key, value string
@@ -58,7 +60,8 @@ func (l *texts) UnmarshalYAML(node *yaml.Node) error {
 	return node.Decode((*[]string)(l))
 }
 
-// resources are what a statement names, each as template.yaml writes it. Of a text that is put together from parameters it is the text.
+// resources are what a statement names, each as template.yaml writes it. Of a text that is put
+// together from parameters it is the text.
 type resources []string
 
 func (l *resources) UnmarshalYAML(node *yaml.Node) error {
@@ -82,7 +85,8 @@ func (l *resources) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// ofLambda reports whether a statement is about what Lambda itself does in a function's role: it logs, and it reports failures.
+// ofLambda reports whether a statement is about what Lambda itself does in a function's role: it
+// logs, and it reports failures.
 func (s statement) ofLambda() bool { return s.Sid == "Log" || s.Sid == "ReportFailure" }
 
 // loadRoles returns the functions' roles by the functions' names.
@@ -166,7 +170,8 @@ type call struct {
 	keys map[string][]string
 }
 
-// allow reports whether some statement allows the call and none denies it, and notes that it was made.
+// allow reports whether some statement allows the call and none denies it, and notes that it was
+// made.
 func (r *role) allow(c call) (bool, error) {
 	allowing := -1
 	for i, s := range r.statements {
@@ -231,8 +236,8 @@ func (s statement) met(c call) (bool, error) {
 	return true, nil
 }
 
-// unused is what the role allows and nothing has used, a line a statement: actions, resources, and the values that a condition lets a key
-// have, such as the table's attributes.
+// unused is what the role allows and nothing has used, a line a statement: actions, resources, and
+// the values that a condition lets a key have, such as the table's attributes.
 func (r *role) unused() []string {
 	var lines []string
 	for i, s := range r.statements {
@@ -264,8 +269,8 @@ func (r *role) unused() []string {
 	return lines
 }
 
-// behindRole is a stand-in that answers only what the role of the function under test allows. Before and after, when there is no such
-// function, it answers the test itself.
+// behindRole is a stand-in that answers only what the role of the function under test allows.
+// Before and after, when there is no such function, it answers the test itself.
 func (w *world) behindRole(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		acting := w.acting.Load()
@@ -298,7 +303,8 @@ func (w *world) behindRole(h http.Handler) http.Handler {
 	})
 }
 
-// callsOf translates a request into what IAM is asked about it. The tests call functions, secrets and queues as template.yaml does.
+// callsOf translates a request into what IAM is asked about it. The tests call functions, secrets
+// and queues as template.yaml does.
 func callsOf(r *http.Request, body []byte) ([]call, error) {
 	function, ok := strings.CutPrefix(r.URL.Path, "/2015-03-31/functions/")
 	if ok {
@@ -341,7 +347,8 @@ func callsOf(r *http.Request, body []byte) ([]call, error) {
 	}
 }
 
-// dynamoDBRequest is what several operations have in common. The store names every attribute through ExpressionAttributeNames.
+// dynamoDBRequest is what several operations have in common. The store names every attribute
+// through ExpressionAttributeNames.
 type dynamoDBRequest struct {
 	IndexName, Select, ProjectionExpression, ReturnValues string
 	ReturnValuesOnConditionCheckFailure                   string

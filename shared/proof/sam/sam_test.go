@@ -1,9 +1,11 @@
-// Package sam runs the service under AWS's own tools, as a developer would: `sam validate --lint`, `sam build`, `sam local invoke` for each
-// function with each of its events, and `sam local start-api`. What the functions call are the stand-ins of shared/local, in this process.
+// Package sam runs the service under AWS's own tools, as a developer would: `sam validate --lint`,
+// `sam build`, `sam local invoke` for each function with each of its events, and `sam local
+// start-api`. What the functions call are the stand-ins of shared/local, in this process.
 //
-// It proves what no test in Go can: that SAM takes the template and the Makefile as they are, and that the binaries run under AWS's own
-// Runtime Interface Emulator, each with the variables that the template gives it and no others, and within what its role allows. It is no
-// part of `go test ./...`, since it takes minutes and downloads SAM: `make test-sam` starts it.
+// It proves what no test in Go can: that SAM takes the template and the Makefile as they are, and
+// that the binaries run under AWS's own Runtime Interface Emulator, each with the variables that
+// the template gives it and no others, and within what its role allows. It is no part of `go test
+// ./...`, since it takes minutes and downloads SAM: `make test-sam` starts it.
 package sam
 
 import (
@@ -121,8 +123,9 @@ func (s *sam) checkEvent(ctx context.Context, t *testing.T, w *world, f template
 	}
 }
 
-// render puts an answer on one line: "<status> <body>" if it is one to API Gateway, "error <message>" if the function failed, and else
-// as it is. SAM itself ends with status 0 in each of these cases.
+// render puts an answer on one line: "<status> <body>" if it is one to API Gateway, "error
+// <message>" if the function failed, and else as it is. SAM itself ends with status 0 in each of
+// these cases.
 func render(stdout []byte) (string, error) {
 	var answer struct {
 		StatusCode   int     `json:"statusCode"`
@@ -143,8 +146,8 @@ func render(stdout []byte) (string, error) {
 	return compact.String(), err
 }
 
-// checkAPI sends requests through SAM's own API server. It knows no JWT authorizer and passes no claims, so that every guarded route has
-// to be refused by the function itself.
+// checkAPI sends requests through SAM's own API server. It knows no JWT authorizer and passes no
+// claims, so that every guarded route has to be refused by the function itself.
 func (s *sam) checkAPI(ctx context.Context, t *testing.T, functions []template.Function) {
 	api := s.startAPI(ctx, t)
 	path := strings.NewReplacer("{provider}", "openai", "{id}", ownID, "{file}", "app.js")
@@ -222,7 +225,8 @@ const (
 	commandTime = 90 * time.Second
 )
 
-// install puts SAM into a virtual environment of Python's in the user's cache directory, if it is not there yet.
+// install puts SAM into a virtual environment of Python's in the user's cache directory, if it is
+// not there yet.
 func install(ctx context.Context, t *testing.T) *sam {
 	t.Helper()
 	root, err := template.Root(".")
@@ -257,7 +261,8 @@ func create(ctx context.Context, dir string) error {
 	return output(exec.CommandContext(ctx, filepath.Join(dir, "bin", "pip"), "install", "--quiet", "aws-sam-cli=="+version))
 }
 
-// environment is this process's without what would change SAM's ways, or let a function reach AWS in somebody's name.
+// environment is this process's without what would change SAM's ways, or let a function reach AWS
+// in somebody's name.
 func environment() []string {
 	env := []string{"SAM_CLI_TELEMETRY=0", "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull}
@@ -286,7 +291,8 @@ func (s *sam) run(ctx context.Context, args ...string) error {
 	return output(s.command(ctx, args...))
 }
 
-// invoke invokes a function once, in a container of its own, and returns its answer and what it logged.
+// invoke invokes a function once, in a container of its own, and returns its answer and what it
+// logged.
 func (s *sam) invoke(ctx context.Context, function, event, variables string) (stdout []byte, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
@@ -295,7 +301,8 @@ func (s *sam) invoke(ctx context.Context, function, event, variables string) (st
 		var answer, log bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &answer, &log
 		err = cmd.Run()
-		// SAM takes a random port of some thousands, and another SAM may take the same one at the same moment.
+		// SAM takes a random port of some thousands, and another SAM may take the same one at the
+		// same moment.
 		if err != nil && strings.Contains(log.String(), "port is already allocated") {
 			continue
 		}

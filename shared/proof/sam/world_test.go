@@ -58,17 +58,20 @@ const (
 	userCleanup     = "UserCleanup"
 )
 
-// budget is what a list may take to provision: more than the default, since the machine may be busy.
+// budget is what a list may take to provision: more than the default, since the machine may be
+// busy.
 const budget = 10 * time.Second
 
-// world is what one event meets: a table of its own and stand-ins of its own, so that events may run at the same time and in any order.
+// world is what one event meets: a table of its own and stand-ins of its own, so that events may
+// run at the same time and in any order.
 type world struct {
 	t      *testing.T
 	values map[string]string
 	// acting is the role of the function that is being invoked, nil if none is.
 	acting atomic.Pointer[role]
 
-	// queue has one queue, of what failed for good, and redriven is what the functions had user-cleanup invoked with.
+	// queue has one queue, of what failed for good, and redriven is what the functions had
+	// user-cleanup invoked with.
 	queue    *sqs.Server
 	redriven []string
 
@@ -82,7 +85,8 @@ type world struct {
 	config managed.Config
 }
 
-// newWorld makes one in which nothing exists yet but the org key and one system credential, for openai.
+// newWorld makes one in which nothing exists yet but the org key and one system credential, for
+// openai.
 func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.CreateTableInput, d *docker) *world {
 	t.Helper()
 	const (
@@ -169,7 +173,8 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 	return w
 }
 
-// serve serves h for containers and for this process, and returns the origins at which each finds it.
+// serve serves h for containers and for this process, and returns the origins at which each finds
+// it.
 func serve(t *testing.T, h http.Handler, d *docker) (here, there string) {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(d.listen, "0"))
@@ -183,7 +188,8 @@ func serve(t *testing.T, h http.Handler, d *docker) (here, there string) {
 	return s.URL, "http://" + net.JoinHostPort(d.reach, port)
 }
 
-// variables writes the file with which SAM gives the functions their variables: to each those that the template names.
+// variables writes the file with which SAM gives the functions their variables: to each those that
+// the template names.
 func (w *world) variables(t *testing.T) string {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{"Parameters": w.values})
@@ -198,7 +204,8 @@ func (w *world) variables(t *testing.T) string {
 	return file
 }
 
-// invoke stands in for Lambda's API: it notes the event that a function is invoked with, which has events of its own to be tested with.
+// invoke stands in for Lambda's API: it notes the event that a function is invoked with, which has
+// events of its own to be tested with.
 func (w *world) invoke(out http.ResponseWriter, r *http.Request) {
 	event, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -233,7 +240,8 @@ func (w *world) managed(user string) {
 	w.hasManaged(user)
 }
 
-// failed makes the provisioning of a user's managed credential fail, so long ago that another try is due.
+// failed makes the provisioning of a user's managed credential fail, so long ago that another try
+// is due.
 func (w *world) failed(user string) {
 	w.t.Helper()
 	w.mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
@@ -257,7 +265,8 @@ func (w *world) buried() {
 
 func aMinuteAgo() time.Time { return time.Now().Add(-time.Minute) }
 
-// removed is an account that was deleted a minute ago, with its pod: what is left to do is a last look, and to remove the user from the pool.
+// removed is an account that was deleted a minute ago, with its pod: what is left to do is a last
+// look, and to remove the user from the pool.
 func (w *world) removed() {
 	w.t.Helper()
 	w.account()
@@ -279,7 +288,8 @@ func (w *world) removed() {
 	w.slotIs(store.Revoking)
 }
 
-// tombstoneAlone is an account of which a deletion has written the tombstone, and nothing else done: a credential is still there.
+// tombstoneAlone is an account of which a deletion has written the tombstone, and nothing else
+// done: a credential is still there.
 func (w *world) tombstoneAlone(user string) {
 	w.t.Helper()
 	_, err := w.table.Create(w.t.Context(), user, credential.Metadata{ID: ownID, Provider: "openai", Type: credential.APIKey}, []byte("sealed"))
@@ -314,8 +324,8 @@ func (w *world) pinnedElsewhere() {
 	}
 }
 
-// amiss makes what an audit has to find: an account of which the table holds the tombstone alone, and AgentMail a pod; and another user's
-// key that somebody removed there.
+// amiss makes what an audit has to find: an account of which the table holds the tombstone alone,
+// and AgentMail a pod; and another user's key that somebody removed there.
 func (w *world) amiss() {
 	w.t.Helper()
 	_, err := w.table.Bury(w.t.Context(), userID, "")
@@ -407,7 +417,8 @@ func (w *world) othersKeep() {
 	w.inPool(otherID, true)
 }
 
-// lost checks that nothing is left of the account, but for a last look at the third party, and all of the other user's.
+// lost checks that nothing is left of the account, but for a last look at the third party, and all
+// of the other user's.
 func (w *world) lost() {
 	w.t.Helper()
 	pod, ok := w.mail.Pod(userID)
@@ -448,7 +459,8 @@ func (w *world) read() store.Account {
 	return account
 }
 
-// holds checks that the user has one credential of their own, and what its secret fields are; those that are null are left out.
+// holds checks that the user has one credential of their own, and what its secret fields are; those
+// that are null are left out.
 func (w *world) holds(provider string, typ credential.Type, secretFields string) {
 	w.t.Helper()
 	account := w.read()

@@ -1,6 +1,7 @@
-// Package schemathesis has Schemathesis (https://schemathesis.readthedocs.io), a fuzzer that other people wrote, try the running service by
-// docs/openapi.yaml: what the contract allows has to be taken, what it does not has to be refused, and each answer has to be one that it
-// has. It is Python, and runs with `make test-api`.
+// Package schemathesis has Schemathesis (https://schemathesis.readthedocs.io), a fuzzer that other
+// people wrote, try the running service by docs/openapi.yaml: what the contract allows has to be
+// taken, what it does not has to be refused, and each answer has to be one that it has. It is
+// Python, and runs with `make test-api`.
 package schemathesis
 
 import (

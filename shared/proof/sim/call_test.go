@@ -224,7 +224,8 @@ func outcome(value any, err error) string {
 
 var errConnection = errors.New("the connection was lost")
 
-// retried sends a call as AWS's SDK does: three times at most, where it was throttled, failed, or its answer was lost.
+// retried sends a call as AWS's SDK does: three times at most, where it was throttled, failed, or
+// its answer was lost.
 func retried[T any](ctx context.Context, p *process, make func() *call) (T, error) {
 	var none T
 	pause := 20 * time.Millisecond
@@ -496,8 +497,8 @@ func (s secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecret
 	})
 }
 
-// keys are the org keys. They hold a lock while they are fetched, and synctest does not take who waits for a lock for one who waits: so the
-// turn is a channel.
+// keys are the org keys. They hold a lock while they are fetched, and synctest does not take who
+// waits for a lock for one who waits: so the turn is a channel.
 type keys struct {
 	of   *orgkey.Keys
 	turn chan struct{}

@@ -12,8 +12,9 @@ import (
 	"managed-credentials/shared/provider/agentmail"
 )
 
-// config is what a schedule draws before anything else: swarm testing, in which no two runs have the same faults, so that some are quiet,
-// some are storms, and each kind of fault is met without the others, too.
+// config is what a schedule draws before anything else: swarm testing, in which no two runs have
+// the same faults, so that some are quiet, some are storms, and each kind of fault is met without
+// the others, too.
 type config struct {
 	providers []string
 	skewed    bool

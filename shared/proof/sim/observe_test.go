@@ -191,7 +191,8 @@ func (w *world) watchMail(c *call, method string, parts []string) {
 
 func slotText(slot store.Slot) string { return slot.Key().PK + "|" + slot.Key().SK }
 
-// transact is I5: once the tombstone stands, no transaction succeeds that makes something of its user's, whatever its conditions say.
+// transact is I5: once the tombstone stands, no transaction succeeds that makes something of its
+// user's, whatever its conditions say.
 func (w *world) transact(in *dynamodb.TransactWriteItemsInput) (any, error) {
 	var dead []string
 	for _, item := range in.TransactItems {
@@ -253,7 +254,8 @@ func without(do func() (any, error), user string) (any, error) {
 	return response(http.StatusOK, string(body), nil), err
 }
 
-// lag has a replica of AgentMail not know of the user's pod for a while: once, or two looks could meet one each.
+// lag has a replica of AgentMail not know of the user's pod for a while: once, or two looks could
+// meet one each.
 func (w *world) lag(user string, after time.Duration) {
 	_, already := w.lying[user]
 	if !already {

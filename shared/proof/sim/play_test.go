@@ -386,12 +386,14 @@ func (w *world) nextDue() time.Time {
 const (
 	// maxRounds is how many rounds of reconcile may be needed once faults are over.
 	maxRounds = 40
-	// patience is how long that may take, and patienceOfParked what a revocation that was parked has.
+	// patience is how long that may take, and patienceOfParked what a revocation that was parked
+	// has.
 	patience         = 90 * time.Minute
 	patienceOfParked = 8 * time.Hour
 )
 
-// recover is liveness: once faults are over, reconcile gets everything done that is due, in bounded time.
+// recover is liveness: once faults are over, reconcile gets everything done that is due, in bounded
+// time.
 func (w *world) recover() {
 	begin, bound := w.now(), patience
 	for _, item := range w.table.Items() {

@@ -18,7 +18,8 @@ type schedule struct {
 	only map[string]bool
 }
 
-// staleReads is the fault that an eventually consistent read sees what was. It strikes all of them or none.
+// staleReads is the fault that an eventually consistent read sees what was. It strikes all of them
+// or none.
 const staleReads = "stale reads"
 
 // strikes reports whether the fault of that id is left in.

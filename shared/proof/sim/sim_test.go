@@ -23,7 +23,8 @@ var (
 	again     = flag.String("replay", "", "tell the story of this schedule, as a failure prints it, or of a seed")
 )
 
-// TestNoScheduleBreaksAPromise runs many schedules, on all processors: each in a process of its own, of one processor.
+// TestNoScheduleBreaksAPromise runs many schedules, on all processors: each in a process of its
+// own, of one processor.
 //
 //	go test ./shared/proof/sim -run Promise -schedules=1000000     more of them
 //	go test ./shared/proof/sim -run Replay -v -replay='17'         the story of a seed
@@ -61,7 +62,8 @@ func TestNoScheduleBreaksAPromise(t *testing.T) {
 	fmt.Printf("%d schedules in %.0f s\n", total, time.Since(begin).Seconds())
 }
 
-// work runs schedules one after the other, and ends with the first that breaks a promise: with its story, made as short as it gets.
+// work runs schedules one after the other, and ends with the first that breaks a promise: with its
+// story, made as short as it gets.
 func work(t *testing.T) {
 	debug.SetGCPercent(800)
 	begin := time.Now()
@@ -109,7 +111,8 @@ func TestReplay(t *testing.T) {
 	replay(t, *again)
 }
 
-// replay runs a schedule that is written as a failure prints it. One line with it is a regression test.
+// replay runs a schedule that is written as a failure prints it. One line with it is a regression
+// test.
 func replay(t *testing.T, text string) {
 	t.Helper()
 	s, err := parse(text)

@@ -35,11 +35,13 @@ const (
 	tableName  = "table"
 )
 
-// world is one schedule under way. All of it runs in one bubble of synctest: time stands still while anybody does something.
+// world is one schedule under way. All of it runs in one bubble of synctest: time stands still
+// while anybody does something.
 //
-// Every goroutine but the one that plays belongs to a process, and comes to a halt at a call to the outside, a pause, or a deadline. When all
-// have, the player takes in the calls that were made, in an order that no scheduler decides, draws for each what becomes of it and when,
-// and lets happen what comes first.
+// Every goroutine but the one that plays belongs to a process, and comes to a halt at a call to the
+// outside, a pause, or a deadline. When all have, the player takes in the calls that were made, in
+// an order that no scheduler decides, draws for each what becomes of it and when, and lets happen
+// what comes first.
 type world struct {
 	schedule
 	told  []string
@@ -112,8 +114,8 @@ func hashOf(text string) uint64 {
 }
 
 func init() {
-	// A pause is drawn from the time at which it begins, of which no two schedules have the same: so it does not matter which of two
-	// goroutines asks first.
+	// A pause is drawn from the time at which it begins, of which no two schedules have the same:
+	// so it does not matter which of two goroutines asks first.
 	jitter.Source = func(n time.Duration) time.Duration {
 		return time.Duration(mix(uint64(time.Now().UnixNano()), uint64(n)) % uint64(n))
 	}
@@ -302,7 +304,8 @@ func (p *process) wait(ctx context.Context, d time.Duration) error {
 	return err
 }
 
-// kill ends the process as SIGKILL would: what it has sent is on its way, and it sends and hears nothing any more.
+// kill ends the process as SIGKILL would: what it has sent is on its way, and it sends and hears
+// nothing any more.
 func (p *process) kill() {
 	p.dead.Store(true)
 	p.end()

@@ -1,4 +1,5 @@
-// Package spec_test has TLC check the specification of the protocol in docs/spec: as it is, and with each of its rules taken out.
+// Package spec_test has TLC check the specification of the protocol in docs/spec: as it is, and
+// with each of its rules taken out.
 //
 //	make spec
 package spec_test

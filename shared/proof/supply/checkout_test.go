@@ -12,7 +12,8 @@ import (
 	"managed-credentials/shared/local/template"
 )
 
-// On Windows git gives text files carriage returns, unless the repository says otherwise: make and the shell stumble over them.
+// On Windows git gives text files carriage returns, unless the repository says otherwise: make and
+// the shell stumble over them.
 func TestACheckoutIsTheSameWhateverGitDoesToLineEnds(t *testing.T) {
 	t.Parallel()
 	_, err := exec.LookPath("git")

@@ -27,7 +27,8 @@ var update = flag.Bool("update", false, "write the list of licences anew")
 // listed is where the licences of all that is shipped are listed.
 const listed = "docs/licences.md"
 
-// allowed are the licences, by their SPDX names, of what may be shipped: they ask at most for their text and a notice to be passed on.
+// allowed are the licences, by their SPDX names, of what may be shipped: they ask at most for their
+// text and a notice to be passed on.
 var allowed = []string{"Apache-2.0", "BSD-3-Clause", "MIT", "MIT-0"}
 
 // part is something of somebody else's that is shipped.
@@ -184,7 +185,8 @@ func pageParts(t *testing.T, root string) []part {
 
 var licenceName = regexp.MustCompile(`(?i)^(licen[cs]e|copying)`)
 
-// addTexts adds the licences' files in a directory. A summary only says which of the others is for what.
+// addTexts adds the licences' files in a directory. A summary only says which of the others is for
+// what.
 func (p part) addTexts(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

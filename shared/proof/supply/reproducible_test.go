@@ -1,5 +1,5 @@
-// Package supply checks what the functions are made of, and that they can be made again: the licences of what is linked into them, and that
-// two builds give the same bytes.
+// Package supply checks what the functions are made of, and that they can be made again: the
+// licences of what is linked into them, and that two builds give the same bytes.
 package supply
 
 import (
@@ -19,8 +19,9 @@ import (
 
 var reproduce = flag.Bool("reproduce", false, "build the functions twice; takes minutes")
 
-// One build is made in a checkout of git's, with what the go command has compiled before; the other one where nothing is known of git, in a
-// directory with a longer name, with nothing compiled before. Each makes the page anew, too.
+// One build is made in a checkout of git's, with what the go command has compiled before; the other
+// one where nothing is known of git, in a directory with a longer name, with nothing compiled
+// before. Each makes the page anew, too.
 func TestTwoBuildsGiveTheSameBytes(t *testing.T) {
 	t.Parallel()
 	if !*reproduce {

@@ -1,8 +1,9 @@
-// Package suspended is a machine for tests that is suspended now and then, as a Lambda environment may be: its wall clock goes on, and
-// its monotonic clock stands still.
+// Package suspended is a machine for tests that is suspended now and then, as a Lambda environment
+// may be: its wall clock goes on, and its monotonic clock stands still.
 //
-// The functions are built with a package time whose wall clock is ahead of the real one by as much as the test says. To them that is
-// the same as a suspension of that length, and the test waits for nothing: no more time passes by the monotonic clock than in truth.
+// The functions are built with a package time whose wall clock is ahead of the real one by as much
+// as the test says. To them that is the same as a suspension of that length, and the test waits for
+// nothing: no more time passes by the monotonic clock than in truth.
 package suspended
 
 import (
@@ -21,8 +22,8 @@ import (
 	"managed-credentials/shared/local/template"
 )
 
-// Build builds the functions with the changed package time into dir. The compiler's cache keeps what that is made from, after the first
-// time.
+// Build builds the functions with the changed package time into dir. The compiler's cache keeps
+// what that is made from, after the first time.
 func Build(dir string) error {
 	project, err := template.Root(".")
 	if err != nil {

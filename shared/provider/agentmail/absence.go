@@ -98,8 +98,8 @@ func (p *Provider) organization(ctx context.Context, org credential.Secret) (str
 	return me.OrganizationID, nil
 }
 
-// madeIn remembers in which organisation an org key has made something. That spares the question, and
-// proves nothing gone.
+// madeIn remembers in which organisation an org key has made something. That spares the question,
+// and proves nothing gone.
 func (p *Provider) madeIn(org credential.Secret, owner string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

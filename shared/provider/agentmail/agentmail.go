@@ -1,9 +1,10 @@
-// Package agentmail provisions AgentMail (https://docs.agentmail.to): for each user a pod of the platform's organisation, and an API
-// key scoped to that pod.
+// Package agentmail provisions AgentMail (https://docs.agentmail.to): for each user a pod of the
+// platform's organisation, and an API key scoped to that pod.
 //
-// A pod is idempotent by its client_id, so the repeated POST is also the lookup. A key is not: each POST makes another, so a POST for
-// a key is never repeated, and keys carry the number of the attempt in their names. A pod cannot be deleted while it holds anything,
-// and inboxes go on being deleted for a while after the answer.
+// A pod is idempotent by its client_id, so the repeated POST is also the lookup. A key is not: each
+// POST makes another, so a POST for a key is never repeated, and keys carry the number of the
+// attempt in their names. A pod cannot be deleted while it holds anything, and inboxes go on being
+// deleted for a while after the answer.
 package agentmail
 
 import (
@@ -34,14 +35,16 @@ const DefaultBaseURL = "https://api.agentmail.to"
 type Config struct {
 	// BaseURL is the API's origin; "" means DefaultBaseURL.
 	BaseURL string
-	// ClientIDPrefix goes before each pod's client_id, to keep deployments apart that share an organisation.
+	// ClientIDPrefix goes before each pod's client_id, to keep deployments apart that share an
+	// organisation.
 	ClientIDPrefix string
-	// Rate is how many calls a second a process may send on average; 0 means that it finds out by itself.
+	// Rate is how many calls a second a process may send on average; 0 means that it finds out by
+	// itself.
 	Rate float64
 	// Adopts says that users may have pods that another service made: a deletion asks for them.
 	Adopts bool
-	// Permissions are what a managed key may do: a JSON object of names and whether it has them, null for what AgentMail gives a key by
-	// itself; "" for that less the making of keys.
+	// Permissions are what a managed key may do: a JSON object of names and whether it has them,
+	// null for what AgentMail gives a key by itself; "" for that less the making of keys.
 	Permissions string
 	// Transport carries the calls; nil means connections of its own.
 	Transport http.RoundTripper
@@ -59,7 +62,8 @@ type Provider struct {
 	// seen and seenOrg are the org key that was last asked whose it is, and the answer.
 	seen    credential.Secret
 	seenOrg string
-	// maker and makerOrg are the org key that made or found the last pod, and the pod's organisation.
+	// maker and makerOrg are the org key that made or found the last pod, and the pod's
+	// organisation.
 	maker    credential.Secret
 	makerOrg string
 }
@@ -111,8 +115,9 @@ func (p *Provider) Rate() float64 { return p.rate }
 // OnDemand implements managed.Provider: pods cost nothing, so lists provision them.
 func (p *Provider) OnDemand() bool { return false }
 
-// clientID is the pod's tag for a user: the user id itself, as AutoGPT has it, where AgentMail accepts that; else '~' and a hash of it.
-// A user id that begins with '~' is hashed, too, so that nobody can name themselves after somebody's hash.
+// clientID is the pod's tag for a user: the user id itself, as AutoGPT has it, where AgentMail
+// accepts that; else '~' and a hash of it. A user id that begins with '~' is hashed, too, so that
+// nobody can name themselves after somebody's hash.
 func (p *Provider) clientID(user string) string {
 	plain := p.prefix + user
 	if clientIDForm.MatchString(plain) && len(plain) <= maxClientID && !strings.HasPrefix(user, "~") {
@@ -141,8 +146,8 @@ func markOf(name, user string) string {
 
 var deploymentForm = regexp.MustCompile(`^[a-z2-7]{8}$`)
 
-// keyPrefix is what the names of keys of ours begin with; the deployment's id and the attempt's number follow. AutoGPT's own key has no dot and no number: it
-// is in use elsewhere.
+// keyPrefix is what the names of keys of ours begin with; the deployment's id and the attempt's
+// number follow. AutoGPT's own key has no dot and no number: it is in use elsewhere.
 func keyPrefix(user string) string { return user + "-agpt-managed." }
 
 func keyName(a *managed.Attempt) string {
@@ -153,8 +158,8 @@ func keyName(a *managed.Attempt) string {
 	return keyPrefix(a.User) + a.Deployment + "." + number
 }
 
-// parseKeyName reads the id of the deployment, "" if there is none, and the number of the attempt that the name of a key such as ours
-// carries.
+// parseKeyName reads the id of the deployment, "" if there is none, and the number of the attempt
+// that the name of a key such as ours carries.
 func parseKeyName(name, user string) (deployment string, attempt int64, ok bool) {
 	number, ok := strings.CutPrefix(name, keyPrefix(user))
 	if !ok {
@@ -168,7 +173,8 @@ func parseKeyName(name, user string) (deployment string, attempt int64, ok bool)
 	return deployment, attempt, err == nil
 }
 
-// attemptOf is the number of the attempt that a key's name carries, if it is one of ours: with this deployment's id, or with none.
+// attemptOf is the number of the attempt that a key's name carries, if it is one of ours: with this
+// deployment's id, or with none.
 func attemptOf(name string, a *managed.Attempt) (attempt int64, ours bool) {
 	deployment, attempt, ok := parseKeyName(name, a.User)
 	return attempt, ok && !isOthers(deployment, a)
@@ -256,8 +262,9 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 	}, nil
 }
 
-// pod makes the user's pod, or finds the one that is there: the same call. Because it is idempotent it is repeated, each time as a
-// create of its own, whose outcome stays unknown if its answer was lost.
+// pod makes the user's pod, or finds the one that is there: the same call. Because it is idempotent
+// it is repeated, each time as a create of its own, whose outcome stays unknown if its answer was
+// lost.
 func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.Attempt) (pod, error) {
 	err := p.proveMaker(ctx, org, a)
 	if err != nil {
@@ -298,7 +305,8 @@ func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.At
 	return found, nil
 }
 
-// createKey makes the attempt's key. Never repeated: after an unknown outcome the next attempt removes what it may have made.
+// createKey makes the attempt's key. Never repeated: after an unknown outcome the next attempt
+// removes what it may have made.
 func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *managed.Attempt) (createdKey, error) {
 	request := struct {
 		Name        string          `json:"name"`
@@ -347,7 +355,8 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 	return p.updateKey(ctx, org, a.Resource, keys)
 }
 
-// keys lists all keys in the pod. Gone means that there is no such pod any more, by every path that there is.
+// keys lists all keys in the pod. Gone means that there is no such pod any more, by every path that
+// there is.
 func (p *Provider) keys(ctx context.Context, org credential.Secret, r credential.Resource) ([]listedKey, error) {
 	keys, err := list[listedKey](ctx, p.client, org, keysPath(r.ID), "api_keys")
 	if isGone(err) {
@@ -385,7 +394,8 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 	return nil
 }
 
-// removeKey deletes a key. One that is not found is no error, if the pod's list does not have it either.
+// removeKey deletes a key. One that is not found is no error, if the pod's list does not have it
+// either.
 func (p *Provider) removeKey(ctx context.Context, org credential.Secret, r credential.Resource) error {
 	err := p.client.remove(ctx, org, keysPath(r.ID)+"/"+url.PathEscape(r.KeyID), http.StatusNoContent)
 	if !isGone(err) {

@@ -255,7 +255,8 @@ func TestABrokenOffAnswerIsNoAnswer(t *testing.T) {
 	wantClass(t, err, managed.Transient)
 }
 
-// An answer that cannot be read may hide a pod that the slot does not name, although it names an older one.
+// An answer that cannot be read may hide a pod that the slot does not name, although it names an
+// older one.
 func TestAPodThatTheSlotDoesNotNameIsFound(t *testing.T) {
 	t.Parallel()
 	m := start(t)

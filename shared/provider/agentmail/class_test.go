@@ -95,7 +95,8 @@ func TestALostConnectionIsTransient(t *testing.T) {
 	}
 }
 
-// A key with a line break at its end, say, is not sent, and not quoted: whoever put it there is told, and nothing is left open.
+// A key with a line break at its end, say, is not sent, and not quoted: whoever put it there is
+// told, and nothing is left open.
 func TestAnOrgKeyThatIsNoHeaderIsRejectedBeforeItIsSent(t *testing.T) {
 	t.Parallel()
 	for _, key := range []string{orgKey.Reveal() + "\n", "\r" + orgKey.Reveal(), orgKey.Reveal() + "\x00", orgKey.Reveal() + "\x7f"} {

@@ -74,7 +74,8 @@ func TestWhatIsSent(t *testing.T) {
 	}
 }
 
-// An Idempotency-Key would let Go's transport repeat the create of a key by itself, and every repeat makes another.
+// An Idempotency-Key would let Go's transport repeat the create of a key by itself, and every
+// repeat makes another.
 func TestAKeyIsNeverCreatedTwiceOnADeadConnection(t *testing.T) {
 	t.Parallel()
 	m := start(t)

@@ -123,8 +123,9 @@ func (r *removal) shared(ctx context.Context, a *managed.Attempt, found pod) (bo
 	return true, nil
 }
 
-// claims has the slot name the pod that a lookup has found, and reports whether it is ours alone. In
-// one that is shared and that the slot does not name, nothing is the user's once our keys are gone.
+// claims has the slot name the pod that a lookup has found, and reports whether it is ours alone.
+// In one that is shared and that the slot does not name, nothing is the user's once our keys are
+// gone.
 func (r *removal) claims(ctx context.Context, a *managed.Attempt, found pod) (bool, error) {
 	shared, err := r.shared(ctx, a, found)
 	switch {

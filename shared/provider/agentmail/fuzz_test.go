@@ -23,7 +23,8 @@ import (
 type script struct {
 	mu    sync.Mutex
 	kinds map[string]reply
-	// paths are those that were asked for, and more than maxAsked of them end the matter: a list may name a next page for ever.
+	// paths are those that were asked for, and more than maxAsked of them end the matter: a list
+	// may name a next page for ever.
 	paths []string
 }
 

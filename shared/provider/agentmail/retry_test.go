@@ -94,7 +94,8 @@ func TestWhatMayBeRepeatedIsRepeated(t *testing.T) {
 	}
 }
 
-// saysGone reports whether a deletion found nothing to delete, as it does where the answer to its first call was lost.
+// saysGone reports whether a deletion found nothing to delete, as it does where the answer to its
+// first call was lost.
 func saysGone(err error) bool {
 	var classed *managed.Error
 	return errors.As(err, &classed) && classed.Class == managed.Gone

@@ -1,5 +1,6 @@
-// Command demo is `make demo`: it shows in less than a minute what the service promises, against the fake AgentMail. Every figure that it
-// prints is counted where it is made: in the fake, and in what the functions answer.
+// Command demo is `make demo`: it shows in less than a minute what the service promises, against
+// the fake AgentMail. Every figure that it prints is counted where it is made: in the fake, and in
+// what the functions answer.
 package main
 
 import (
@@ -88,7 +89,8 @@ func (d *demo) together(ctx context.Context) error {
 	return d.oneKey("alice", fmt.Sprintf("%d lists", lists))
 }
 
-// killed has the third party fail, and then a worker die after its key was made and before anybody knew of it.
+// killed has the third party fail, and then a worker die after its key was made and before anybody
+// knew of it.
 func (d *demo) killed(ctx context.Context) error {
 	d.say("1", "bob signs up. AgentMail answers 500, and then his worker is killed while AgentMail makes the key.")
 	before := d.AgentMail.Count(fake.CreateKey)

@@ -13,7 +13,8 @@ import (
 	"managed-credentials/shared/provider/agentmail"
 )
 
-// check finds what is wrong with the settings before anything is started. declared is .env.default, which has every setting there is.
+// check finds what is wrong with the settings before anything is started. declared is .env.default,
+// which has every setting there is.
 func (s settings) check(declared string) error {
 	text, err := os.ReadFile(declared)
 	if err != nil {
@@ -61,7 +62,8 @@ func (s settings) values() error {
 	return errors.Join(err, refused)
 }
 
-// distance is how many letters have to be added, left out or replaced to make one name of the other.
+// distance is how many letters have to be added, left out or replaced to make one name of the
+// other.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

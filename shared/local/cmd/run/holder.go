@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// holder says what listens on a TCP port of this machine, as far as Linux tells: not of another user's processes, and nothing elsewhere.
+// holder says what listens on a TCP port of this machine, as far as Linux tells: not of another
+// user's processes, and nothing elsewhere.
 func holder(port string) string {
 	const unknown = "another program"
 	sockets := listeners(port)
@@ -30,8 +31,8 @@ func holder(port string) string {
 	return unknown
 }
 
-// listeners returns the sockets that listen on a port, as /proc/<pid>/fd names them. The columns are those of
-// https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html.
+// listeners returns the sockets that listen on a port, as /proc/<pid>/fd names them. The columns
+// are those of https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html.
 func listeners(port string) map[string]bool {
 	const listening = "0A"
 	number, err := strconv.ParseUint(port, 10, 16)

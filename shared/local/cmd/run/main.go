@@ -1,7 +1,7 @@
 // Command run is `make run`: the whole service on this machine, until it is interrupted.
 //
-// Settings are read from the environment and from .env at the repository's root; .env.default says which there are. With
-// AGENTMAIL_API_KEY it talks to the real AgentMail in place of the fake.
+// Settings are read from the environment and from .env at the repository's root; .env.default says
+// which there are. With AGENTMAIL_API_KEY it talks to the real AgentMail in place of the fake.
 package main
 
 import (
@@ -33,8 +33,8 @@ func main() {
 	}
 }
 
-// untilToldToEnd returns a context that ends with Ctrl-C, SIGTERM, the terminal, or the `go run` that started this program. After stop a
-// second Ctrl-C ends the program at once.
+// untilToldToEnd returns a context that ends with Ctrl-C, SIGTERM, the terminal, or the `go run`
+// that started this program. After stop a second Ctrl-C ends the program at once.
 func untilToldToEnd() (ctx context.Context, stop func()) {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // as it is under nohup
@@ -81,7 +81,8 @@ func run(ctx context.Context, stop func(), dist string, out io.Writer) error {
 		ReconcileEvery: time.Minute,
 		Log:            out,
 	}
-	// The ports come first: it is no use to wait for a database and then to hear that they are taken.
+	// The ports come first: it is no use to wait for a database and then to hear that they are
+	// taken.
 	cfg.Listener, err = listen(settings, "PORT", "8080")
 	if err != nil {
 		return err

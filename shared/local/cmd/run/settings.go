@@ -15,8 +15,8 @@ type settings struct {
 	lookup func(string) (string, bool)
 }
 
-// readSettings reads a file of NAME=value lines, each without expansion and without the quotes that may stand around its value. The
-// file may begin with a byte-order mark. There may be none.
+// readSettings reads a file of NAME=value lines, each without expansion and without the quotes that
+// may stand around its value. The file may begin with a byte-order mark. There may be none.
 func readSettings(file string, lookup func(string) (string, bool)) (settings, error) {
 	s := settings{file: map[string]string{}, lookup: lookup}
 	text, err := os.ReadFile(file)
@@ -66,7 +66,8 @@ func (s settings) get(name, fallback string) string {
 	return value
 }
 
-// functions are the settings among the functions' variables. The table is called the same in every run.
+// functions are the settings among the functions' variables. The table is called the same in every
+// run.
 func (s settings) functions(deployed []template.Function) map[string]string {
 	env := map[string]string{"TABLE_NAME": "managed-credentials"}
 	for _, f := range deployed {

@@ -195,7 +195,8 @@ func (u unlessExists) value(s *scope) (types.AttributeValue, error) {
 	return u.otherwise.value(s)
 }
 
-// parsed is an expression in each of the forms that its text can have, and the tokens in it that the request defines.
+// parsed is an expression in each of the forms that its text can have, and the tokens in it that
+// the request defines.
 type parsed struct {
 	condition condition
 	changes   []change
@@ -444,7 +445,8 @@ func (p *parser) assigned() operand {
 	return unlessExists{of, otherwise}
 }
 
-// use notes which of the request's names and values the expression has, and checks that they are there.
+// use notes which of the request's names and values the expression has, and checks that they are
+// there.
 func (s *scope) use(e *parsed) error {
 	if e.err != nil {
 		return e.err

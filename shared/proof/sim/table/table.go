@@ -1,8 +1,10 @@
-// Package table is a DynamoDB table in memory, behind the operations and for the expressions that package store uses: one with the keys
-// pk and sk and the index "due", as template.yaml defines it. A simulation can run a million schedules on it. A test beside it makes the
-// same operations, at random, on this and on AWS's own DynamoDB Local, and compares every answer.
+// Package table is a DynamoDB table in memory, behind the operations and for the expressions that
+// package store uses: one with the keys pk and sk and the index "due", as template.yaml defines it.
+// A simulation can run a million schedules on it. A test beside it makes the same operations, at
+// random, on this and on AWS's own DynamoDB Local, and compares every answer.
 //
-// What it does not know (other operations, functions, types of values) is an error that no caller expects, never a guess.
+// What it does not know (other operations, functions, types of values) is an error that no caller
+// expects, never a guess.
 package table
 
 import (
@@ -25,17 +27,19 @@ type Item = map[string]types.AttributeValue
 const (
 	// Index is the name of the one index.
 	Index = "due"
-	// maxItem is how large an item may be, and maxPage how much a query or a scan goes over before its page ends.
+	// maxItem is how large an item may be, and maxPage how much a query or a scan goes over before
+	// its page ends.
 	maxItem, maxPage = 400 << 10, 1 << 20
 	maxGets          = 100
 	maxWrites        = 25
 	maxTransaction   = 100
 )
 
-// Table is one. It is not safe for concurrent use. It implements store.API, without what a network adds.
+// Table is one. It is not safe for concurrent use. It implements store.API, without what a network
+// adds.
 type Table struct {
-	// Stale is asked for each item that an eventually consistent read meets, and says whether that read sees it as it was before its
-	// last change. nil means never.
+	// Stale is asked for each item that an eventually consistent read meets, and says whether that
+	// read sees it as it was before its last change. nil means never.
 	Stale func(key [2]string) bool
 
 	records map[[2]string]*record
@@ -351,8 +355,8 @@ func (t *Table) DeleteItem(_ context.Context, in *dynamodb.DeleteItemInput, _ ..
 	return &dynamodb.DeleteItemOutput{}, nil
 }
 
-// TransactWriteItems implements store.API: all writes, or none. A token that was carried out before is answered the same way, and nothing
-// is written again.
+// TransactWriteItems implements store.API: all writes, or none. A token that was carried out before
+// is answered the same way, and nothing is written again.
 func (t *Table) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (
 	*dynamodb.TransactWriteItemsOutput, error,
 ) {
@@ -644,7 +648,8 @@ func (t *Table) read(r reading) (page, error) {
 	return paged(s, items, filter, project, r)
 }
 
-// candidates are the items that the key condition allows, or all, in the order of the table or of its index.
+// candidates are the items that the key condition allows, or all, in the order of the table or of
+// its index.
 func (t *Table) candidates(s *scope, within condition, r reading) ([]Item, error) {
 	var items []Item
 	for _, key := range t.order {
@@ -732,7 +737,8 @@ func cursor(item Item, index bool) Item {
 	return only(item, names)
 }
 
-// start is where the reading goes on: after the place of the item that it names, whether or not that is still there.
+// start is where the reading goes on: after the place of the item that it names, whether or not
+// that is still there.
 func start(items []Item, r reading) (int, error) {
 	if r.from == nil {
 		return 0, nil

@@ -187,8 +187,8 @@ func (d *draw) key() table.Item {
 	return table.Item{"pk": str(pick(d, "pk", partitions...)), "sk": str(pick(d, "sk", sortKeys...))}
 }
 
-// keys are all of them. A transaction, and a batch, names each once: DynamoDB Local looks at their conditions before it sees that one is
-// there twice.
+// keys are all of them. A transaction, and a batch, names each once: DynamoDB Local looks at their
+// conditions before it sees that one is there twice.
 func keys() []table.Item {
 	var all []table.Item
 	for _, pk := range partitions {

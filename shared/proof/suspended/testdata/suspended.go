@@ -6,8 +6,9 @@ import (
 	"unsafe"
 )
 
-// slept is how many seconds this machine was suspended so far, in a file that the test writes: suspended, beside the functions' folders,
-// in one of which a function runs. It is nil until the file is mapped.
+// slept is how many seconds this machine was suspended so far, in a file that the test writes:
+// suspended, beside the functions' folders, in one of which a function runs. It is nil until the
+// file is mapped.
 var slept *int64
 
 func init() {

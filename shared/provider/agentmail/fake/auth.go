@@ -64,7 +64,8 @@ func (s *Server) authenticate(header string) (identity, *answer) {
 	return c.identity, nil
 }
 
-// lookUp returns what a secret opens, or the code that says why it opens nothing. Caller holds the lock.
+// lookUp returns what a secret opens, or the code that says why it opens nothing. Caller holds the
+// lock.
 func (s *Server) lookUp(secret string) (*credential, string) {
 	c := s.credentials[hashOf(secret)]
 	switch {
@@ -76,8 +77,9 @@ func (s *Server) lookUp(secret string) (*credential, string) {
 	return c, ""
 }
 
-// AcceptOrgKey makes a key open a whole organisation, empty meaning the configured one, from now on. A key that was accepted already changes hands:
-// what it could see before is 404 to it, and GET /v0/auth/me names the other organisation. Which keys are accepted otherwise does not change.
+// AcceptOrgKey makes a key open a whole organisation, empty meaning the configured one, from now
+// on. A key that was accepted already changes hands: what it could see before is 404 to it, and GET
+// /v0/auth/me names the other organisation. Which keys are accepted otherwise does not change.
 func (s *Server) AcceptOrgKey(key, organizationID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +96,8 @@ func (s *Server) acceptOrgKey(key, organizationID string) {
 	s.credentials[hashOf(key)] = &credential{identity: identity{organization: organizationID, key: newID()}}
 }
 
-// ExpireOrgKey gives an organisation's key a time at which it ends. What it makes from now on ends with it, for good.
+// ExpireOrgKey gives an organisation's key a time at which it ends. What it makes from now on ends
+// with it, for good.
 func (s *Server) ExpireOrgKey(key string, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +107,8 @@ func (s *Server) ExpireOrgKey(key string, at time.Time) {
 	}
 }
 
-// RejectOrgKey makes an organisation's key unknown, as when it was revoked or rotated away. It is no error if it was not accepted anyway.
+// RejectOrgKey makes an organisation's key unknown, as when it was revoked or rotated away. It is
+// no error if it was not accepted anyway.
 func (s *Server) RejectOrgKey(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,8 +118,8 @@ func (s *Server) RejectOrgKey(key string) {
 	}
 }
 
-// Identify tells which key of which pod a secret is, if AgentMail would accept it now. The ids of an organisation's key are its own and an empty
-// pod. It counts as no use of the key.
+// Identify tells which key of which pod a secret is, if AgentMail would accept it now. The ids of
+// an organisation's key are its own and an empty pod. It counts as no use of the key.
 func (s *Server) Identify(secret string) (podID, keyID string, accepted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,7 +13,8 @@ import (
 // Operation names a method and a path of AgentMail's.
 type Operation string
 
-// The operations that the fake serves. Any other method or path is UnknownRoute and answered with 404, never 405.
+// The operations that the fake serves. Any other method or path is UnknownRoute and answered with
+// 404, never 405.
 const (
 	AuthMe        Operation = "auth_me"
 	CreatePod     Operation = "create_pod"
@@ -42,7 +43,8 @@ const (
 	DeleteInboxKey Operation = "delete_inbox_key"
 )
 
-// route says how one operation is reached, which permission a restricted key needs for it, and how it is answered.
+// route says how one operation is reached, which permission a restricted key needs for it, and how
+// it is answered.
 type route struct {
 	method, path string
 	operation    Operation
@@ -77,7 +79,8 @@ var routes = []route{
 	{"DELETE", "/v0/pods/{pod}/webhooks/{item}", DeleteWebhook, "webhook_delete", 204, (*Server).deleteWebhook},
 }
 
-// match finds the route of a request, and the ids in its path. It splits the path before it is unescaped, for an id may hold an escaped slash.
+// match finds the route of a request, and the ids in its path. It splits the path before it is
+// unescaped, for an id may hold an escaped slash.
 func match(method, escapedPath string) (found route, ids pathIDs) {
 	segments := strings.Split(escapedPath, "/")
 	for _, r := range routes {
@@ -164,7 +167,8 @@ func (s *Server) carryOut(ctx context.Context, c *call) answer {
 	started := time.Now()
 	switch s.wait(ctx, c, c.fault.Before) {
 	case callerLeft:
-		// Nobody waits for the answer any more. The request was sent all the same, and AgentMail goes on with it.
+		// Nobody waits for the answer any more. The request was sent all the same, and AgentMail
+		// goes on with it.
 		left := c.fault.Before
 		if left != UntilReleased {
 			left -= time.Since(started)

@@ -135,7 +135,8 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// read decodes a control request. A member that does not exist is an error: it would be a fault that never happens.
+// read decodes a control request. A member that does not exist is an error: it would be a fault
+// that never happens.
 func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()

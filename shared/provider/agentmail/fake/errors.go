@@ -27,15 +27,16 @@ type errorBody struct {
 	Docs     string  `json:"docs"`
 }
 
-// issue is one thing wrong with a request. Path names the member or parameter; it is empty when the body as a whole is wrong.
+// issue is one thing wrong with a request. Path names the member or parameter; it is empty when the
+// body as a whole is wrong.
 type issue struct {
 	Code    string   `json:"code"`
 	Path    []string `json:"path"`
 	Message string   `json:"message"`
 }
 
-// codes are the documented error codes: https://docs.agentmail.to/errors. Clients are told to go by the code; a name or message that no recording
-// shows is our own.
+// codes are the documented error codes: https://docs.agentmail.to/errors. Clients are told to go by
+// the code; a name or message that no recording shows is our own.
 var codes = map[string]struct {
 	status  int
 	message string
@@ -64,7 +65,8 @@ var codes = map[string]struct {
 	"service_unavailable":   {503, "Service unavailable", "Try again later."},
 }
 
-// statusCodes are the codes that a status stands for when a Fault names none. 401 and 403 are missing: alone, they come from the edge.
+// statusCodes are the codes that a status stands for when a Fault names none. 401 and 403 are
+// missing: alone, they come from the edge.
 var statusCodes = map[int]string{
 	http.StatusBadRequest:          "validation_error",
 	http.StatusNotFound:            "not_found",
@@ -96,7 +98,8 @@ func invalid(code, message string, path ...string) *apiError {
 	return e
 }
 
-// errorName gives cannot_delete the name CannotDeleteError, as recorded, and the others theirs by the same rule.
+// errorName gives cannot_delete the name CannotDeleteError, as recorded, and the others theirs by
+// the same rule.
 func errorName(code string) string {
 	if code == "missing_permission" {
 		return "ForbiddenError" // as documented

@@ -1,21 +1,26 @@
-// Package fake is AgentMail as a server in memory: pods, their API keys, inboxes, domains and webhooks, behind the same paths, bodies and error
-// shapes as the real service, closely enough that AgentMail's official SDK works against it unchanged (see the sdktest package beside it).
+// Package fake is AgentMail as a server in memory: pods, their API keys, inboxes, domains and
+// webhooks, behind the same paths, bodies and error shapes as the real service, closely enough that
+// AgentMail's official SDK works against it unchanged (see the sdktest package beside it).
 //
-// It serves three kinds of user. Go tests put a [Server] behind net/http/httptest, make it misbehave with [Server.Inject] and look inside with
-// [Server.State]. Black-box tests do the same over HTTP, under /_fake/. People run cmd/agentmail-fake and use curl.
+// It serves three kinds of user. Go tests put a [Server] behind net/http/httptest, make it
+// misbehave with [Server.Inject] and look inside with [Server.State]. Black-box tests do the same
+// over HTTP, under /_fake/. People run cmd/agentmail-fake and use curl.
 //
 //	srv := fake.New(fake.Config{})
 //	ts := httptest.NewServer(srv)
 //	t.Cleanup(func() { srv.Close(); ts.Close() }) // srv first: it lets go of what is being delayed
 //
-// What AgentMail does is taken from its published API definition and documentation (October 2026) and from recordings of the live service (August
-// 2026). Where these leave room or contradict each other, [Switches] choose between the answers. Two things hold throughout: a key's secret is in
-// the answer that created it and nowhere else, state, log and control answers included; and "now" is Config.Now for everything that AgentMail
-// would finish later, while only the waits of a [Fault] take real time.
+// What AgentMail does is taken from its published API definition and documentation (October 2026)
+// and from recordings of the live service (August 2026). Where these leave room or contradict each
+// other, [Switches] choose between the answers. Two things hold throughout: a key's secret is in
+// the answer that created it and nowhere else, state, log and control answers included; and "now"
+// is Config.Now for everything that AgentMail would finish later, while only the waits of a [Fault]
+// take real time.
 //
 // # Control over HTTP
 //
-// AgentMail has no path that begins with /_fake/. Bodies are JSON; a duration is a string such as "1.5s".
+// AgentMail has no path that begins with /_fake/. Bodies are JSON; a duration is a string such as
+// "1.5s".
 //
 //	GET    /_fake/state                what exists and what was called, see [State]
 //	POST   /_fake/reset                back to how it started
@@ -49,18 +54,22 @@ const OrganizationID = "0a9e4c7e-6a52-4b0f-9d3c-5f1e2b7a8c90"
 
 // Config is how a Server starts out, and what Reset goes back to.
 type Config struct {
-	// OrgKey is the one organisation-wide key that is accepted at first. Empty: the constant of the same name.
+	// OrgKey is the one organisation-wide key that is accepted at first. Empty: the constant of the
+	// same name.
 	OrgKey string
-	// OrganizationID is the organisation that OrgKey belongs to, and also the id of its Default Pod. Empty: the constant of the same name.
+	// OrganizationID is the organisation that OrgKey belongs to, and also the id of its Default
+	// Pod. Empty: the constant of the same name.
 	OrganizationID string
-	// Now is the time by which timestamps are given and slow things finish. It is called with a lock held and must not call the Server.
-	// Nil: time.Now.
+	// Now is the time by which timestamps are given and slow things finish. It is called with a
+	// lock held and must not call the Server. Nil: time.Now.
 	Now func() time.Time
-	// Switches is how AgentMail behaves where that is uncertain or varies. Its zero value is the plain, quick AgentMail.
+	// Switches is how AgentMail behaves where that is uncertain or varies. Its zero value is the
+	// plain, quick AgentMail.
 	Switches Switches
 }
 
-// Switches choose between behaviours that AgentMail is known, or has to be assumed, to have. All may be changed while serving.
+// Switches choose between behaviours that AgentMail is known, or has to be assumed, to have. All
+// may be changed while serving.
 type Switches struct {
 	Oddities
 
@@ -68,25 +77,32 @@ type Switches struct {
 	PageSize int `json:"page_size"`
 	// EmptyPages puts an empty page that still carries a token before every page.
 	EmptyPages bool `json:"empty_pages"`
-	// InboxDeletion is how long an inbox goes on holding its pod after its DELETE was answered. Zero: no longer than the answer.
+	// InboxDeletion is how long an inbox goes on holding its pod after its DELETE was answered.
+	// Zero: no longer than the answer.
 	InboxDeletion time.Duration `json:"-"`
-	// HideDeletingInboxes leaves such an inbox out of lists and answers a repeated DELETE with 404. False: it is listed, and the repeat is 202.
+	// HideDeletingInboxes leaves such an inbox out of lists and answers a repeated DELETE with 404.
+	// False: it is listed, and the repeat is 202.
 	HideDeletingInboxes bool `json:"hide_deleting_inboxes"`
-	// InboxLimit is how many inboxes the organisation may have before creating one is 403 limit_exceeded. Zero: any number.
+	// InboxLimit is how many inboxes the organisation may have before creating one is 403
+	// limit_exceeded. Zero: any number.
 	InboxLimit int `json:"inbox_limit"`
-	// KeyOutlives is how long a key goes on working after it was revoked, or has expired. Zero: not at all.
+	// KeyOutlives is how long a key goes on working after it was revoked, or has expired. Zero: not
+	// at all.
 	KeyOutlives time.Duration `json:"-"`
-	// PodLingers is how long a deleted pod is still what a POST with its client_id returns. Zero: the client_id is free at once.
+	// PodLingers is how long a deleted pod is still what a POST with its client_id returns. Zero:
+	// the client_id is free at once.
 	PodLingers time.Duration `json:"-"`
-	// DyingPodConflicts answers every other call about such a pod with 409 resource_deleting. False: 404.
+	// DyingPodConflicts answers every other call about such a pod with 409 resource_deleting.
+	// False: 404.
 	DyingPodConflicts bool `json:"dying_pod_conflicts"`
-	// WebhooksDoNotBlock lets a pod be deleted while it has webhooks, which go with it. False: 409 cannot_delete.
+	// WebhooksDoNotBlock lets a pod be deleted while it has webhooks, which go with it. False: 409
+	// cannot_delete.
 	WebhooksDoNotBlock bool `json:"webhooks_do_not_block"`
-	// CodedKeyErrors answers a key that is not accepted as documented, with 401 and unknown_api_key or api_key_expired.
-	// False: with the bare 403 that the live service was seen to give.
+	// CodedKeyErrors answers a key that is not accepted as documented, with 401 and unknown_api_key
+	// or api_key_expired. False: with the bare 403 that the live service was seen to give.
 	CodedKeyErrors bool `json:"coded_key_errors"`
-	// CallsPerSecond is how many calls are taken on average, and Burst how many at once; the others are answered with 429 rate_limit_exceeded
-	// and Retry-After: 1. Zero: any number.
+	// CallsPerSecond is how many calls are taken on average, and Burst how many at once; the others
+	// are answered with 429 rate_limit_exceeded and Retry-After: 1. Zero: any number.
 	CallsPerSecond float64 `json:"calls_per_second"`
 	Burst          int     `json:"burst"`
 }
@@ -96,7 +112,8 @@ const (
 	maxBody         = 4 << 20 // more than AgentMail was seen to read whole
 )
 
-// Server is an AgentMail. It is an http.Handler, safe for any number of concurrent requests, made by New.
+// Server is an AgentMail. It is an http.Handler, safe for any number of concurrent requests, made
+// by New.
 type Server struct {
 	config  Config
 	closing sync.Once
@@ -107,7 +124,8 @@ type Server struct {
 	*world
 }
 
-// world is everything that Reset throws away. A request that was waiting during a Reset finds itself in another world, and is dropped.
+// world is everything that Reset throws away. A request that was waiting during a Reset finds
+// itself in another world, and is dropped.
 type world struct {
 	switches    Switches
 	pods        []*pod // oldest first
@@ -143,8 +161,9 @@ func New(config Config) *Server {
 	return s
 }
 
-// Reset makes the Server as New did: no pods but the Default Pod, no faults, no counts, the configured switches and organisation key. Requests that
-// are being delayed are dropped and what was still to happen is forgotten.
+// Reset makes the Server as New did: no pods but the Default Pod, no faults, no counts, the
+// configured switches and organisation key. Requests that are being delayed are dropped and what
+// was still to happen is forgotten.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,8 +184,9 @@ func (s *Server) Reset() {
 	s.acceptOrgKey(s.config.OrgKey, s.config.OrganizationID)
 }
 
-// Close drops the requests that are being delayed, so that the HTTP server in front can be closed without waiting for them. Later requests
-// that a fault would delay are dropped, too. It may be called more than once.
+// Close drops the requests that are being delayed, so that the HTTP server in front can be closed
+// without waiting for them. Later requests that a fault would delay are dropped, too. It may be
+// called more than once.
 func (s *Server) Close() {
 	s.closing.Do(func() { close(s.closed) })
 }
@@ -178,7 +198,8 @@ func (s *Server) Switches() Switches {
 	return s.switches
 }
 
-// SetSwitches replaces all switches. It does not change what has begun already: a deletion under way keeps its length.
+// SetSwitches replaces all switches. It does not change what has begun already: a deletion under
+// way keeps its length.
 func (s *Server) SetSwitches(switches Switches) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,7 +212,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.control.ServeHTTP(w, r)
 		return
 	}
-	// The whole body is read before anything waits: only then does net/http notice a caller who leaves.
+	// The whole body is read before anything waits: only then does net/http notice a caller who
+	// leaves.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		panic(http.ErrAbortHandler)
@@ -246,8 +268,8 @@ func (s *Server) after(d time.Duration, occur func()) {
 	s.scheduled = append(s.scheduled, &event{due: s.now().Add(d), occur: occur})
 }
 
-// settle lets everything happen that is due, in order. It is called before anything is looked at or done, so that nobody can tell that nothing
-// runs in between. Caller holds the lock.
+// settle lets everything happen that is due, in order. It is called before anything is looked at or
+// done, so that nobody can tell that nothing runs in between. Caller holds the lock.
 func (s *Server) settle() {
 	now := s.now()
 	for {

@@ -14,28 +14,33 @@ import (
 // UntilReleased, as one of a Fault's durations, lasts until [Server.Release].
 const UntilReleased time.Duration = math.MaxInt64
 
-// Fault is a rule by which requests go wrong. Its first members say which requests, the others what happens to them, in this order: Before, then
-// either Instead or the effect, then After, then Then. With none of these set, the rule only counts.
+// Fault is a rule by which requests go wrong. Its first members say which requests, the others what
+// happens to them, in this order: Before, then either Instead or the effect, then After, then Then.
+// With none of these set, the rule only counts.
 //
-// Of several rules that match, the one that was injected first applies, alone. Requests that the edge refuses, and those that no route serves, run
-// into no fault. A connection that dies on a caller may make its HTTP client repeat the request by itself: Go's does so for GET and HEAD, for whatever
-// carries an Idempotency-Key, and for nothing else that was sent.
+// Of several rules that match, the one that was injected first applies, alone. Requests that the
+// edge refuses, and those that no route serves, run into no fault. A connection that dies on a
+// caller may make its HTTP client repeat the request by itself: Go's does so for GET and HEAD, for
+// whatever carries an Idempotency-Key, and for nothing else that was sent.
 type Fault struct {
 	// Operation is the operation that goes wrong. Empty: any.
 	Operation Operation `json:"operation"`
-	// ClientID narrows it to requests about the pod with this client_id, its creation included. Empty: any pod.
+	// ClientID narrows it to requests about the pod with this client_id, its creation included.
+	// Empty: any pod.
 	ClientID string `json:"client_id"`
 	// Skip is how many matching requests pass unharmed first.
 	Skip int `json:"skip"`
 	// Times is how often the rule applies. Zero: until it is removed.
 	Times int `json:"times"`
 
-	// Before is how long the request waits before it takes effect. It does take effect when its caller has left by then.
+	// Before is how long the request waits before it takes effect. It does take effect when its
+	// caller has left by then.
 	Before time.Duration `json:"-"`
-	// Instead is answered in place of carrying the request out, which then has no effect. Nil: the request is carried out.
+	// Instead is answered in place of carrying the request out, which then has no effect. Nil: the
+	// request is carried out.
 	Instead *Answer `json:"instead"`
-	// Late lets a request that got Instead take effect after all, this much later by Config.Now. Alone, it stands for a dropped connection as well.
-	// Zero: never.
+	// Late lets a request that got Instead take effect after all, this much later by Config.Now.
+	// Alone, it stands for a dropped connection as well. Zero: never.
 	Late time.Duration `json:"-"`
 	// After is how long the answer waits after the effect.
 	After time.Duration `json:"-"`
@@ -43,21 +48,23 @@ type Fault struct {
 	Then *Answer `json:"then"`
 }
 
-// Answer says what a caller gets in place of the true answer. The first of Drop, Body, and Status or Code that is set decides; with none of them it
-// is the true answer, or an empty object where there is none. Set and Omit then change it, errors included.
+// Answer says what a caller gets in place of the true answer. The first of Drop, Body, and Status
+// or Code that is set decides; with none of them it is the true answer, or an empty object where
+// there is none. Set and Omit then change it, errors included.
 type Answer struct {
 	// Drop closes the connection without any answer.
 	Drop bool `json:"drop"`
 	// Body is sent exactly as it is, whatever it is, with Status or else the true answer's.
 	Body string `json:"body"`
-	// Status is the HTTP status. Below 400 it goes with the true body; 401 and 403 without Code are the edge's; else the body is the API's error.
-	// Zero: the one that belongs to Code.
+	// Status is the HTTP status. Below 400 it goes with the true body; 401 and 403 without Code are
+	// the edge's; else the body is the API's error. Zero: the one that belongs to Code.
 	Status int `json:"status"`
 	// Code is the error's code. Empty: the usual one for Status.
 	Code string `json:"code"`
 	// RetryAfter is the Retry-After header. Empty: "1" with status 429, none with others.
 	RetryAfter string `json:"retry_after"`
-	// Set gives members to the answer's object and to each object of its list: known ones another value, nil meaning null, or unknown ones.
+	// Set gives members to the answer's object and to each object of its list: known ones another
+	// value, nil meaning null, or unknown ones.
 	Set map[string]any `json:"set"`
 	// Omit leaves members out of the same objects.
 	Omit []string `json:"omit"`
@@ -159,8 +166,9 @@ func (s *Server) Inject(f Fault) string {
 	return r.id
 }
 
-// Release lets go of everything that a fault holds back at this moment, whatever its durations: delayed requests go on, and late effects happen. The
-// fault stays in force for further requests. It tells whether there is such a fault.
+// Release lets go of everything that a fault holds back at this moment, whatever its durations:
+// delayed requests go on, and late effects happen. The fault stays in force for further requests.
+// It tells whether there is such a fault.
 func (s *Server) Release(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +191,8 @@ func (s *Server) RemoveFault(id string) bool {
 	return r != nil
 }
 
-// ClearFaults removes all faults as RemoveFault does. What AgentMail itself does slowly goes on taking its time.
+// ClearFaults removes all faults as RemoveFault does. What AgentMail itself does slowly goes on
+// taking its time.
 func (s *Server) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +203,8 @@ func (s *Server) ClearFaults() {
 	}
 }
 
-// Hits tells how many requests a fault was applied to; zero once it is removed. A test that means to have provoked something should ask.
+// Hits tells how many requests a fault was applied to; zero once it is removed. A test that means
+// to have provoked something should ask.
 func (s *Server) Hits(id string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// What else a pod may hold, and has to be rid of before it can be deleted: inboxes, domains and webhooks.
+// What else a pod may hold, and has to be rid of before it can be deleted: inboxes, domains and
+// webhooks.
 
 type inbox struct {
 	stamp
@@ -269,7 +270,8 @@ type webhook struct {
 	pod        *pod
 }
 
-// view shows a secret for verifying signatures. Nothing is ever signed or sent, so it is the same for all.
+// view shows a secret for verifying signatures. Nothing is ever signed or sent, so it is the same
+// for all.
 func (w *webhook) view() any {
 	return struct {
 		OrganizationID string    `json:"organization_id"`

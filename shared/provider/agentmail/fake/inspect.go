@@ -18,7 +18,8 @@ type State struct {
 	Requests map[Operation]int `json:"requests"`
 	// Faults are the rules in force, spent ones included.
 	Faults []FaultState `json:"faults"`
-	// Pending is how much is still to happen: late effects, deletions under way, revoked keys that still work.
+	// Pending is how much is still to happen: late effects, deletions under way, revoked keys that
+	// still work.
 	Pending int `json:"pending"`
 }
 
@@ -166,8 +167,8 @@ func (s *Server) Requests() []Request {
 	return log
 }
 
-// Await waits until at least n requests for an operation have arrived, and says so if they do not before ctx ends. A request that a fault delays has
-// arrived. A Reset starts the count over.
+// Await waits until at least n requests for an operation have arrived, and says so if they do not
+// before ctx ends. A request that a fault delays has arrived. A Reset starts the count over.
 func (s *Server) Await(ctx context.Context, operation Operation, n int) error {
 	for {
 		s.mu.Lock()
@@ -184,9 +185,11 @@ func (s *Server) Await(ctx context.Context, operation Operation, n int) error {
 	}
 }
 
-// SeedPod adds what p lists to the pod with p.ClientID, which it makes if the organisation has none; without a client_id it always makes one. IDs,
-// prefixes and what else is not told are made up, a key of no Type is a bearer key, and an inbox that is Deleting stays so for Switches.InboxDeletion.
-// It returns the whole pod. Secrets are not among it: a test that needs one creates the key through the API.
+// SeedPod adds what p lists to the pod with p.ClientID, which it makes if the organisation has
+// none; without a client_id it always makes one. IDs, prefixes and what else is not told are made
+// up, a key of no Type is a bearer key, and an inbox that is Deleting stays so for
+// Switches.InboxDeletion. It returns the whole pod. Secrets are not among it: a test that needs one
+// creates the key through the API.
 func (s *Server) SeedPod(p Pod) Pod {
 	s.mu.Lock()
 	defer s.mu.Unlock()

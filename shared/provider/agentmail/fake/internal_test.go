@@ -2,7 +2,8 @@ package fake
 
 import "testing"
 
-// The release may come between a caller's leaving and the server's noticing it. Nothing outside can bring that about for certain.
+// The release may come between a caller's leaving and the server's noticing it. Nothing outside can
+// bring that about for certain.
 func TestARequestReleasedWhileItsCallerLeftTakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
 	s := New(Config{})

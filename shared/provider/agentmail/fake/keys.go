@@ -10,7 +10,8 @@ const (
 	publicKey = "public_key"
 )
 
-// apiKey is a pod's key: a bearer key, or one of the second family that this project only has to tolerate.
+// apiKey is a pod's key: a bearer key, or one of the second family that this project only has to
+// tolerate.
 type apiKey struct {
 	stamp
 	id, name, prefix string
@@ -63,7 +64,8 @@ type creator struct {
 	APIKeyID string `json:"api_key_id"`
 }
 
-// createKey makes another key each time: there is no idempotency, and the secret is never told again.
+// createKey makes another key each time: there is no idempotency, and the secret is never told
+// again.
 func (s *Server) createKey(c *call) (any, error) {
 	p := c.target
 	in := struct {

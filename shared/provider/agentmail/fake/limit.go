@@ -2,7 +2,8 @@ package fake
 
 import "time"
 
-// bucket is AgentMail's limit on calls as a bucket of tokens, by Config.Now: Switches.CallsPerSecond and Switches.Burst say how it fills.
+// bucket is AgentMail's limit on calls as a bucket of tokens, by Config.Now:
+// Switches.CallsPerSecond and Switches.Burst say how it fills.
 type bucket struct {
 	tokens float64
 	at     time.Time

@@ -29,8 +29,9 @@ type cursor struct {
 	Filled bool  `json:"filled,omitempty"` // the empty page before the next one was shown already
 }
 
-// list answers one page of resources, which come oldest first and are shown newest first. A cursor remembers a place rather than a number, so that
-// deleting what was listed does not make the next page skip anything.
+// list answers one page of resources, which come oldest first and are shown newest first. A cursor
+// remembers a place rather than a number, so that deleting what was listed does not make the next
+// page skip anything.
 func list[T resource](s *Server, c *call, name string, all []T, kind listing) (any, error) {
 	limit, err := limitOf(c.query)
 	if err != nil {

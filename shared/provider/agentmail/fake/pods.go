@@ -50,7 +50,8 @@ func checkClientID(id *string) error {
 	return nil
 }
 
-// createPod makes a pod, or returns the one that has the client_id; the two answers look alike, and the repeat's name is ignored.
+// createPod makes a pod, or returns the one that has the client_id; the two answers look alike, and
+// the repeat's name is ignored.
 func (s *Server) createPod(c *call) (any, error) {
 	if c.caller.pod != "" {
 		return nil, refuse("forbidden", "")
@@ -105,7 +106,8 @@ func (s *Server) listPods(c *call) (any, error) {
 	return list(s, c, "pods", visible, sorted|limitEchoed)
 }
 
-// podOf returns the pod in a request's path. What is out of the key's reach is not told apart from what does not exist.
+// podOf returns the pod in a request's path. What is out of the key's reach is not told apart from
+// what does not exist.
 func (s *Server) podOf(c *call) (*pod, error) {
 	p := s.podByID[c.pod]
 	switch {

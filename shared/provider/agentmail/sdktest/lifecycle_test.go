@@ -1,5 +1,6 @@
-// Package sdktest holds AgentMail's official TypeScript SDK against the fake. The SDK is the nearest thing to AgentMail that can be run without
-// an account: what it accepts, maps and throws is what a client of the real service sees.
+// Package sdktest holds AgentMail's official TypeScript SDK against the fake. The SDK is the
+// nearest thing to AgentMail that can be run without an account: what it accepts, maps and throws
+// is what a client of the real service sees.
 package sdktest
 
 import (
@@ -45,7 +46,8 @@ func TestTheOfficialSDKWorksAgainstTheFake(t *testing.T) {
 	}
 }
 
-// installed tells whether node_modules is there and not older than the lockfile, by the copy of it that npm keeps inside.
+// installed tells whether node_modules is there and not older than the lockfile, by the copy of it
+// that npm keeps inside.
 func installed(t *testing.T) bool {
 	wanted, err := os.Stat("package-lock.json")
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 
 var python = flag.String("python", "", "the Python that has the packages of requirements.txt; without it the Python SDK is left out")
 
-// TestTheOfficialPythonSDKWorksAgainstTheFake goes by a later SDK than the TypeScript one, with the operations that came since.
+// TestTheOfficialPythonSDKWorksAgainstTheFake goes by a later SDK than the TypeScript one, with the
+// operations that came since.
 func TestTheOfficialPythonSDKWorksAgainstTheFake(t *testing.T) {
 	t.Parallel()
 	if *python == "" {

@@ -1,4 +1,5 @@
-// Command agentmail-fake serves the fake AgentMail until it is interrupted, for trying things by hand and for tests from outside.
+// Command agentmail-fake serves the fake AgentMail until it is interrupted, for trying things by
+// hand and for tests from outside.
 package main
 
 import (
