@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/google/uuid"
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
@@ -23,10 +24,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(managedtest.Main(m)) }
 
-const (
-	user   = "5f0c1e5e-3b0a-4f0e-9a55-0d6a1c9e7b11"
-	marker = "Zj7q" // stands for a secret in the seeds
-)
+const marker = "Zj7q" // stands for a secret in the seeds
 
 // statuses are all that a body alone may bring about.
 var statuses = []int{201, 403, 413, 422}
@@ -74,6 +72,8 @@ func FuzzBody(f *testing.F) {
 			t.Fatal(err)
 		}
 		e.Body, e.IsBase64Encoded = body, false
+		user := uuid.NewString() // each has requests and room of their own
+		e.RequestContext.Authorizer.JWT.Claims["sub"] = user
 		event, err := json.Marshal(e)
 		if err != nil {
 			t.Fatal(err)
