@@ -23,6 +23,9 @@ func FuzzSecret(f *testing.F) {
 	}
 	s := start(f, secretOf(oldKey))
 	f.Fuzz(func(t *testing.T, secret string) {
+		if !utf8.ValidString(secret) {
+			t.Skip("Secrets Manager hands out text")
+		}
 		s.secrets.Put(secretID, secret)
 		keys := orgkey.New(s.client, secretID, s.clock) // it has fetched nothing yet
 		key, err := keys.Key(t.Context(), provider)
@@ -41,7 +44,7 @@ func FuzzSecret(f *testing.F) {
 			textless = json.Unmarshal(value, &text)
 		}
 		switch {
-		case wrong != nil || all == nil || !utf8.ValidString(secret):
+		case wrong != nil || all == nil:
 			if err == nil || errors.Is(err, orgkey.ErrNone) || errors.Is(err, orgkey.ErrUnusable) {
 				t.Errorf("what is no secret of keys was read: %v", err) // a deletion would take it that no key is configured
 			}
