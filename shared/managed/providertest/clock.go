@@ -3,6 +3,8 @@ package providertest
 import (
 	"sync/atomic"
 	"time"
+
+	"managed-credentials/shared/clock"
 )
 
 // Clock is a clock that stands still until it is moved. It is safe for concurrent use.
@@ -12,7 +14,7 @@ type Clock struct {
 }
 
 // NewClock returns a clock that shows the present time.
-func NewClock() *Clock { return &Clock{start: time.Now()} }
+func NewClock() *Clock { return &Clock{start: clock.Now()} }
 
 // Now is the clock's time.
 func (c *Clock) Now() time.Time { return c.start.Add(time.Duration(c.moved.Load())) }
