@@ -31,8 +31,8 @@ vars == <<tomb, slot, phase, worker, flight, pod, keys, lag, hand>>
 Absent == [state |-> "absent", owner |-> 0, attempt |-> 0, lease |-> FALSE, pod |-> 0, key |-> 0, gone |-> "no"]
 
 (* was: the slot as it was claimed. settled: all outcomes are known, and so is what lower attempts left. *)
-(* todo: what a look found that is to be deleted. removed: this pass of a revocation removed something.  *)
-Idle == [pc |-> "idle", work |-> "none", was |-> Absent, settled |-> FALSE, pod |-> 0, todo |-> {}, removed |-> FALSE]
+(* listed: what a look found and is to be deleted. removed: this pass of a revocation removed something. *)
+Idle == [pc |-> "idle", work |-> "none", was |-> Absent, settled |-> FALSE, pod |-> 0, listed |-> {}, removed |-> FALSE]
 
 Init ==
   /\ tomb = "none" /\ slot = Absent /\ phase = [a \in Attempt |-> 0] /\ worker = [a \in Attempt |-> Idle]
@@ -121,14 +121,14 @@ Lower(a) == {k \in keys : k < a /\ (Holds("take over") \/ worker[a].work # "prov
 (* A pass that provisions lists the keys of lower attempts. *)
 LookBefore(a) ==
   /\ worker[a].pc = "look" /\ worker[a].work = "provision" /\ MaySend(a)
-  /\ worker' = [worker EXCEPT ![a].pc = "clear", ![a].todo = Lower(a)]
+  /\ worker' = [worker EXCEPT ![a].pc = "clear", ![a].listed = Lower(a)]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
 Found(a) == pod = worker[a].was.pod /\ worker[a].was.key \in keys
 
 SweepFinds(a) ==
   /\ worker[a].pc = "begun" /\ worker[a].work = "sweep" /\ MaySend(a) /\ Found(a)
-  /\ worker' = [worker EXCEPT ![a].pc = "clear", ![a].todo = Lower(a)]
+  /\ worker' = [worker EXCEPT ![a].pc = "clear", ![a].listed = Lower(a)]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
 (* The first look that finds nothing is noted; the second one has the key made anew, under the same claim. *)
@@ -145,14 +145,14 @@ SweepFindsNothing(a) ==
 
 Delete(a) ==
   /\ worker[a].pc = "clear" /\ MaySend(a)
-  /\ \E k \in worker[a].todo :
+  /\ \E k \in worker[a].listed :
        /\ keys' = keys \ {k}
-       /\ worker' = [worker EXCEPT ![a].todo = @ \ {k}]
+       /\ worker' = [worker EXCEPT ![a].listed = @ \ {k}]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, lag, hand>>
 
 (* What lower attempts may have left is accounted for. *)
 Cleared(a) ==
-  /\ worker[a].pc = "clear" /\ worker[a].todo = {} /\ worker[a].work \in {"provision", "sweep"}
+  /\ worker[a].pc = "clear" /\ worker[a].listed = {} /\ worker[a].work \in {"provision", "sweep"}
   /\ worker' = [worker EXCEPT ![a].pc = IF worker[a].work = "sweep" THEN "swept" ELSE "key", ![a].settled = TRUE]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
