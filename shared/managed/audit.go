@@ -75,6 +75,8 @@ const (
 	MissingKey      FindingKind = "missing_key"
 	// SurplusKey: a key of ours beside the stored one.
 	SurplusKey FindingKind = "surplus_key"
+	// PermissionsDiffer: the stored key may do something else than what is configured now.
+	PermissionsDiffer FindingKind = "permissions_differ"
 	// OtherDeployment: a resource that holds keys of another deployment, which shares the
 	// organisation.
 	OtherDeployment FindingKind = "other_deployment"
@@ -91,8 +93,8 @@ type Remedy string
 const (
 	// Revoke has the resource revoked.
 	Revoke Remedy = "revoke"
-	// Check has the slot's key looked for, what is missing made anew, and keys of lower attempts
-	// removed.
+	// Check has the slot's key looked for, what is missing made anew, keys of lower attempts
+	// removed, and what the key may do brought up to date.
 	Check Remedy = "check"
 	// Delete has the user's account deleted.
 	Delete Remedy = "delete"
@@ -427,8 +429,13 @@ func (a *audit) compare(slot store.Slot, keys []HeldKey, gone bool) []Finding {
 		return []Finding{f}
 	}
 	var findings []Finding
-	if !slices.ContainsFunc(keys, func(k HeldKey) bool { return k.ID == slot.Resource.KeyID }) {
+	stored := slices.IndexFunc(keys, func(k HeldKey) bool { return k.ID == slot.Resource.KeyID })
+	switch {
+	case stored < 0:
 		f.Kind = MissingKey
+		findings = append(findings, f)
+	case keys[stored].PermissionsDiffer:
+		f.Kind = PermissionsDiffer
 		findings = append(findings, f)
 	}
 	if a.others(keys) {

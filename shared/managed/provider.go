@@ -63,8 +63,9 @@ type Provider interface {
 	Provision(ctx context.Context, org credential.Secret, a *Attempt) (Grant, error)
 
 	// Sweep removes every key of ours from the user's resource but the one that a.Resource names,
-	// and then calls Attempt.Accounted. If that key, or the resource itself, is not there, the
-	// class is Gone, and nothing was removed. Safe to repeat.
+	// and then calls Attempt.Accounted. What the key may do is brought up to date, where the third
+	// party can change that. If the key, or the resource itself, is not there, the class is Gone,
+	// and nothing was removed. Safe to repeat.
 	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error
 
 	// Discard deletes the one key that r names, which the caller has just made. One that is gone
@@ -124,6 +125,9 @@ type HeldKey struct {
 	Deployment string
 	// CreatedAt is when, by the third party's clock.
 	CreatedAt time.Time
+	// PermissionsDiffer: it may do something else than what is configured now, and a sweep that
+	// keeps it would change that.
+	PermissionsDiffer bool
 }
 
 // Grant is what a provider made.

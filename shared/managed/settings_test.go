@@ -37,6 +37,39 @@ func TestSettingsThatAreRefusedAreCountedAndStopNoDeletion(t *testing.T) {
 	w.CheckExactlyOne(alice)
 }
 
+// The setting is changed by a deployment; old keys have what it said when they were made.
+func TestOldKeysAreGivenThePermissionsThatAreConfiguredNow(t *testing.T) {
+	t.Parallel()
+	permissions := ""
+	w := managedtest.New(t, managedtest.Options{Providers: func(url string) []managed.Provider {
+		p, err := agentmail.New(agentmail.Config{BaseURL: url, Permissions: permissions})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []managed.Provider{p}
+	}})
+	list(t, w.Engine(), alice)
+	key := w.Key(alice)
+	permissions = `{"inbox_read":true}`
+	list(t, w.Engine(), "bob")
+	if r := audit(t, w, false); found(r, alice) != "permissions_differ check" || found(r, "bob") != "" {
+		t.Errorf("the report is %+v", r)
+	}
+	audit(t, w, true)
+	w.Converge()
+	pod, _ := w.Mail.Pod(alice)
+	if got := pod.Keys[0].Permissions; !got["inbox_read"] || got["inbox_create"] {
+		t.Errorf("the key has %v", got)
+	}
+	if w.Key(alice) != key || creates(w) != 2 {
+		t.Error("the key was replaced")
+	}
+	w.CheckExactlyOne(alice)
+	if r := audit(t, w, true); len(r.Findings) != 0 {
+		t.Errorf("afterwards it finds %+v", r)
+	}
+}
+
 func TestAnOrgKeyThatExpiresIsToldAMonthAhead(t *testing.T) {
 	t.Parallel()
 	const month = 30 * 24 * time.Hour

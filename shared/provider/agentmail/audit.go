@@ -90,7 +90,9 @@ func (p *Provider) Inspect(ctx context.Context, org credential.Secret, user stri
 		if err != nil || key.ID == "" {
 			return nil, classify(fmt.Errorf("listing the pod's keys: %w", errAnswer))
 		}
-		keys = append(keys, managed.HeldKey{ID: key.ID, Attempt: attempt, Deployment: deployment, CreatedAt: createdAt})
+		keys = append(keys, managed.HeldKey{
+			ID: key.ID, Attempt: attempt, Deployment: deployment, CreatedAt: createdAt, PermissionsDiffer: p.outdated(key),
+		})
 	}
 	return keys, nil
 }

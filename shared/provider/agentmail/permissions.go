@@ -45,11 +45,18 @@ func parsePermissions(text string) (map[string]bool, error) {
 	return permissions, nil
 }
 
+// outdated reports whether a key may do something else than what is configured now. What AgentMail
+// gives a key by itself cannot be given to one that has a list, so where that is configured no key
+// is.
+func (p *Provider) outdated(key listedKey) bool {
+	return p.permissions != nil && (key.Permissions == nil || !maps.Equal(granted(key.Permissions), granted(p.permissions)))
+}
+
 // updateKey gives the stored key the permissions that are configured now, if the list shows others.
 // Where AgentMail knows no such call it keeps what it has.
 func (p *Provider) updateKey(ctx context.Context, org credential.Secret, r credential.Resource, keys []listedKey) error {
 	i := slices.IndexFunc(keys, func(key listedKey) bool { return key.ID == r.KeyID })
-	if p.permissions == nil || keys[i].Permissions != nil && maps.Equal(granted(keys[i].Permissions), granted(p.permissions)) {
+	if !p.outdated(keys[i]) {
 		return nil
 	}
 	request := map[string]map[string]bool{"permissions": p.permissions}

@@ -125,8 +125,12 @@ func TestAnOldKeyIsBroughtUpToDateByASweep(t *testing.T) {
 		g := m.ready()
 		m.provider = newProvider(t, agentmail.Config{BaseURL: m.url, Permissions: `{"inbox_read":true,"inbox_create":true,"inbox_delete":false}`})
 		update := is(http.MethodPatch, `/v0/pods/[^/]+/api-keys/[^/]+`)
-		for range 2 {
-			err := m.provider.Sweep(t.Context(), orgKey, attempt(2, g.Resource, false))
+		for _, differs := range []bool{true, false} {
+			keys, err := m.provider.Inspect(t.Context(), orgKey, alice, g.Resource)
+			if err != nil || len(keys) != 1 || keys[0].PermissionsDiffer != differs {
+				t.Errorf("%s: %v, the keys are %+v, want that they differ: %t", before, err, keys, differs)
+			}
+			err = m.provider.Sweep(t.Context(), orgKey, attempt(2, g.Resource, false))
 			if err != nil {
 				t.Fatal(err)
 			}
