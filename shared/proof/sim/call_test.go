@@ -57,6 +57,7 @@ type call struct {
 	body   []byte
 	id     string
 	pause  time.Duration // it is no call, but a pause of that length
+	also   *call         // a pause like it, which ends with it
 }
 
 type answer struct {
@@ -106,7 +107,16 @@ func (w *world) take() {
 		}
 		return strings.Compare(a.op+" "+a.about, b.op+" "+b.about)
 	})
-	for _, c := range arrivals {
+	for i, c := range arrivals {
+		if i > 0 && c.pause > 0 && c.p == arrivals[i-1].p && c.pause == arrivals[i-1].pause && c.about == arrivals[i-1].about {
+			continue // it is that one's also
+		}
+		for _, like := range arrivals[i+1:] {
+			if c.pause == 0 || like.p != c.p || like.pause != c.pause || like.about != c.about {
+				break
+			}
+			like.also, c.also = c.also, like
+		}
 		w.arrive(c)
 	}
 }
@@ -114,8 +124,12 @@ func (w *world) take() {
 // arrive says what becomes of a call, and when.
 func (w *world) arrive(c *call) {
 	if c.pause > 0 {
-		w.note("%s pauses for %v", c.p.name(), c.pause)
-		w.at(w.now().Add(c.pause), func() { w.reply(c, answer{}) })
+		w.note("%s pauses for %s", c.p.name(), c.about)
+		w.at(w.now().Add(c.pause), func() {
+			for each := c; each != nil; each = each.also {
+				w.reply(each, answer{})
+			}
+		})
 		return
 	}
 	w.calls++
@@ -135,9 +149,11 @@ func (w *world) arrive(c *call) {
 		if !w.outOfReach(c.service) {
 			w.struck = append(w.struck, c.id)
 		}
-		w.mu.Lock()
-		w.tableTrouble = w.tableTrouble || c.service == dynamoDB
-		w.mu.Unlock()
+		if c.service == dynamoDB {
+			w.mu.Lock()
+			c.p.trouble = w.now()
+			w.mu.Unlock()
+		}
 	}
 	at := w.now().Add(way.delay)
 	if c.p.frozen.After(at) {
@@ -521,7 +537,10 @@ func (k keys) Refresh(ctx context.Context, provider string, rejected credential.
 }
 
 // transport carries calls to AgentMail.
-type transport struct{ p *process }
+type transport struct {
+	p        *process
+	provider string // whose they are: two providers may ask the same at once
+}
 
 // RoundTrip implements http.RoundTripper.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -533,7 +552,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	w, p := t.p.w, t.p
 	parts := strings.Split(r.URL.Path, "/")
 	c := &call{
-		service: mailService, op: r.Method + " " + w.pathText(parts), about: w.query(r) + " " + clientIDOf(body), body: body,
+		service: mailService, op: r.Method + " " + w.pathText(parts), about: t.provider + " " + r.URL.RawQuery + " " + clientIDOf(body), body: body,
 		write: r.Method != http.MethodGet, create: r.Method == http.MethodPost,
 		do: func() (any, error) { return w.serve(p, r, body) },
 	}

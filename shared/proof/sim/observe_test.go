@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/google/uuid"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
@@ -34,10 +36,7 @@ type observed struct {
 	lying      map[string][2]time.Time // when a replica does not have a user's pod
 	deleted    map[string]bool         // whose deletion was asked for
 	leaving    map[string]bool         // who left by themselves
-	lists      int
 	byHandKeys int
-	// tableTrouble: the table itself was slow, or failed.
-	tableTrouble bool
 }
 
 func newObserved() observed {
@@ -75,8 +74,6 @@ func (w *world) pathText(parts []string) string {
 	}
 	return strings.Join(named, "/")
 }
-
-func (w *world) query(r *http.Request) string { return r.URL.RawQuery }
 
 func clientIDOf(body []byte) string {
 	var in struct {
@@ -264,17 +261,43 @@ func (w *world) lag(user string, after time.Duration) {
 	}
 }
 
-// checkListing is I6, I7 and I8 of an answer.
-func (w *world) checkListing(user string, l managed.Listing) {
-	w.lists++
-	if strings.Contains(fmt.Sprintf("%+v", l), "am_us_") {
-		w.violated("I7: a secret is in a list of %s", user)
+// aBitMore is how much longer than its budget a list may take: for its reads before and the write
+// that ends its claim after it, of a table without trouble.
+const aBitMore = 5 * time.Second
+
+// checkListing is I6, I7 and I8 of an answer. A list may fail, and take its time, where the table
+// is in trouble or the process was frozen, and nowhere else.
+func (w *world) checkListing(user string, p *process, begin time.Time, l managed.Listing, err error) {
+	w.mu.Lock()
+	excused := !p.trouble.Before(begin) || p.frozen.After(begin) || p.dead.Load()
+	w.mu.Unlock()
+	took := w.now().Sub(begin)
+	if !excused && took > budget+aBitMore {
+		w.violated("I6: a list of %s took %v", user, took)
+	}
+	if err != nil {
+		if !excused && (!errors.Is(err, credential.ErrAccountDeleted) || !w.deleted[user]) {
+			w.violated("I6: a list of %s failed: %v", user, err)
+		}
+		return
+	}
+	shown, err := json.Marshal(l)
+	if err != nil || bytes.Contains(shown, []byte("am_us_")) {
+		w.violated("I7: a secret is in a list of %s, error %v", user, err)
 	}
 	for _, m := range l.Credentials {
-		if m.Managed && m.ID != credential.ManagedID(m.Provider, user) {
+		if m.Managed && m.ID != idOf(user, m.Provider) {
 			w.violated("I8: the id of %s's credential is %s", user, m.ID)
 		}
 	}
+}
+
+// idSpace is the name space of managed credentials' ids, which no version may change.
+const idSpace = "6f1c1d0a-8f0e-4c56-9d0b-2f3b7a5f4e21"
+
+// idOf is the id that a managed credential has to have, as docs/architecture.md says it.
+func idOf(user, provider string) string {
+	return uuid.NewSHA1(uuid.MustParse(idSpace), []byte(provider+"#"+user)).String()
 }
 
 // ours are the keys in the pod that carry the engine's names.
@@ -365,12 +388,16 @@ func (w *world) noOrphans() {
 			continue
 		}
 		user, provider := podUser(pod.ClientID)
-		slot, _ := w.slot(user, provider)
+		slot, deleted := w.slot(user, provider)
 		if slot.State == store.Absent && pod.Name == adopted {
 			continue
 		}
 		if slot.Resource.ID != pod.ID || slot.Owner != "" || !slot.Settled() {
-			w.violated("I1: the pod %+v is an orphan of the slot %+v", pod, slot)
+			invariant := "I1"
+			if deleted {
+				invariant = "I2"
+			}
+			w.violated("%s: the pod %+v is an orphan of the slot %+v", invariant, pod, slot)
 		}
 	}
 }

@@ -248,16 +248,8 @@ func (w *world) deletionEvent(user, username string) {
 func (w *world) list(ctx context.Context, p *process, user string) (managed.Listing, error) {
 	begin := w.now()
 	l, err := p.List(ctx, user, "")
-	if err == nil {
-		w.mu.Lock()
-		tableTrouble := w.tableTrouble
-		w.mu.Unlock()
-		w.checkListing(user, l)
-		took := w.now().Sub(begin)
-		if !tableTrouble && !p.frozen.After(begin) && took > budget+5*time.Second {
-			w.violated("I6: a list of %s took %v", user, took)
-		}
-	}
+	w.bug.lists(&l)
+	w.checkListing(user, p, begin, l, err)
 	return l, err
 }
 
@@ -366,16 +358,26 @@ func (w *world) reconcile(p *process) {
 	})
 }
 
-// nextDue is when the next work is due; zero if there is none.
-func (w *world) nextDue() time.Time {
-	var next time.Time
+// due is what is due by a time, by its keys, and since when.
+func (w *world) due(by time.Time) map[string]time.Time {
+	all := map[string]time.Time{}
 	for _, item := range w.table.Items() {
 		n, ok := item["due_at"].(*types.AttributeValueMemberN)
 		if !ok {
 			continue
 		}
 		ms, _ := strconv.ParseInt(n.Value, 10, 64)
-		at := time.UnixMilli(ms)
+		if at := time.UnixMilli(ms); !at.After(by) {
+			all[keyText(item)] = at
+		}
+	}
+	return all
+}
+
+// nextDue is when the next work is due; zero if there is none.
+func (w *world) nextDue() time.Time {
+	var next time.Time
+	for _, at := range w.due(w.now().Add(100 * managed.MaxHoldback)) {
 		if next.IsZero() || at.Before(next) {
 			next = at
 		}
@@ -384,16 +386,21 @@ func (w *world) nextDue() time.Time {
 }
 
 const (
-	// maxRounds is how many rounds of reconcile may be needed once faults are over.
-	maxRounds = 40
-	// patience is how long that may take, and patienceOfParked what a revocation that was parked
-	// has.
+	// patience is how long it may take until nothing is due any more, and patienceOfParked the same
+	// where a revocation was parked. Each pause in it was set by a failure, and is as long as that
+	// says: 15 minutes at most, 6 hours where a revocation was parked.
 	patience         = 90 * time.Minute
 	patienceOfParked = 8 * time.Hour
+	// longestClaim is how long a claim may stand after the last fault: its lease, the margin for
+	// clocks that differ, and two rounds.
+	longestClaim = lease + store.SkewMargin + 2*time.Minute
+	// apart is how far a process's clock may be off.
+	apart = 5 * time.Second
 )
 
-// recover is liveness: once faults are over, reconcile gets everything done that is due, in bounded
-// time.
+// recover is liveness: once faults are over, with a round of reconcile each minute, no two rounds
+// pass over what is due, no claim stands for longer than longestClaim, and nothing is due in the
+// end.
 func (w *world) recover() {
 	begin, bound := w.now(), patience
 	for _, item := range w.table.Items() {
@@ -405,20 +412,37 @@ func (w *world) recover() {
 		}
 	}
 	p := w.process()
-	for range maxRounds {
+	passedOver := map[string]time.Time{}
+	for {
 		due := w.nextDue()
 		if due.IsZero() {
 			return
 		}
-		w.passed(max(time.Minute, due.Sub(w.now())+5*time.Second))
+		w.passed(max(time.Minute, due.Sub(w.now())+apart))
 		if w.now().Sub(begin) > bound {
 			w.violated("liveness: %v after the last fault there is work due:\n%s", bound, w.dump())
 			return
 		}
+		was := w.due(w.now().Add(-apart))
 		w.reconcile(p)
 		w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+		for key, at := range w.due(w.now()) {
+			if !at.Equal(was[key]) {
+				continue
+			}
+			if at.Equal(passedOver[key]) {
+				w.violated("liveness: two rounds of reconcile have passed over %s, due since %v:\n%s", key, at, w.dump())
+				return
+			}
+			passedOver[key] = at
+		}
+		for _, item := range w.table.Items() {
+			if textOf(item["owner"]) != "" && item["lease_until"] != nil && w.now().Sub(begin) > longestClaim {
+				w.violated("liveness: %v after the last fault a claim of before stands:\n%s", longestClaim, w.dump())
+				return
+			}
+		}
 	}
-	w.violated("liveness: after %d rounds of reconcile there is work due:\n%s", maxRounds, w.dump())
 }
 
 // finish asks again for what did not get through, and checks that each user has what is theirs.

@@ -16,6 +16,8 @@ type schedule struct {
 	without map[int]bool
 	// only are the faults that strike, by the ids of their calls; nil for all that the seed draws.
 	only map[string]bool
+	// bug is one that a test has planted; nil in all others.
+	bug *bug
 }
 
 // staleReads is the fault that an eventually consistent read sees what was. It strikes all of them

@@ -20,6 +20,7 @@ var (
 	within    = flag.Duration("within", time.Hour, "how long to run them at most")
 	first     = flag.Uint64("seed", 1, "the first seed")
 	worker    = flag.Bool("worker", false, "run the schedules in this process")
+	repeats   = flag.Int("twice", 50, "how many seeds to run twice")
 	again     = flag.String("replay", "", "tell the story of this schedule, as a failure prints it, or of a seed")
 )
 
@@ -84,7 +85,7 @@ func work(t *testing.T) {
 
 // TestTheSameSeedDoesTheSame runs seeds twice, and compares every call, its time and its outcome.
 func TestTheSameSeedDoesTheSame(t *testing.T) {
-	for range 50 {
+	for range *repeats {
 		s := schedule{seed: rand.Uint64()}
 		a, b := s.run(t, false), s.run(t, false)
 		if a.hash != b.hash || a.lines != b.lines {

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"managed-credentials/shared/credential"
 	"managed-credentials/shared/jitter"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/proof/sim/table"
@@ -258,6 +259,8 @@ type process struct {
 	keys   map[string]bool
 	table  *store.Store
 	sealer *seal.Sealer
+	// trouble is when the table last was slow, failed or out of reach for this process.
+	trouble time.Time
 }
 
 func (p *process) name() string { return fmt.Sprintf("process %d", p.number) }
@@ -272,22 +275,22 @@ func (w *world) process() *process {
 		p.skew = time.Duration(rng.IntN(10001)-5000) * time.Millisecond
 	}
 	p.ctx, p.end = context.WithCancel(context.Background())
-	p.table = store.New(db{p}, tableName, p.now)
+	p.table = store.New(w.bug.tables(db{p}), tableName, p.now)
 	p.sealer = seal.New(kmsAPI{w, p}, "key")
 	var providers []managed.Provider
 	for _, name := range w.config.providers {
 		prefix := clientIDPrefix(name)
 		provider, err := agentmail.New(agentmail.Config{
-			BaseURL: "http://agentmail.sim", ClientIDPrefix: prefix, Transport: transport{p}, Adopts: w.config.adopts, Permissions: "null",
+			BaseURL: "http://agentmail.sim", ClientIDPrefix: prefix, Transport: transport{p, name}, Adopts: w.config.adopts, Permissions: "null",
 		})
 		if err != nil {
 			panic(err)
 		}
-		providers = append(providers, named{provider, name})
+		providers = append(providers, w.bug.provides(named{provider, name}))
 	}
 	var err error
 	p.Engine, err = managed.New(managed.Config{
-		Store: p.table, Providers: providers, OrgKeys: newKeys(p), Seal: p.sealer, Users: userPool{p},
+		Store: p.table, Providers: providers, OrgKeys: newKeys(p), Seal: w.bug.seals(p.sealer), Users: userPool{p},
 		Lease: lease, Budget: budget, Holdback: w.config.holdback, GoneFloor: 10, GoneShare: 0.02, Now: p.now, Wait: p.wait,
 		Log: slog.New(logs{w: w, p: p}), Metrics: telemetry.NewMetrics(logs{w: w, p: p}),
 	})
@@ -300,7 +303,7 @@ func (w *world) process() *process {
 
 // wait is a pause that the player ends, so that of two that end at once one goes first.
 func (p *process) wait(ctx context.Context, d time.Duration) error {
-	_, err := p.call(ctx, &call{op: "pause", about: d.String(), pause: max(d, time.Nanosecond)})
+	_, err := p.call(ctx, &call{op: "pause", about: d.String() + " " + whose(ctx), pause: max(d, time.Nanosecond)})
 	return err
 }
 
@@ -311,10 +314,48 @@ func (p *process) kill() {
 	p.end()
 }
 
-// named is a provider under another name, which goes for a third party of its own.
+// named is a provider under another name, which goes for a third party of its own. It has each call
+// know whose it is, by its context.
 type named struct {
 	*agentmail.Provider
 	name string
+}
+
+type whoseKey struct{}
+
+// whose is whose call it is that has this context; "" if that does not matter.
+func whose(ctx context.Context) string {
+	who, _ := ctx.Value(whoseKey{}).(string)
+	return who
+}
+
+func (n named) of(ctx context.Context, who string) context.Context {
+	return context.WithValue(ctx, whoseKey{}, n.name+" "+who)
+}
+
+// Provision implements managed.Provider.
+func (n named) Provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
+	return n.Provider.Provision(n.of(ctx, a.User), org, a)
+}
+
+// Sweep implements managed.Provider.
+func (n named) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	return n.Provider.Sweep(n.of(ctx, a.User), org, a)
+}
+
+// Deprovision implements managed.Provider.
+func (n named) Deprovision(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	return n.Provider.Deprovision(n.of(ctx, a.User), org, a)
+}
+
+// Disarm implements managed.Disarmer.
+func (n named) Disarm(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	return n.Provider.Disarm(n.of(ctx, a.User), org, a)
+}
+
+// Inspect implements managed.Provider.
+func (n named) Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]managed.HeldKey, error) {
+	return n.Provider.Inspect(n.of(ctx, user), org, user, r)
 }
 
 // Name implements managed.Provider.
