@@ -167,6 +167,45 @@ func TestTheServiceWorksBehindAStageOrAMappedPath(t *testing.T) {
 	}
 }
 
+func TestPagesOfAllowedOriginsMayCallTheAPIAndOthersMayNot(t *testing.T) {
+	t.Parallel()
+	const origin = "https://app.example.com"
+	s := startWith(t, stack.Config{Origins: []string{origin}})
+	token := s.token(alice)
+	from := func(origin, method, path string, header http.Header) *http.Response {
+		req, err := http.NewRequest(method, s.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = header
+		req.Header.Set("Origin", origin)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		_, err = io.Copy(io.Discard, res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	for _, r := range routes {
+		res := from(origin, "OPTIONS", r.path, http.Header{"Access-Control-Request-Method": {r.method}})
+		if !strings.Contains(res.Header.Get("Access-Control-Allow-Methods"), r.method) {
+			t.Errorf("%s %s: the preflight's answer is %d %v", r.method, r.path, res.StatusCode, res.Header)
+		}
+	}
+	for _, path := range []string{"/credentials", "/page-files/app.js"} { // the second as a module of another site's page is asked for
+		for asking, want := range map[string]string{origin: origin, "https://evil.example": ""} {
+			res := from(asking, "GET", path, http.Header{"Authorization": {"Bearer " + token}})
+			if got := res.Header.Get("Access-Control-Allow-Origin"); res.StatusCode != http.StatusOK || got != want {
+				t.Errorf("%s from %s: %d, and %q may read it", path, asking, res.StatusCode, got)
+			}
+		}
+	}
+}
+
 func TestOnlyABodysContentCountsNotItsContentType(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)

@@ -5,8 +5,8 @@
 //
 // What it does is taken from
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api.html and the pages below
-// it, and where these say nothing from what others measured. It knows neither throttling nor CORS,
-// nor authorization scopes.
+// it, and where these say nothing from what others measured. It knows neither throttling nor
+// authorization scopes.
 package gateway
 
 import (
@@ -37,6 +37,10 @@ type Config struct {
 	// Issuer is whose tokens the function authorize verifies, in place of Verify. "" means
 	// nobody's.
 	Issuer string
+	// Origins are those whose pages may call the API from a browser, and CORS says what they may
+	// do. No origins means that the API has no CORS.
+	Origins []string
+	CORS    template.CORS
 	// Local is what is behind /local/*.
 	Local Local
 	// Prefix stands before the path of each request, such as "/prod": a stage's name, or what a
@@ -101,6 +105,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) serveAPI(w http.ResponseWriter, r *http.Request) {
 	requestID := uuid.NewString()
 	w.Header().Set("Apigw-Requestid", requestID)
+	if r.Method == http.MethodOptions && len(g.cfg.Origins) > 0 {
+		g.answerPreflight(w, r)
+		return
+	}
 	m, ok := match(g.routes, g.cfg.Prefix, r)
 	if !ok {
 		refuse(w, http.StatusNotFound, "Not Found")
@@ -144,6 +152,7 @@ func (g *Gateway) serveAPI(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, r, m, http.StatusInternalServerError, err)
 		return
 	}
+	g.allowOrigin(&a, r)
 	a.write(w)
 }
 

@@ -48,6 +48,11 @@ func (c call) event(t *testing.T) map[string]any {
 	return e
 }
 
+// allowed is what the fixture's pages of other origins may do.
+var allowed = template.CORS{
+	Methods: []string{"GET", "PUT"}, Headers: []string{"authorization", "if-match"}, Exposed: []string{"etag", "retry-after"}, MaxAge: 7200,
+}
+
 // fixture is a gateway whose functions all answer the same.
 type fixture struct {
 	url   string
@@ -58,11 +63,13 @@ type fixture struct {
 	log    strings.Builder
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t *testing.T, origins ...string) *fixture {
 	t.Helper()
 	f := &fixture{calls: make(chan call, 10), users: map[string]string{"gone-by": "x"}}
 	g, err := New(Config{
 		Functions: functions,
+		Origins:   origins,
+		CORS:      allowed,
 		Invoke: func(ctx context.Context, function string, payload []byte) ([]byte, error) {
 			f.calls <- call{function, payload}
 			if f.answer == nil {
@@ -375,4 +382,88 @@ func TestBodyOverTenMegabytesIsA413(t *testing.T) {
 	f := newFixture(t)
 	f.want(t, request{method: "POST", path: "/github/credentials", body: strings.Repeat("x", maxBody+1)},
 		http.StatusRequestEntityTooLarge, `{"message":"Request Entity Too Large"}`)
+}
+
+// cors is what an answer says about other origins, by the name of the header without its beginning.
+func cors(resp *http.Response) map[string]string {
+	said := map[string]string{}
+	for name := range resp.Header {
+		about, ok := strings.CutPrefix(name, "Access-Control-")
+		if ok {
+			said[about] = strings.Join(resp.Header.Values(name), " and ")
+		}
+	}
+	return said
+}
+
+func TestAPreflightOfAnAllowedOriginIsAnsweredByTheGateway(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "https://app.example.com", "http://localhost:3000")
+	preflight := func(origin, method string) http.Header {
+		return http.Header{"Origin": {origin}, "Access-Control-Request-Method": {method}, "Access-Control-Request-Headers": {"authorization"}}
+	}
+	for _, path := range []string{"/credentials", "/github/credentials", "/", "/nowhere"} {
+		for _, origin := range []string{"https://app.example.com", "http://localhost:3000"} {
+			resp := f.want(t, request{method: "OPTIONS", path: path, header: preflight(origin, "PUT")}, http.StatusNoContent, "")
+			want := map[string]string{"Allow-Origin": origin, "Allow-Methods": "GET,PUT", "Allow-Headers": "authorization,if-match", "Max-Age": "7200"}
+			if got := cors(resp); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s from %s: %v", path, origin, got)
+			}
+		}
+	}
+	for name, header := range map[string]http.Header{
+		"another origin":             preflight("https://evil.example", "GET"),
+		"another scheme":             preflight("http://app.example.com", "GET"),
+		"another port":               preflight("https://app.example.com:8443", "GET"),
+		"a name that begins alike":   preflight("https://app.example.com.evil.example", "GET"),
+		"a page without an origin":   preflight("null", "GET"),
+		"no origin at all":           {"Access-Control-Request-Method": {"GET"}},
+		"what asks for no preflight": {"Origin": {"https://app.example.com"}},
+	} {
+		resp := f.want(t, request{method: "OPTIONS", path: "/credentials", header: header}, http.StatusNoContent, "")
+		if got := cors(resp); len(got) > 0 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if len(f.calls) > 0 {
+		t.Errorf("invoked %s", f.called(t).function)
+	}
+}
+
+func TestAPageOfAnAllowedOriginMayReadWhatAFunctionAnswers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "https://app.example.com")
+	f.answer = func(context.Context) (string, error) {
+		return `{"statusCode":404,"headers":{"access-control-allow-origin":"*","Access-Control-Allow-Credentials":"true","etag":"x"},"body":"{}"}`, nil
+	}
+	from := func(origin, token string) http.Header {
+		return http.Header{"Origin": {origin}, "Authorization": {token}}
+	}
+	for _, path := range []string{"/credentials", "/"} { // with an authorizer, and without: a module's script is asked for without a token
+		resp := f.want(t, request{method: "GET", path: path, header: from("https://app.example.com", "token of alice")}, http.StatusNotFound, "{}")
+		want := map[string]string{"Allow-Origin": "https://app.example.com", "Expose-Headers": "etag,retry-after"}
+		if got := cors(resp); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v", path, got)
+		}
+		resp = f.want(t, request{method: "GET", path: path, header: from("https://evil.example", "token of alice")}, http.StatusNotFound, "{}")
+		if got := cors(resp); len(got) > 0 || resp.Header.Get("Etag") != "x" {
+			t.Errorf("%s, of another origin: %v", path, resp.Header)
+		}
+	}
+	resp := f.want(t, request{method: "GET", path: "/credentials", header: from("https://app.example.com", "no token")},
+		http.StatusUnauthorized, `{"message":"Unauthorized"}`)
+	if got := cors(resp); len(got) > 0 {
+		t.Errorf("the authorizer's refusal has %v", got)
+	}
+}
+
+func TestWithoutAllowedOriginsNothingIsSaidOfThem(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	header := http.Header{"Origin": {"https://app.example.com"}, "Access-Control-Request-Method": {"GET"}, "Authorization": {"token of alice"}}
+	f.want(t, request{method: "OPTIONS", path: "/credentials", header: header}, http.StatusNotFound, `{"message":"Not Found"}`)
+	resp := f.want(t, request{method: "GET", path: "/credentials", header: header}, http.StatusOK, "{}")
+	if got := cors(resp); len(got) > 0 {
+		t.Errorf("the answer has %v", got)
+	}
 }

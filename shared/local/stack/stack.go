@@ -66,6 +66,9 @@ type Config struct {
 	// Prefix stands before each path of the API, as a stage's name or a mapped path does:
 	// gateway.Config.
 	Prefix string
+	// Origins are those whose pages may call the API from a browser: gateway.Config. On AWS they
+	// are the parameter AllowedOrigins.
+	Origins []string
 	// AgentMailKey is an org key of the real AgentMail, which is then used in place of the fake.
 	AgentMailKey string
 	// DynamoDB is a running DynamoDB Local to use. Nil means that the stack starts one.
@@ -216,7 +219,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	if cfg.ReconcileEvery > 0 {
 		s.background(func() { s.reconcile(cfg.ReconcileEvery) })
 	}
-	return s.startGateway(cfg, deployed.Functions)
+	return s.startGateway(cfg, deployed)
 }
 
 func (s *Stack) startDynamoDB(ctx context.Context, cfg Config, table *awsdynamodb.CreateTableInput, env *environment) error {
@@ -371,13 +374,15 @@ func (s *Stack) connect(cfg Config, env *environment) error {
 	return nil
 }
 
-func (s *Stack) startGateway(cfg Config, functions []template.Function) error {
+func (s *Stack) startGateway(cfg Config, deployed *template.Template) error {
 	var es256Token func(string) (string, error)
 	if s.ES256 != nil {
 		es256Token = s.ES256.AccessToken
 	}
 	api, err := gateway.New(gateway.Config{
-		Functions: functions,
+		Functions: deployed.Functions,
+		Origins:   cfg.Origins,
+		CORS:      deployed.CORS,
 		Invoke:    s.Host.Invoke,
 		Verify:    s.Issuer.Verify,
 		Issuer:    s.IssuerURL,

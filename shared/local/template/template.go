@@ -28,6 +28,20 @@ type Template struct {
 	Table *dynamodb.CreateTableInput
 	// Functions are sorted by name.
 	Functions []Function
+	// CORS is what the API lets pages of other origins do.
+	CORS CORS
+}
+
+// CORS is what a page of an allowed origin may send and read. Which origins are allowed is the
+// deployment's.
+type CORS struct {
+	Methods []string `yaml:"allowMethods"`
+	// Headers and Exposed are names of headers in lower case: those that a request may have, and
+	// those that a script may read of an answer.
+	Headers []string `yaml:"allowHeaders"`
+	Exposed []string `yaml:"exposeHeaders"`
+	// MaxAge is how many seconds a browser may keep the answer to a preflight.
+	MaxAge int `yaml:"maxAge"`
 }
 
 // Function is one Lambda function.
@@ -129,6 +143,7 @@ type (
 	// apiProperties say of each path and each method, in lower case, which authorizer it has.
 	apiProperties struct {
 		DefinitionBody struct {
+			CORS  yaml.Node `yaml:"x-amazon-apigateway-cors"`
 			Paths map[string]map[string]struct {
 				Security yaml.Node `yaml:"security"`
 			} `yaml:"paths"`
@@ -152,6 +167,18 @@ func (p apiProperties) mark(functions []Function) error {
 		}
 	}
 	return nil
+}
+
+// cors reads what is allowed where any other origin is. What is allowed where none is has to be
+// nothing.
+func (p apiProperties) cors() (CORS, error) {
+	choice := p.DefinitionBody.CORS
+	if choice.Tag != "!If" || len(choice.Content) != 3 || choice.Content[2].Value != "AWS::NoValue" {
+		return CORS{}, errors.New("the API's x-amazon-apigateway-cors is not a choice between something and nothing")
+	}
+	var allowed CORS
+	err := choice.Content[1].Decode(&allowed)
+	return allowed, err
 }
 
 // nobody is the authorizer of a public route.
@@ -212,6 +239,10 @@ func parse(text []byte) (*Template, error) {
 		return nil, errors.New("there is no table")
 	}
 	err = api.mark(t.Functions)
+	if err != nil {
+		return nil, err
+	}
+	t.CORS, err = api.cors()
 	if err != nil {
 		return nil, err
 	}

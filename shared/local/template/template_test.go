@@ -31,6 +31,10 @@ Resources:
     Type: AWS::Serverless::HttpApi
     Properties:
       DefinitionBody:
+        x-amazon-apigateway-cors: !If
+          - OtherOrigins
+          - {allowOrigins: !Split [',', !Ref Origins], allowMethods: [GET], allowHeaders: [authorization], exposeHeaders: [etag], maxAge: 5}
+          - !Ref AWS::NoValue
         paths:
           /things/{id}:
             get: {security: &Users !If [Own, [{Function: []}], [{Jwt: []}]]}
@@ -100,6 +104,7 @@ func TestTemplateTellsTheTableTheFunctionsAndTheirRoutes(t *testing.T) {
 				Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
 			}},
 		},
+		CORS: CORS{Methods: []string{"GET"}, Headers: []string{"authorization"}, Exposed: []string{"etag"}, MaxAge: 5},
 		Functions: []Function{
 			{
 				Name: "clean", LogicalID: "Clean", Timeout: time.Minute, MemoryMB: 128, Variables: []string{"LOG_LEVEL"},
@@ -125,6 +130,7 @@ func TestTemplateThatWouldRunDifferentlyOnceDeployedIsRefused(t *testing.T) {
 		"open route":       {"get: {security: *Users}", "put: {security: *Users}", "GET /things"},
 		"no authorizer":    {"{security: *Users}", "{security: []}", "GET /things"},
 		"open by a choice": {"[{Jwt: []}]", "[{NONE: []}]", "GET /things"},
+		"open to origins":  {"- !Ref AWS::NoValue", "- {allowOrigins: ['*']}", "x-amazon-apigateway-cors"},
 		"no folder":        {"Metadata: {Function: clean}", "Metadata: {}", "Metadata.Function"},
 		"greedy route":     {"Path: '/things/{id}'", "Path: '/things/{id+}'", "greedy"},
 		"any method":       {"Method: get", "Method: any", "ANY"},

@@ -58,6 +58,49 @@ func TestTheContractHasTheRoutesOfTheTemplateAndNoOthers(t *testing.T) {
 	}
 }
 
+// A header that a page may not send, or not read, is missing in its browser alone.
+func TestPagesOfOtherOriginsMaySendAndReadWhatTheContractHas(t *testing.T) {
+	t.Parallel()
+	deployed, err := template.Load(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	methods, sent, read := map[string]bool{}, map[string]bool{"authorization": true, "content-type": true}, map[string]bool{}
+	for _, item := range load(t).doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			if slices.Contains(operation.Tags, "page") {
+				continue
+			}
+			methods[method] = true
+			for _, parameter := range operation.Parameters {
+				if parameter.Value.In == "header" {
+					sent[strings.ToLower(parameter.Value.Name)] = true
+				}
+			}
+			for _, response := range operation.Responses.Map() {
+				for name := range response.Value.Headers {
+					read[strings.ToLower(name)] = true
+				}
+			}
+		}
+	}
+	// What the Fetch standard lets every script read, and what is the browser's own business.
+	for _, name := range []string{"cache-control", "x-content-type-options", "www-authenticate"} {
+		delete(read, name)
+	}
+	for what, pair := range map[string]struct {
+		deployed []string
+		contract map[string]bool
+	}{
+		"methods": {deployed.CORS.Methods, methods}, "request headers": {deployed.CORS.Headers, sent}, "exposed headers": {deployed.CORS.Exposed, read},
+	} {
+		want := slices.Sorted(maps.Keys(pair.contract))
+		if got := slices.Sorted(slices.Values(pair.deployed)); !slices.Equal(got, want) {
+			t.Errorf("%s: template.yaml has %v, docs/openapi.yaml %v", what, got, want)
+		}
+	}
+}
+
 func describe(method, path string, public bool) string {
 	if public {
 		return method + " " + path + " without a token"
@@ -224,6 +267,46 @@ func TestWhatTheContractDoesNotSayIsReported(t *testing.T) {
 		if got.Code != c.reply.status || got.Body.String() != c.reply.body {
 			t.Errorf("%s: the client got %d %s", name, got.Code, got.Body)
 		}
+		switch {
+		case c.says == "" && len(reported) > 0:
+			t.Errorf("%s: %v", name, reported)
+		case c.says != "" && (len(reported) != 1 || !strings.Contains(reported[0].Error(), c.says)):
+			t.Errorf("%s: reported %v, want %q", name, reported, c.says)
+		}
+	}
+}
+
+func TestWhatIsSaidToOtherOriginsIsHeldToTheContract(t *testing.T) {
+	t.Parallel()
+	const origin = "https://app.example.com"
+	api := load(t)
+	for name, c := range map[string]struct {
+		method, origin string
+		reply          reply
+		says           string // "" if it is allowed
+	}{
+		"an answer":              {"GET", origin, json(200, valid, "Access-Control-Allow-Origin", origin, "Access-Control-Expose-Headers", "etag"), ""},
+		"an answer for another":  {"GET", "https://evil.example", json(200, valid, "Access-Control-Allow-Origin", origin), "Access-Control-Allow-Origin"},
+		"an answer for all":      {"GET", origin, json(200, valid, "Access-Control-Allow-Origin", "*"), "Access-Control-Allow-Origin"},
+		"an answer to no origin": {"GET", "", json(200, valid, "Access-Control-Allow-Origin", origin), "Access-Control-Allow-Origin"},
+		"an answer with cookies": {"GET", origin, json(200, valid, "Access-Control-Allow-Origin", origin, "Access-Control-Allow-Credentials", "true"), "Credentials"},
+		"a preflight":            {"OPTIONS", origin, reply{204, map[string]string{"Access-Control-Allow-Origin": origin, "Access-Control-Max-Age": "5"}, ""}, ""},
+		"a preflight of none":    {"OPTIONS", origin, reply{204, nil, ""}, ""},
+		"a preflight with more":  {"OPTIONS", origin, reply{204, map[string]string{"Access-Control-Allow-Credentials": "true"}, ""}, "Credentials"},
+		"a preflight that fails": {"OPTIONS", origin, json(403, `{"message":"Forbidden"}`), "not documented"},
+	} {
+		var reported []error
+		served := api.Around(func(err error) { reported = append(reported, err) })(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			for name, value := range c.reply.header {
+				w.Header().Set(name, value)
+			}
+			w.WriteHeader(c.reply.status)
+			_, _ = w.Write([]byte(c.reply.body))
+		}))
+		request := httptest.NewRequest(c.method, unknown, nil)
+		request.Header.Set("Authorization", "Bearer x")
+		request.Header.Set("Origin", c.origin)
+		served.ServeHTTP(httptest.NewRecorder(), request)
 		switch {
 		case c.says == "" && len(reported) > 0:
 			t.Errorf("%s: %v", name, reported)

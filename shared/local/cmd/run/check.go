@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/managed"
@@ -53,6 +55,10 @@ func (s settings) values() error {
 	if err != nil {
 		return err
 	}
+	_, err = s.origins()
+	if err != nil {
+		return err
+	}
 	_, err = managed.New(managed.Config{Budget: budget, Lease: lease})
 	_, refused := agentmail.New(agentmail.Config{
 		BaseURL:        s.get("AGENTMAIL_BASE_URL", ""),
@@ -60,6 +66,22 @@ func (s settings) values() error {
 		Permissions:    s.get("AGENTMAIL_PERMISSIONS", ""),
 	})
 	return errors.Join(err, refused)
+}
+
+// origins are those of other sites whose pages may call the API.
+func (s settings) origins() ([]string, error) {
+	value := s.get("ALLOWED_ORIGINS", "")
+	if value == "" {
+		return nil, nil
+	}
+	origins := strings.Split(value, ",")
+	for _, origin := range origins {
+		parsed, err := url.Parse(origin)
+		if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" || origin != strings.ToLower(parsed.Scheme+"://"+parsed.Host) {
+			return nil, fmt.Errorf("ALLOWED_ORIGINS has to be origins such as https://app.example.com, with commas between them, not %q", value)
+		}
+	}
+	return origins, nil
 }
 
 // distance is how many letters have to be added, left out or replaced to make one name of the

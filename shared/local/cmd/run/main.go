@@ -74,10 +74,15 @@ func run(ctx context.Context, stop func(), dist string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("the settings in .env or the environment are wrong:\n%w", err)
 	}
+	origins, err := settings.origins()
+	if err != nil {
+		return err
+	}
 	cfg := stack.Config{
 		Dist:           dist,
 		Env:            settings.functions(deployed.Functions),
 		AgentMailKey:   settings.get("AGENTMAIL_API_KEY", ""),
+		Origins:        origins,
 		ReconcileEvery: time.Minute,
 		Log:            out,
 	}
