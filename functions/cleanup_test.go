@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"managed-credentials/shared/local/cognito"
+	"managed-credentials/shared/local/standin"
 )
 
 // What user-cleanup makes of each event: the account is deleted, the event is ignored, or it is an
@@ -110,7 +110,7 @@ func TestAUserNamedAfterAnothersSubCannotHaveThatOneDeleted(t *testing.T) {
 	t.Parallel()
 	s := start(t, map[string]string{"USER_POOL_ID": "us-east-1_Example01"})
 	s.list(s.token(alice))
-	s.Cognito.AddUser(cognito.User{Username: "somebody", Sub: alice})
+	s.Cognito.AddUser(standin.User{Username: "somebody", Sub: alice})
 	event, err := os.ReadFile("user-cleanup/events/admin-delete-user-username-only.json")
 	if err != nil {
 		t.Fatal(err)

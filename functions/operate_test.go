@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -118,7 +118,7 @@ func TestARepairDeletesWhomThePoolDoesNotKnow(t *testing.T) {
 	s := start(t, map[string]string{"AUDIT_DELETES_UNKNOWN": "true", "AUDIT_UNKNOWN_AFTER": "1ns"})
 	s.list(s.token(alice))
 	s.list(s.token(bob))
-	s.Cognito.AddUser(cognito.User{Username: alice, Sub: "another"}) // in place of alice: the event of her deletion is lost
+	s.Cognito.AddUser(standin.User{Username: alice, Sub: "another"}) // in place of alice: the event of her deletion is lost
 	for _, want := range []managed.Remedy{"", managed.Delete, ""} {
 		r := operate[managed.AuditReport](t, s, `{"command":"audit","provider":"agent_mail","repair":1,"by":"somebody@example.com"}`)
 		var got managed.Remedy

@@ -17,7 +17,7 @@ import (
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/local/kms"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/store"
 )
@@ -46,7 +46,7 @@ func FuzzBody(f *testing.F) {
 		f.Add(body)
 	}
 	name, client := managedtest.Table(f)
-	keys := httptest.NewServer(kms.New(kms.Config{Keys: []kms.Key{{ID: "key"}}}))
+	keys := httptest.NewServer(standin.NewKMS(standin.Key{ID: "key"}))
 	f.Cleanup(keys.Close)
 	for name, value := range map[string]string{
 		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "LOG_LEVEL": "",

@@ -13,8 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"managed-credentials/shared/config"
-	"managed-credentials/shared/local/secretsmanager"
-	"managed-credentials/shared/local/sqs"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
@@ -51,10 +50,10 @@ func FuzzEvent(f *testing.F) {
 	agentMail := fake.New(fake.Config{})
 	mail := httptest.NewServer(agentMail)
 	f.Cleanup(func() { agentMail.Close(); mail.Close() })
-	secrets := httptest.NewServer(secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{"org-keys": `{"agent_mail":"` + fake.OrgKey + `"}`}}))
+	secrets := httptest.NewServer(standin.NewSecrets(map[string]string{"org-keys": `{"agent_mail":"` + fake.OrgKey + `"}`}))
 	f.Cleanup(secrets.Close)
 	const failed = "http://127.0.0.1/failed"
-	queue := httptest.NewServer(sqs.New(sqs.Config{Queues: []string{failed}}))
+	queue := httptest.NewServer(standin.NewQueues(standin.QueuesConfig{Queues: []string{failed}}))
 	f.Cleanup(queue.Close)
 	for name, value := range map[string]string{
 		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "LOG_LEVEL": "", "LEASE": "",

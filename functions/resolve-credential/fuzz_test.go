@@ -19,8 +19,7 @@ import (
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/local/kms"
-	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
@@ -101,9 +100,9 @@ func FuzzEvent(f *testing.F) {
 func serve(tb testing.TB, log *slog.Logger) lambda.Handler {
 	tb.Helper()
 	name, client := managedtest.Table(tb)
-	keys := httptest.NewServer(kms.New(kms.Config{Keys: []kms.Key{{ID: "key"}}}))
+	keys := httptest.NewServer(standin.NewKMS(standin.Key{ID: "key"}))
 	tb.Cleanup(keys.Close)
-	secrets := httptest.NewServer(secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{"system": `{"openai":"` + systemKey + `"}`}}))
+	secrets := httptest.NewServer(standin.NewSecrets(map[string]string{"system": `{"openai":"` + systemKey + `"}`}))
 	tb.Cleanup(secrets.Close)
 	for name, value := range map[string]string{
 		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "LOG_LEVEL": "",

@@ -17,8 +17,8 @@ import (
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed/managedtest"
 )
 
@@ -54,7 +54,7 @@ func FuzzEvent(f *testing.F) {
 	proxy := fault.New(aws.ToString(client.Options().BaseEndpoint))
 	database := httptest.NewServer(proxy)
 	f.Cleanup(database.Close)
-	users := httptest.NewServer(cognito.New(cognito.Config{UserPoolID: poolID}))
+	users := httptest.NewServer(standin.NewPool(standin.PoolConfig{UserPoolID: poolID}))
 	f.Cleanup(users.Close)
 	for name, value := range map[string]string{
 		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "LOG_LEVEL": "",

@@ -15,7 +15,7 @@ import (
 	awssecrets "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"managed-credentials/shared/config"
-	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/local/standin"
 )
 
 // These tests change the process's environment, so that none of them runs beside another.
@@ -146,7 +146,7 @@ func TestAllThatIsWrongIsNamedAtOnce(t *testing.T) {
 }
 
 func TestTheAWSConfigurationTakesTheStandardVariables(t *testing.T) {
-	server := httptest.NewTLSServer(secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{"keys": "{}"}}))
+	server := httptest.NewTLSServer(standin.NewSecrets(map[string]string{"keys": "{}"}))
 	t.Cleanup(server.Close)
 	bundle := filepath.Join(t.TempDir(), "ca.pem")
 	err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600)

@@ -17,7 +17,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
-	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/orgkey"
 )
 
@@ -30,7 +30,7 @@ const (
 
 // setup is Secrets Manager behind a proxy, and keys with a clock that the test moves.
 type setup struct {
-	secrets *secretsmanager.Server
+	secrets *standin.Secrets
 	proxy   *fault.Proxy
 	client  *awssecrets.Client
 	*orgkey.Keys
@@ -41,7 +41,7 @@ type setup struct {
 
 func start(t testing.TB, secret string) *setup {
 	t.Helper()
-	s := &setup{secrets: secretsmanager.New(secretsmanager.Config{}), now: time.UnixMilli(1_800_000_000_000)}
+	s := &setup{secrets: standin.NewSecrets(nil), now: time.UnixMilli(1_800_000_000_000)}
 	s.secrets.Put(secretID, secret)
 	target := httptest.NewServer(s.secrets)
 	t.Cleanup(target.Close)
@@ -447,7 +447,7 @@ func TestKeysPrintWithoutTheirTexts(t *testing.T) {
 
 func TestWithoutAClockTheKeysGoByTheRealOne(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{secretID: secretOf(oldKey)}}))
+	server := httptest.NewServer(standin.NewSecrets(map[string]string{secretID: secretOf(oldKey)}))
 	t.Cleanup(server.Close)
 	keys := orgkey.New(awssecrets.New(awssecrets.Options{
 		Region:       "us-east-1",

@@ -17,7 +17,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
-	"managed-credentials/shared/local/kms"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/seal"
 )
 
@@ -34,7 +34,7 @@ const (
 
 // setup is KMS behind a proxy.
 type setup struct {
-	kms    *kms.Server
+	kms    *standin.KMS
 	proxy  *fault.Proxy
 	client *awskms.Client
 	*seal.Sealer
@@ -42,7 +42,7 @@ type setup struct {
 
 func start(t testing.TB) *setup {
 	t.Helper()
-	s := &setup{kms: kms.New(kms.Config{Keys: []kms.Key{{ID: keyID}, {ID: otherKeyID}}})}
+	s := &setup{kms: standin.NewKMS(standin.Key{ID: keyID}, standin.Key{ID: otherKeyID})}
 	target := httptest.NewServer(s.kms)
 	t.Cleanup(target.Close)
 	s.proxy = fault.New(target.URL)

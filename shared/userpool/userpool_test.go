@@ -10,8 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 
-	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/userpool"
 )
 
@@ -23,8 +23,8 @@ const (
 
 // alice is a user, and evil one who took alice's sub for a name.
 var (
-	alice = cognito.User{Username: "alice", Sub: aliceSub}
-	evil  = cognito.User{Username: aliceSub, Sub: evilSub}
+	alice = standin.User{Username: "alice", Sub: aliceSub}
+	evil  = standin.User{Username: aliceSub, Sub: evilSub}
 )
 
 // setup is Cognito behind a proxy.
@@ -37,10 +37,10 @@ type setup struct {
 	deleted []string // the subs
 }
 
-func start(t *testing.T, users ...cognito.User) *setup {
+func start(t *testing.T, users ...standin.User) *setup {
 	t.Helper()
 	s := &setup{}
-	target := httptest.NewServer(cognito.New(cognito.Config{UserPoolID: poolID, Users: users, OnDelete: func(sub, _ string) {
+	target := httptest.NewServer(standin.NewPool(standin.PoolConfig{UserPoolID: poolID, Users: users, OnDelete: func(sub, _ string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.deleted = append(s.deleted, sub)
@@ -84,7 +84,7 @@ func (s *setup) wantDeleted(t *testing.T, subs ...string) {
 
 func TestRemoveRemovesTheUserOnce(t *testing.T) {
 	t.Parallel()
-	s := start(t, alice, cognito.User{Username: "bob", Sub: "bobs-sub"})
+	s := start(t, alice, standin.User{Username: "bob", Sub: "bobs-sub"})
 	for range 3 {
 		err := s.Remove(t.Context(), "alice", aliceSub)
 		if err != nil {
@@ -131,7 +131,7 @@ func TestRemovingAUserNamedAfterAnothersSubSparesTheOther(t *testing.T) {
 
 func TestAUserWhoseNameIsTheirSubIsRemoved(t *testing.T) {
 	t.Parallel()
-	s := start(t, cognito.User{Username: aliceSub, Sub: aliceSub})
+	s := start(t, standin.User{Username: aliceSub, Sub: aliceSub})
 	err := s.Remove(t.Context(), aliceSub, aliceSub)
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +219,7 @@ func TestExistsFindsAUserByNameOrSub(t *testing.T) {
 
 func TestHasGoesByTheSubAlone(t *testing.T) {
 	t.Parallel()
-	s := start(t, alice, cognito.User{Username: `quo"ted`, Sub: `a" or sub = "b`})
+	s := start(t, alice, standin.User{Username: `quo"ted`, Sub: `a" or sub = "b`})
 	for sub, want := range map[string]bool{aliceSub: true, "alice": false, evilSub: false, `a" or sub = "b`: true, `x" or sub = "` + aliceSub: false} {
 		has, err := s.Has(t.Context(), sub)
 		if err != nil || has != want {

@@ -22,7 +22,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"managed-credentials/shared/local/fault"
-	"managed-credentials/shared/local/kms"
+	"managed-credentials/shared/local/standin"
 )
 
 const keyID = "11111111-2222-3333-4444-555555555555"
@@ -38,7 +38,7 @@ type setup struct {
 func start(t *testing.T) *setup {
 	t.Helper()
 	s := &setup{}
-	standIn := kms.New(kms.Config{Keys: []kms.Key{{ID: keyID}}})
+	standIn := standin.NewKMS(standin.Key{ID: keyID})
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.arrived.Add(1)
 		standIn.ServeHTTP(w, r)

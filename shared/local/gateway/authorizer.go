@@ -10,6 +10,8 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/golang-jwt/jwt/v5"
+
+	"managed-credentials/shared/local/standin"
 )
 
 // authorizer is what the event of a request says about who is asking.
@@ -65,7 +67,7 @@ func (g *Gateway) askFunction(w http.ResponseWriter, r *http.Request, m matched)
 	payload, err := json.Marshal(events.APIGatewayV2CustomAuthorizerV2Request{
 		Version:               like.Version,
 		Type:                  "REQUEST",
-		RouteArn:              "arn:aws:execute-api:us-east-1:" + account + ":local/$default/" + strings.Replace(like.RouteKey, " ", "", 1),
+		RouteArn:              "arn:aws:execute-api:" + standin.Region + ":" + standin.Account + ":local/$default/" + strings.Replace(like.RouteKey, " ", "", 1),
 		IdentitySource:        []string{like.Headers["authorization"]},
 		RouteKey:              like.RouteKey,
 		RawPath:               like.RawPath,

@@ -14,10 +14,9 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/uuid"
-)
 
-// account is the AWS account that there is not.
-const account = "000000000000"
+	"managed-credentials/shared/local/standin"
+)
 
 // newEvent makes the event of payload format 2.0. who is nil for a route without authorizer. See
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html.
@@ -35,7 +34,7 @@ func newEvent(r *http.Request, m matched, requestID string, who *authorizer, bod
 		PathParameters:        m.params,
 		RequestContext: events.APIGatewayV2HTTPRequestContext{
 			RouteKey:     routeKey,
-			AccountID:    account,
+			AccountID:    standin.Account,
 			Stage:        "$default",
 			Authorizer:   who,
 			RequestID:    requestID,

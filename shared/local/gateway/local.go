@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"managed-credentials/shared/local/lambda"
+	"managed-credentials/shared/local/standin"
 )
 
 // Local is what is behind the paths under /local/, which exist on one machine alone.
@@ -245,7 +246,7 @@ func UserDeleted(userPoolID, sub string, at time.Time) []byte {
 	region, _, _ := strings.Cut(userPoolID, "_")
 	return bridged("aws.cognito-idp", "AWS API Call via CloudTrail", region, at, map[string]any{
 		"eventVersion": "1.11",
-		"userIdentity": map[string]any{"type": "AWSAccount", "principalId": account, "accountId": account},
+		"userIdentity": map[string]any{"type": "AWSAccount", "principalId": standin.Account, "accountId": standin.Account},
 		"eventTime":    at.UTC().Format(time.RFC3339),
 		"eventSource":  "cognito-idp.amazonaws.com",
 		"eventName":    "AdminDeleteUser",
@@ -261,14 +262,14 @@ func UserDeleted(userPoolID, sub string, at time.Time) []byte {
 		"readOnly":            false,
 		"eventType":           "AwsApiCall",
 		"managementEvent":     true,
-		"recipientAccountId":  account,
+		"recipientAccountId":  standin.Account,
 		"eventCategory":       "Management",
 	})
 }
 
 // Scheduled is what EventBridge delivers on a schedule.
 func Scheduled(at time.Time) []byte {
-	return bridged("aws.events", "Scheduled Event", "us-east-1", at, map[string]any{})
+	return bridged("aws.events", "Scheduled Event", standin.Region, at, map[string]any{})
 }
 
 func bridged(source, detailType, region string, at time.Time, detail map[string]any) []byte {
@@ -277,7 +278,7 @@ func bridged(source, detailType, region string, at time.Time, detail map[string]
 		"id":          uuid.NewString(),
 		"source":      source,
 		"detail-type": detailType,
-		"account":     account,
+		"account":     standin.Account,
 		"region":      region,
 		"time":        at.UTC().Format(time.RFC3339),
 		"resources":   []string{},

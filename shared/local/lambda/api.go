@@ -60,7 +60,7 @@ func Undelivered(function string, event []byte) []byte {
 		"timestamp": time.Now().UTC().Format("2006-01-02T15:04:05.000Z"),
 		"requestContext": map[string]any{
 			"requestId":              uuid.NewString(),
-			"functionArn":            "arn:aws:lambda:us-east-1:000000000000:function:" + function + ":$LATEST",
+			"functionArn":            functionARN + function + ":$LATEST",
 			"condition":              "RetriesExhausted",
 			"approximateInvokeCount": 3,
 		},

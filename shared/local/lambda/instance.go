@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/local/child"
+	"managed-credentials/shared/local/standin"
 )
 
 // initTime is how long a new instance may take until it asks for its first event, as on AWS.
@@ -89,7 +90,7 @@ func startInstance(f *function) (*instance, error) {
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html.
 func (f *function) environment(runtimeAPI, dir string) []string {
 	env := []string{
-		"AWS_DEFAULT_REGION=" + f.region,
+		"AWS_DEFAULT_REGION=" + standin.Region,
 		"AWS_EXECUTION_ENV=AWS_Lambda_provided.al2023",
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(f.MemoryMB),
 		"AWS_LAMBDA_FUNCTION_NAME=" + f.Name,
@@ -99,7 +100,7 @@ func (f *function) environment(runtimeAPI, dir string) []string {
 		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/" + f.Name,
 		"AWS_LAMBDA_LOG_STREAM_NAME=" + time.Now().UTC().Format("2006/01/02") + "/[$LATEST]" + randomHex(16),
 		"AWS_LAMBDA_RUNTIME_API=" + runtimeAPI,
-		"AWS_REGION=" + f.region,
+		"AWS_REGION=" + standin.Region,
 		"LAMBDA_TASK_ROOT=" + dir,
 		"LANG=en_US.UTF-8",
 		"PATH=/usr/local/bin:/usr/bin:/bin",

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"managed-credentials/shared/local/standin"
 )
 
 // Config says which functions there are.
@@ -30,8 +32,6 @@ type Config struct {
 	// MaxInstances is how many instances of one function there may be; further events wait. 0 means
 	// 8.
 	MaxInstances int
-	// Region and Account make up the functions' ARNs. Empty means us-east-1 and 000000000000.
-	Region, Account string
 	// Now is the functions' wall clock, by which they are told their deadlines. Nil means time.Now.
 	Now func() time.Time
 	// LimitMemory ends an instance that holds more than its MemoryMB, as Lambda does. It works on
@@ -95,16 +95,13 @@ type Host struct {
 	underway sync.WaitGroup
 }
 
+// functionARN is what the functions' ARNs begin with.
+const functionARN = "arn:aws:lambda:" + standin.Region + ":" + standin.Account + ":function:"
+
 // New returns a host that has started nothing yet: instances start when they are needed.
 func New(cfg Config) *Host {
 	if cfg.MaxInstances == 0 {
 		cfg.MaxInstances = 8
-	}
-	if cfg.Region == "" {
-		cfg.Region = "us-east-1"
-	}
-	if cfg.Account == "" {
-		cfg.Account = "000000000000"
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -123,8 +120,7 @@ func New(cfg Config) *Host {
 		}
 		h.functions[f.Name] = &function{
 			Function: f,
-			region:   cfg.Region,
-			arn:      fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s", cfg.Region, cfg.Account, f.Name),
+			arn:      functionARN + f.Name,
 			now:      cfg.Now,
 			log:      log,
 			closed:   h.closed,
@@ -294,7 +290,7 @@ type invocation struct {
 // function is a Function with its instances.
 type function struct {
 	Function
-	region, arn string
+	arn         string
 	now         func() time.Time
 	log         *output
 	closed      <-chan struct{}

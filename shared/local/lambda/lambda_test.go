@@ -138,7 +138,6 @@ func background(t *testing.T, h *Host, event map[string]string) <-chan error {
 func TestFunctionLearnsWhatItLearnsOnAWS(t *testing.T) {
 	t.Setenv("MINE_ALONE", "a secret of this shell")
 	h, _ := host(t, func(c *Config) {
-		c.Region = "eu-north-1"
 		c.Functions[0].MemoryMB = 512
 		c.Functions[0].Env = map[string]string{"TABLE_NAME": "things", "AWS_EXECUTION_ENV": "overridden"}
 	})
@@ -148,7 +147,7 @@ func TestFunctionLearnsWhatItLearnsOnAWS(t *testing.T) {
 	}
 	for _, want := range []string{
 		"AWS_LAMBDA_FUNCTION_NAME=f", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=512", "AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
-		"AWS_LAMBDA_LOG_FORMAT=JSON", "AWS_REGION=eu-north-1", "TABLE_NAME=things", "AWS_EXECUTION_ENV=overridden",
+		"AWS_LAMBDA_LOG_FORMAT=JSON", "AWS_REGION=us-east-1", "TABLE_NAME=things", "AWS_EXECUTION_ENV=overridden",
 	} {
 		if !slices.Contains(a.Env, want) {
 			t.Errorf("the environment lacks %s", want)
@@ -157,7 +156,7 @@ func TestFunctionLearnsWhatItLearnsOnAWS(t *testing.T) {
 	if strings.Contains(strings.Join(a.Env, " "), "MINE_ALONE") {
 		t.Error("the function sees this program's environment")
 	}
-	if a.ARN != "arn:aws:lambda:eu-north-1:000000000000:function:f" || len(a.RequestID) != 36 || !strings.HasPrefix(a.TraceID, "Root=1-") {
+	if a.ARN != "arn:aws:lambda:us-east-1:000000000000:function:f" || len(a.RequestID) != 36 || !strings.HasPrefix(a.TraceID, "Root=1-") {
 		t.Errorf("ARN %q, request id %q, trace id %q", a.ARN, a.RequestID, a.TraceID)
 	}
 	if a.Remaining <= 0 || a.Remaining > time.Minute {

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"managed-credentials/shared/local/kms"
 	"managed-credentials/shared/local/lambda"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/provider/agentmail"
 )
@@ -89,15 +89,15 @@ func (e *environment) functions(deployed []template.Function, binaries map[strin
 }
 
 // key is the KMS key that the functions ask for.
-func (e *environment) key() (kms.Key, error) {
+func (e *environment) key() (standin.Key, error) {
 	id := e.values["KMS_KEY_ID"]
 	switch {
 	case strings.HasPrefix(id, "alias/"):
-		return kms.Key{ID: keyID, Aliases: []string{id}}, nil
+		return standin.Key{ID: keyID, Aliases: []string{id}}, nil
 	case strings.HasPrefix(id, "arn:"):
-		return kms.Key{}, errors.New("KMS_KEY_ID is an ARN; on this machine it has to be an id or an alias")
+		return standin.Key{}, errors.New("KMS_KEY_ID is an ARN; on this machine it has to be an id or an alias")
 	default:
-		return kms.Key{ID: id}, nil
+		return standin.Key{ID: id}, nil
 	}
 }
 

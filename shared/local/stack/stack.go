@@ -23,27 +23,24 @@ import (
 
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
-	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/gateway"
 	"managed-credentials/shared/local/issuer"
-	"managed-credentials/shared/local/kms"
 	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/login"
-	"managed-credentials/shared/local/secretsmanager"
-	"managed-credentials/shared/local/sqs"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
 const (
-	region     = "us-east-1"
+	region     = standin.Region
 	userPoolID = region + "_local"
 	clientID   = "local"
 	// DeadLetters is the URL of the queue of the account deletions that failed for good. It leads
 	// nowhere.
-	DeadLetters = "https://sqs." + region + ".amazonaws.com/000000000000/account-deletions-failed"
+	DeadLetters = "https://sqs." + region + ".amazonaws.com/" + standin.Account + "/account-deletions-failed"
 	// grace is how long Close waits for what is under way.
 	grace = 10 * time.Second
 )
@@ -122,11 +119,11 @@ type Stack struct {
 	Issuer *issuer.Issuer
 	// ES256 is a second issuer, which is not Cognito. Nil if JWT_ISSUER names another.
 	ES256   *issuer.ES256
-	KMS     *kms.Server
-	Secrets *secretsmanager.Server
-	Cognito *cognito.Server
+	KMS     *standin.KMS
+	Secrets *standin.Secrets
+	Cognito *standin.Pool
 	// Queues has the one queue DeadLetters: the account deletions that failed for good.
-	Queues *sqs.Server
+	Queues *standin.Queues
 	// AgentMail is the fake. Nil if the real one is used.
 	AgentMail *fake.Server
 	// Faults is nil unless Config.Faults is set.
@@ -213,7 +210,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	for i := range functions {
 		functions[i].Timeout = cmp.Or(cfg.Timeout, functions[i].Timeout)
 	}
-	s.Host = lambda.New(lambda.Config{Functions: functions, Region: region, Now: cfg.Now, LimitMemory: cfg.LimitMemory, Log: s.log})
+	s.Host = lambda.New(lambda.Config{Functions: functions, Now: cfg.Now, LimitMemory: cfg.LimitMemory, Log: s.log})
 	s.onClose(s.Host.Close)
 	s.onClose(s.drain)
 	if cfg.ReconcileEvery > 0 {
@@ -251,12 +248,12 @@ func (s *Stack) watch(server *dynamodb.Server) {
 // startAWS starts what stands in for the other services of AWS.
 func (s *Stack) startAWS(cfg Config, env *environment) error {
 	s.UserPoolID = cmp.Or(env.values["USER_POOL_ID"], userPoolID)
-	s.Cognito = cognito.New(cognito.Config{UserPoolID: s.UserPoolID, OnDelete: s.userDeleted})
+	s.Cognito = standin.NewPool(standin.PoolConfig{UserPoolID: s.UserPoolID, OnDelete: s.userDeleted})
 	key, err := env.key()
 	if err != nil {
 		return err
 	}
-	s.KMS = kms.New(kms.Config{Region: region, Keys: []kms.Key{key}})
+	s.KMS = standin.NewKMS(key)
 	s.SystemKeys, err = env.systemKeys()
 	if err != nil {
 		return err
@@ -265,7 +262,7 @@ func (s *Stack) startAWS(cfg Config, env *environment) error {
 	if err != nil {
 		return err
 	}
-	s.Secrets = secretsmanager.New(secretsmanager.Config{Region: region, Secrets: secrets})
+	s.Secrets = standin.NewSecrets(secrets)
 
 	s.CognitoURL, err = s.serve(nil, s.Cognito)
 	if err != nil {
@@ -279,7 +276,7 @@ func (s *Stack) startAWS(cfg Config, env *environment) error {
 	if err != nil {
 		return err
 	}
-	s.Queues = sqs.New(sqs.Config{Queues: []string{DeadLetters}})
+	s.Queues = standin.NewQueues(standin.QueuesConfig{Queues: []string{DeadLetters}})
 	s.SQSURL, err = s.serve(nil, s.Queues)
 	if err != nil {
 		return err
@@ -318,7 +315,7 @@ func (s *Stack) startSignIn(cfg Config, env *environment) error {
 		AccessClaims: s.Issuer.AccessClaims,
 		IDClaims:     s.Issuer.IDClaims,
 		Sign:         s.Issuer.Sign,
-		SignedIn:     func(sub string) { s.Cognito.AddUser(cognito.User{Username: sub, Sub: sub}) },
+		SignedIn:     func(sub string) { s.Cognito.AddUser(standin.User{Username: sub, Sub: sub}) },
 	}))
 	env.values["MANAGED_LOGIN_URL"], env.values["SIGN_IN_AS"] = s.LoginURL, ""
 	return err
@@ -392,7 +389,7 @@ func (s *Stack) startGateway(cfg Config, deployed *template.Template) error {
 			UserPoolID: s.UserPoolID,
 			Token:      s.Issuer.AccessToken,
 			ES256Token: es256Token,
-			AddUser:    func(sub, username string) { s.Cognito.AddUser(cognito.User{Username: username, Sub: sub}) },
+			AddUser:    func(sub, username string) { s.Cognito.AddUser(standin.User{Username: username, Sub: sub}) },
 			RemoveUser: s.removeUser,
 		},
 	})

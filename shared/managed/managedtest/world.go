@@ -31,11 +31,9 @@ import (
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/local/cognito"
 	localdynamodb "managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/fault"
-	"managed-credentials/shared/local/kms"
-	"managed-credentials/shared/local/secretsmanager"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
@@ -224,10 +222,10 @@ type World struct {
 	// Mail is AgentMail itself.
 	Mail *fake.Server
 	// Secrets is Secrets Manager itself, and Keys KMS itself.
-	Secrets *secretsmanager.Server
-	Keys    *kms.Server
+	Secrets *standin.Secrets
+	Keys    *standin.KMS
 	// Pool is Cognito itself, with nobody in it.
-	Pool *cognito.Server
+	Pool *standin.Pool
 	// The proxies before each.
 	DynamoDB, KMS, SecretsManager, Cognito, AgentMail *fault.Proxy
 	// DeploymentID is the deployment's, unless the engines are to give it one.
@@ -249,9 +247,9 @@ func New(t testing.TB, o Options) *World {
 		options: o.withDefaults(),
 		logs:    &lockedBuffer{},
 		Clock:   &Clock{now: time.Now().Truncate(time.Millisecond)},
-		Secrets: secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{secretID: orgKeys}}),
-		Keys:    kms.New(kms.Config{Keys: []kms.Key{{ID: kmsKeyID}}}),
-		Pool:    cognito.New(cognito.Config{UserPoolID: poolID}),
+		Secrets: standin.NewSecrets(map[string]string{secretID: orgKeys}),
+		Keys:    standin.NewKMS(standin.Key{ID: kmsKeyID}),
+		Pool:    standin.NewPool(standin.PoolConfig{UserPoolID: poolID}),
 		urls:    map[*fault.Proxy]string{},
 		targets: map[*fault.Proxy]string{},
 	}

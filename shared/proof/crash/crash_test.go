@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed/managedtest"
 )
 
@@ -91,7 +91,7 @@ func newRun(t *testing.T, w *managedtest.World, s *scenario) *run {
 		stored: map[string]string{}, replaced: map[string]bool{}}
 	r.w = w.Lend(t, s.inWorld(t))
 	for _, user := range []string{alice, bob, carol} {
-		r.w.Pool.AddUser(cognito.User{Username: username(user), Sub: user})
+		r.w.Pool.AddUser(standin.User{Username: username(user), Sub: user})
 	}
 	return r
 }

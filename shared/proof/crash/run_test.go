@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -250,7 +250,7 @@ func username(user string) string { return user + " in the pool" }
 
 // inPool reports whether Cognito has the user.
 func (r *run) inPool(user string) bool {
-	return slices.ContainsFunc(r.w.Pool.Users(), func(u cognito.User) bool { return u.Sub == user })
+	return slices.ContainsFunc(r.w.Pool.Users(), func(u standin.User) bool { return u.Sub == user })
 }
 
 // reconcile does one round.

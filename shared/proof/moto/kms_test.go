@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/google/uuid"
 
-	"managed-credentials/shared/local/kms"
+	"managed-credentials/shared/local/standin"
 )
 
 const (
@@ -293,11 +293,11 @@ func kmsClient(url string) *awskms.Client {
 func standInKMS(t *testing.T) *keyring {
 	t.Helper()
 	k := &keyring{t: t, key: uuid.NewString(), other: uuid.NewString(), alias: "alias/credentials"}
-	server := kms.New(kms.Config{Region: region, Account: account, Keys: []kms.Key{{ID: k.key, Aliases: []string{k.alias}}, {ID: k.other}}})
+	server := standin.NewKMS(standin.Key{ID: k.key, Aliases: []string{k.alias}}, standin.Key{ID: k.other})
 	web := httptest.NewServer(server)
 	t.Cleanup(web.Close)
 	k.client = kmsClient(web.URL)
-	k.arn = "arn:aws:kms:" + region + ":" + account + ":key/" + k.key
+	k.arn = "arn:aws:kms:" + region + ":" + standin.Account + ":key/" + k.key
 	k.disable = func(id string) error { return server.SetEnabled(id, false) }
 	return k
 }

@@ -24,14 +24,12 @@ import (
 	"github.com/aws/smithy-go"
 
 	"managed-credentials/shared/local/child"
+	"managed-credentials/shared/local/standin"
 )
 
 var program = flag.String("moto", "", "path of moto_server; empty to hold the stand-ins alone to the cases")
 
-const (
-	region  = "us-east-1"
-	account = "123456789012" // moto's
-)
+const region = standin.Region
 
 // difference is what moto does otherwise.
 type difference struct {

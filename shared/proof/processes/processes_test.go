@@ -29,10 +29,10 @@ import (
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/proof/contract"
 	"managed-credentials/shared/proof/suspended"
@@ -421,7 +421,7 @@ func (s *service) checkOne(user, token string) {
 
 // inPool reports whether Cognito has the user.
 func (s *service) inPool(user string) bool {
-	return slices.ContainsFunc(s.Cognito.Users(), func(u cognito.User) bool { return u.Sub == user })
+	return slices.ContainsFunc(s.Cognito.Users(), func(u standin.User) bool { return u.Sub == user })
 }
 
 func (s *service) checkNone(user, token string) {

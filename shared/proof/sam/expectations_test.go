@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/lambda"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -93,7 +93,7 @@ func deletedByUser(username string) expectation {
 	return expectation{
 		given: func(w *world) {
 			w.account()
-			w.pool.AddUser(cognito.User{Username: username, Sub: userID})
+			w.pool.AddUser(standin.User{Username: username, Sub: userID})
 		},
 		answer: "204",
 		then: func(w *world) {
@@ -274,7 +274,7 @@ var expectations = map[string]map[string]expectation{
 				w.removed()
 				w.values["DELETION_HOLDBACK"] = "1h"
 				w.tombstoneAlone(fourthID)
-				w.pool.AddUser(cognito.User{Username: userID, Sub: userID})
+				w.pool.AddUser(standin.User{Username: userID, Sub: userID})
 				w.failed(thirdID)
 			},
 			answer: `{"done":4,"failed":0,"more":false}`,

@@ -25,11 +25,8 @@ import (
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/local/cognito"
 	"managed-credentials/shared/local/dynamodb"
-	"managed-credentials/shared/local/kms"
-	"managed-credentials/shared/local/secretsmanager"
-	"managed-credentials/shared/local/sqs"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider/agentmail"
@@ -72,13 +69,13 @@ type world struct {
 
 	// queue has one queue, of what failed for good, and redriven is what the functions had
 	// user-cleanup invoked with.
-	queue    *sqs.Server
+	queue    *standin.Queues
 	redriven []string
 
 	// before is the table a minute ago.
 	before *store.Store
 	mail   *fake.Server
-	pool   *cognito.Server
+	pool   *standin.Pool
 	users  *userpool.Pool
 	table  *store.Store
 	sealer *seal.Sealer
@@ -104,9 +101,9 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 	}
 	w := &world{
 		t:     t,
-		queue: sqs.New(sqs.Config{Queues: []string{deletionsFailed}}),
+		queue: standin.NewQueues(standin.QueuesConfig{Queues: []string{deletionsFailed}}),
 		mail:  fake.New(fake.Config{}),
-		pool:  cognito.New(cognito.Config{UserPoolID: poolID}),
+		pool:  standin.NewPool(standin.PoolConfig{UserPoolID: poolID}),
 	}
 	here := map[string]string{}
 	w.values = map[string]string{
@@ -132,11 +129,11 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 	}
 	for variable, handler := range map[string]http.Handler{
 		"AWS_ENDPOINT_URL_DYNAMODB": httputil.NewSingleHostReverseProxy(origin), // DynamoDB Local may listen where containers do not reach
-		"AWS_ENDPOINT_URL_KMS":      kms.New(kms.Config{Keys: []kms.Key{{ID: keyID}}}),
-		"AWS_ENDPOINT_URL_SECRETS_MANAGER": secretsmanager.New(secretsmanager.Config{Secrets: map[string]string{
+		"AWS_ENDPOINT_URL_KMS":      standin.NewKMS(standin.Key{ID: keyID}),
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": standin.NewSecrets(map[string]string{
 			orgKeys:    `{"agent_mail":"` + fake.OrgKey + `"}`,
 			systemKeys: `{"openai":"not-a-real-system-key"}`,
-		}}),
+		}),
 		"AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER": w.pool,
 		"AWS_ENDPOINT_URL_SQS":                       w.queue,
 		"AWS_ENDPOINT_URL_LAMBDA":                    http.HandlerFunc(w.invoke),
@@ -383,7 +380,7 @@ func (w *world) account() {
 	w.own("openai")
 	w.managed(userID)
 	w.managed(otherID)
-	w.pool.AddUser(cognito.User{Username: otherID, Sub: otherID})
+	w.pool.AddUser(standin.User{Username: otherID, Sub: otherID})
 }
 
 // hasManaged checks that the user has one pod with one key, and that it is the one that is stored.

@@ -1,4 +1,4 @@
-package cognito_test
+package standin_test
 
 import (
 	"errors"
@@ -10,15 +10,15 @@ import (
 	idp "github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider/types"
 
-	"managed-credentials/shared/local/cognito"
+	"managed-credentials/shared/local/standin"
 )
 
-const pool = "us-east-1_local"
+const poolID = "us-east-1_local"
 
-func start(t *testing.T, cfg cognito.Config) (*cognito.Server, *idp.Client) {
+func startPool(t *testing.T, cfg standin.PoolConfig) (*standin.Pool, *idp.Client) {
 	t.Helper()
-	cfg.UserPoolID = pool
-	server := cognito.New(cfg)
+	cfg.UserPoolID = poolID
+	server := standin.NewPool(cfg)
 	web := httptest.NewServer(server)
 	t.Cleanup(web.Close)
 	return server, idp.New(idp.Options{
@@ -30,12 +30,12 @@ func start(t *testing.T, cfg cognito.Config) (*cognito.Server, *idp.Client) {
 
 func get(t *testing.T, client *idp.Client, username string) (*idp.AdminGetUserOutput, error) {
 	t.Helper()
-	return client.AdminGetUser(t.Context(), &idp.AdminGetUserInput{UserPoolId: aws.String(pool), Username: aws.String(username)})
+	return client.AdminGetUser(t.Context(), &idp.AdminGetUserInput{UserPoolId: aws.String(poolID), Username: aws.String(username)})
 }
 
 func remove(t *testing.T, client *idp.Client, username string) error {
 	t.Helper()
-	_, err := client.AdminDeleteUser(t.Context(), &idp.AdminDeleteUserInput{UserPoolId: aws.String(pool), Username: aws.String(username)})
+	_, err := client.AdminDeleteUser(t.Context(), &idp.AdminDeleteUserInput{UserPoolId: aws.String(poolID), Username: aws.String(username)})
 	return err
 }
 
@@ -49,8 +49,8 @@ func wantNoUser(t *testing.T, err error) {
 
 func TestAUserIsFoundByNameAndBySub(t *testing.T) {
 	t.Parallel()
-	server, client := start(t, cognito.Config{Users: []cognito.User{{Username: "ada", Sub: "sub-ada"}}})
-	server.AddUser(cognito.User{Username: "eve", Sub: "sub-eve"})
+	server, client := startPool(t, standin.PoolConfig{Users: []standin.User{{Username: "ada", Sub: "sub-ada"}}})
+	server.AddUser(standin.User{Username: "eve", Sub: "sub-eve"})
 	for _, name := range []string{"eve", "sub-eve"} {
 		out, err := get(t, client, name)
 		if err != nil {
@@ -71,8 +71,8 @@ func TestAUserIsFoundByNameAndBySub(t *testing.T) {
 func TestADeletedUserIsGoneAndReportedOnce(t *testing.T) {
 	t.Parallel()
 	var deleted [][2]string
-	server, client := start(t, cognito.Config{
-		Users:    []cognito.User{{Username: "ada", Sub: "sub-ada"}, {Username: "eve", Sub: "sub-eve"}},
+	server, client := startPool(t, standin.PoolConfig{
+		Users:    []standin.User{{Username: "ada", Sub: "sub-ada"}, {Username: "eve", Sub: "sub-eve"}},
 		OnDelete: func(sub, username string) { deleted = append(deleted, [2]string{sub, username}) },
 	})
 	err := remove(t, client, "ada")
@@ -99,7 +99,7 @@ func TestADeletedUserIsGoneAndReportedOnce(t *testing.T) {
 // wrong user.
 func TestANameThatIsAnothersSubFindsTheOtherOnceItsOwnerIsGone(t *testing.T) {
 	t.Parallel()
-	_, client := start(t, cognito.Config{Users: []cognito.User{
+	_, client := startPool(t, standin.PoolConfig{Users: []standin.User{
 		{Username: "ada", Sub: "sub-ada"},
 		{Username: "sub-ada", Sub: "sub-eve"},
 	}})
@@ -118,7 +118,7 @@ func TestANameThatIsAnothersSubFindsTheOtherOnceItsOwnerIsGone(t *testing.T) {
 
 func TestAnotherPoolDoesNotExist(t *testing.T) {
 	t.Parallel()
-	_, client := start(t, cognito.Config{Users: []cognito.User{{Username: "ada", Sub: "sub-ada"}}})
+	_, client := startPool(t, standin.PoolConfig{Users: []standin.User{{Username: "ada", Sub: "sub-ada"}}})
 	_, getErr := client.AdminGetUser(t.Context(), &idp.AdminGetUserInput{
 		UserPoolId: aws.String("us-east-1_other"), Username: aws.String("ada"),
 	})

@@ -1,4 +1,4 @@
-package sqs_test
+package standin_test
 
 import (
 	"errors"
@@ -12,15 +12,15 @@ import (
 	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"managed-credentials/shared/local/sqs"
+	"managed-credentials/shared/local/standin"
 )
 
 const queue = "https://sqs.us-east-1.amazonaws.com/000000000000/failed"
 
-// start starts a server with one queue, and a stock client for it.
-func start(t *testing.T, now func() time.Time) (*sqs.Server, *awssqs.Client) {
+// startQueue starts a server with one queue, and a stock client for it.
+func startQueue(t *testing.T, now func() time.Time) (*standin.Queues, *awssqs.Client) {
 	t.Helper()
-	server := sqs.New(sqs.Config{Queues: []string{queue}, Now: now})
+	server := standin.NewQueues(standin.QueuesConfig{Queues: []string{queue}, Now: now})
 	listening := httptest.NewServer(server)
 	t.Cleanup(listening.Close)
 	return server, awssqs.New(awssqs.Options{
@@ -43,7 +43,7 @@ func receive(t *testing.T, client *awssqs.Client, in awssqs.ReceiveMessageInput)
 func TestAMessageIsHiddenWhileSomebodyWorksOnIt(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	server, client := start(t, func() time.Time { return now })
+	server, client := startQueue(t, func() time.Time { return now })
 	server.Send(queue, "first")
 	server.Send(queue, "second")
 	for _, want := range []string{"first", "second"} {
@@ -68,7 +68,7 @@ func TestAMessageIsHiddenWhileSomebodyWorksOnIt(t *testing.T) {
 func TestADeletedMessageDoesNotComeBack(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	server, client := start(t, func() time.Time { return now })
+	server, client := startQueue(t, func() time.Time { return now })
 	server.Send(queue, "first")
 	server.Send(queue, "second")
 	m := receive(t, client, awssqs.ReceiveMessageInput{})[0]
@@ -83,9 +83,9 @@ func TestADeletedMessageDoesNotComeBack(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestWhatSQSRefuses(t *testing.T) {
 	t.Parallel()
-	_, client := start(t, nil)
+	_, client := startQueue(t, nil)
 	_, err := client.ReceiveMessage(t.Context(), &awssqs.ReceiveMessageInput{QueueUrl: aws.String("https://elsewhere")})
 	var missing *types.QueueDoesNotExist
 	if !errors.As(err, &missing) {

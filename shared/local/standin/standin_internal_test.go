@@ -1,4 +1,4 @@
-package awsjson_test
+package standin
 
 import (
 	"errors"
@@ -7,19 +7,17 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-
-	"managed-credentials/shared/local/awsjson"
 )
 
 type greeting struct{ Name string }
 
 func serve(t *testing.T) string {
 	t.Helper()
-	server := httptest.NewServer(awsjson.Service{Target: "Greeter", Operations: map[string]awsjson.Operation{
-		"Greet": awsjson.Op(func(in greeting) (any, error) {
+	server := httptest.NewServer(service{target: "Greeter", operations: map[string]operation{
+		"Greet": op(func(in greeting) (any, error) {
 			switch in.Name {
 			case "":
-				return nil, &awsjson.Error{Code: "NobodyException"}
+				return nil, &refusal{Code: "NobodyException"}
 			case "crash":
 				return nil, errors.New("out of order")
 			case "silent":

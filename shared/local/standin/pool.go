@@ -1,7 +1,4 @@
-// Package cognito stands in for the administration of one Amazon Cognito user pool: looking a user
-// up and deleting one, over HTTP and in the shapes of the real service, so that the stock SDK
-// client talks to it. It signs nobody in and issues no tokens.
-package cognito
+package standin
 
 import (
 	"maps"
@@ -11,12 +8,10 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"managed-credentials/shared/local/awsjson"
 )
 
-// Config says what the pool is and who hears of a deletion.
-type Config struct {
+// PoolConfig says what the pool is and who hears of a deletion.
+type PoolConfig struct {
 	// UserPoolID is the one pool that exists, such as "us-east-1_local".
 	UserPoolID string
 	// Users are in the pool from the start.
@@ -34,9 +29,11 @@ type User struct {
 	Sub string
 }
 
-// Server answers the Cognito user pools API. It is safe for concurrent use.
-type Server struct {
-	api      awsjson.Service
+// Pool stands in for the administration of one Amazon Cognito user pool: looking a user up and
+// deleting one. It signs nobody in and issues no tokens. It is an http.Handler, safe for concurrent
+// use.
+type Pool struct {
+	api      service
 	poolID   string
 	onDelete func(sub, username string)
 
@@ -49,31 +46,31 @@ type record struct {
 	created time.Time
 }
 
-// New makes a server for the pool of cfg.
-func New(cfg Config) *Server {
-	s := &Server{poolID: cfg.UserPoolID, onDelete: cfg.OnDelete, users: map[string]record{}}
+// NewPool makes a server for the pool of cfg.
+func NewPool(cfg PoolConfig) *Pool {
+	s := &Pool{poolID: cfg.UserPoolID, onDelete: cfg.OnDelete, users: map[string]record{}}
 	for _, u := range cfg.Users {
 		s.AddUser(u)
 	}
-	s.api = awsjson.Service{Target: "AWSCognitoIdentityProviderService", Operations: map[string]awsjson.Operation{
-		"AdminGetUser":    awsjson.Op(s.adminGetUser),
-		"AdminDeleteUser": awsjson.Op(s.adminDeleteUser),
-		"ListUsers":       awsjson.Op(s.listUsers),
+	s.api = service{target: "AWSCognitoIdentityProviderService", operations: map[string]operation{
+		"AdminGetUser":    op(s.adminGetUser),
+		"AdminDeleteUser": op(s.adminDeleteUser),
+		"ListUsers":       op(s.listUsers),
 	}}
 	return s
 }
 
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
+func (s *Pool) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
 
 // AddUser puts a user into the pool, in place of one with the same user name.
-func (s *Server) AddUser(u User) {
+func (s *Pool) AddUser(u User) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users[u.Username] = record{User: u, created: time.Now()}
 }
 
 // Users are those who are in the pool, ordered by user name.
-func (s *Server) Users() []User {
+func (s *Pool) Users() []User {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []User
@@ -99,14 +96,14 @@ type adminGetUserOutput struct {
 	UserLastModifiedDate float64
 }
 
-func (s *Server) adminGetUser(in userInput) (any, error) {
+func (s *Pool) adminGetUser(in userInput) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u, err := s.find(in)
 	if err != nil {
 		return nil, err
 	}
-	created := float64(u.created.UnixMilli()) / 1000 // The protocol writes times as seconds since 1970.
+	created := seconds(u.created)
 	return adminGetUserOutput{
 		Username:             u.Username,
 		UserAttributes:       []attribute{{Name: "sub", Value: u.Sub}},
@@ -132,19 +129,19 @@ type listedUser struct {
 // bySub is the one filter that is known here; AWS has more.
 var bySub = regexp.MustCompile(`^sub = ("(?:[^"\\]|\\.)*")$`)
 
-func (s *Server) listUsers(in listUsersInput) (any, error) {
+func (s *Pool) listUsers(in listUsersInput) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if in.UserPoolID != s.poolID {
-		return nil, awsjson.Errorf("ResourceNotFoundException", "User pool %s does not exist.", in.UserPoolID)
+		return nil, refuse("ResourceNotFoundException", "User pool %s does not exist.", in.UserPoolID)
 	}
 	match := bySub.FindStringSubmatch(in.Filter)
 	if match == nil {
-		return nil, awsjson.Errorf("InvalidParameterException", "The filter is not one that this stand-in knows.")
+		return nil, refuse("InvalidParameterException", "The filter is not one that this stand-in knows.")
 	}
 	sub, err := strconv.Unquote(match[1])
 	if err != nil {
-		return nil, awsjson.Errorf("InvalidParameterException", "The filter is malformed.")
+		return nil, refuse("InvalidParameterException", "The filter is malformed.")
 	}
 	users := []listedUser{}
 	for _, u := range s.users {
@@ -155,7 +152,7 @@ func (s *Server) listUsers(in listUsersInput) (any, error) {
 	return struct{ Users []listedUser }{users}, nil
 }
 
-func (s *Server) adminDeleteUser(in userInput) (any, error) {
+func (s *Pool) adminDeleteUser(in userInput) (any, error) {
 	u, err := s.remove(in)
 	if err != nil {
 		return nil, err
@@ -166,7 +163,7 @@ func (s *Server) adminDeleteUser(in userInput) (any, error) {
 	return nil, nil
 }
 
-func (s *Server) remove(in userInput) (record, error) {
+func (s *Pool) remove(in userInput) (record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u, err := s.find(in)
@@ -181,9 +178,9 @@ func (s *Server) remove(in userInput) (record, error) {
 // (https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_AdminGetUser.html),
 // so that a name that nobody has may still find somebody. Which of two users comes first, when one
 // is named after the other's sub, is not documented; here it is the name.
-func (s *Server) find(in userInput) (record, error) {
+func (s *Pool) find(in userInput) (record, error) {
 	if in.UserPoolID != s.poolID {
-		return record{}, awsjson.Errorf("ResourceNotFoundException", "User pool %s does not exist.", in.UserPoolID)
+		return record{}, refuse("ResourceNotFoundException", "User pool %s does not exist.", in.UserPoolID)
 	}
 	u, ok := s.users[in.Username]
 	if ok {
@@ -194,5 +191,5 @@ func (s *Server) find(in userInput) (record, error) {
 			return u, nil
 		}
 	}
-	return record{}, awsjson.Errorf("UserNotFoundException", "User does not exist.")
+	return record{}, refuse("UserNotFoundException", "User does not exist.")
 }

@@ -1,11 +1,4 @@
-// Package kms stands in for AWS Key Management Service: Encrypt and Decrypt with symmetric keys,
-// over HTTP and in the shapes of the real service, so that the stock SDK client talks to it.
-//
-// The cryptography is real: AES-256-GCM under a key that exists only in this process, with the
-// encryption context as authenticated data. What was encrypted with one context, or by another
-// server, therefore does not decrypt, as on AWS. Grants, policies and key rotation do not exist
-// here.
-package kms
+package standin
 
 import (
 	"bytes"
@@ -19,8 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-
-	"managed-credentials/shared/local/awsjson"
 )
 
 // Limits of the API in bytes: https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html
@@ -32,14 +23,6 @@ const (
 
 const symmetricDefault = "SYMMETRIC_DEFAULT"
 
-// Config says which keys there are.
-type Config struct {
-	// Region and Account make up the ARNs. Empty means us-east-1 and 000000000000.
-	Region, Account string
-	// Keys are the keys that exist, all enabled, each with new random key material.
-	Keys []Key
-}
-
 // Key names one key. A request may give the id, the key's ARN, an alias or the alias's ARN.
 type Key struct {
 	// ID is the key id; AWS uses UUIDs.
@@ -48,11 +31,15 @@ type Key struct {
 	Aliases []string
 }
 
-// Server answers the KMS API. It is safe for concurrent use.
-type Server struct {
-	api       awsjson.Service
-	arnPrefix string
-	names     map[string]*key // by "key/<id>" and "alias/<name>"
+// KMS stands in for AWS Key Management Service: Encrypt and Decrypt with symmetric keys.
+//
+// The cryptography is real: AES-256-GCM under a key that exists only in this process, with the
+// encryption context as authenticated data. What was encrypted with one context, or by another
+// server, therefore does not decrypt, as on AWS. Grants, policies and key rotation do not exist
+// here. It is an http.Handler, safe for concurrent use.
+type KMS struct {
+	api   service
+	names map[string]*key // by "key/<id>" and "alias/<name>"
 }
 
 type key struct {
@@ -61,37 +48,31 @@ type key struct {
 	disabled atomic.Bool
 }
 
-// New makes a server with the keys of cfg.
-func New(cfg Config) *Server {
-	if cfg.Region == "" {
-		cfg.Region = "us-east-1"
-	}
-	if cfg.Account == "" {
-		cfg.Account = "000000000000"
-	}
-	s := &Server{
-		arnPrefix: fmt.Sprintf("arn:aws:kms:%s:%s:", cfg.Region, cfg.Account),
-		names:     map[string]*key{},
-	}
-	for _, k := range cfg.Keys {
-		made := &key{id: k.ID, arn: s.arnPrefix + "key/" + k.ID, aead: newAEAD()}
+// kmsARN is what the ARN of each key begins with.
+const kmsARN = "arn:aws:kms:" + Region + ":" + Account + ":"
+
+// NewKMS makes a server with these keys, all enabled, each with new random key material.
+func NewKMS(keys ...Key) *KMS {
+	s := &KMS{names: map[string]*key{}}
+	for _, k := range keys {
+		made := &key{id: k.ID, arn: kmsARN + "key/" + k.ID, aead: newAEAD()}
 		s.names["key/"+k.ID] = made
 		for _, alias := range k.Aliases {
 			s.names[alias] = made
 		}
 	}
-	s.api = awsjson.Service{Target: "TrentService", Operations: map[string]awsjson.Operation{
-		"Encrypt": awsjson.Op(s.encrypt),
-		"Decrypt": awsjson.Op(s.decrypt),
+	s.api = service{target: "TrentService", operations: map[string]operation{
+		"Encrypt": op(s.encrypt),
+		"Decrypt": op(s.decrypt),
 	}}
 	return s
 }
 
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
+func (s *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
 
 // SetEnabled enables or disables a key, named in any of the ways that a request may name it. A
 // disabled key answers DisabledException. It returns an error if there is no such key.
-func (s *Server) SetEnabled(keyID string, enabled bool) error {
+func (s *KMS) SetEnabled(keyID string, enabled bool) error {
 	k, err := s.find(keyID)
 	if err != nil {
 		return fmt.Errorf("finding key: %w", err)
@@ -113,7 +94,7 @@ type encryptOutput struct {
 	EncryptionAlgorithm string `json:"EncryptionAlgorithm"`
 }
 
-func (s *Server) encrypt(in encryptInput) (any, error) {
+func (s *KMS) encrypt(in encryptInput) (any, error) {
 	err := checkLength("plaintext", in.Plaintext, maxPlaintext)
 	if err != nil {
 		return nil, err
@@ -143,9 +124,9 @@ type decryptOutput struct {
 	EncryptionAlgorithm string `json:"EncryptionAlgorithm"`
 }
 
-func (s *Server) decrypt(in decryptInput) (any, error) {
+func (s *KMS) decrypt(in decryptInput) (any, error) {
 	// AWS sends no message with this one, and the same for every cause.
-	invalid := &awsjson.Error{Code: "InvalidCiphertextException"}
+	invalid := &refusal{Code: "InvalidCiphertextException"}
 
 	err := checkLength("ciphertextBlob", in.CiphertextBlob, maxCiphertext)
 	if err != nil {
@@ -157,7 +138,7 @@ func (s *Server) decrypt(in decryptInput) (any, error) {
 	}
 	k, ok := s.names["key/"+id]
 	if !ok {
-		return nil, awsjson.Errorf("AccessDeniedException",
+		return nil, refuse("AccessDeniedException",
 			"The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
 	}
 	if in.KeyID != "" {
@@ -166,7 +147,7 @@ func (s *Server) decrypt(in decryptInput) (any, error) {
 			return nil, err
 		}
 		if wanted != k {
-			return nil, awsjson.Errorf("IncorrectKeyException",
+			return nil, refuse("IncorrectKeyException",
 				"The key ID in the request does not identify a CMK that can perform this operation.")
 		}
 	}
@@ -182,12 +163,12 @@ func (s *Server) decrypt(in decryptInput) (any, error) {
 }
 
 // find returns the key that a request means, or NotFoundException.
-func (s *Server) find(keyID string) (*key, error) {
-	name, ours := strings.CutPrefix(keyID, s.arnPrefix)
+func (s *KMS) find(keyID string) (*key, error) {
+	name, ours := strings.CutPrefix(keyID, kmsARN)
 	switch {
 	case ours:
 	case strings.HasPrefix(keyID, "arn:"):
-		return nil, awsjson.Errorf("NotFoundException", "Invalid arn")
+		return nil, refuse("NotFoundException", "Invalid arn")
 	case !strings.HasPrefix(keyID, "alias/"):
 		name = "key/" + keyID
 	}
@@ -196,17 +177,17 @@ func (s *Server) find(keyID string) (*key, error) {
 		return k, nil
 	}
 	if strings.HasPrefix(name, "alias/") {
-		return nil, awsjson.Errorf("NotFoundException", "Alias %s%s is not found.", s.arnPrefix, name)
+		return nil, refuse("NotFoundException", "Alias %s%s is not found.", kmsARN, name)
 	}
-	return nil, awsjson.Errorf("NotFoundException", "Key '%s%s' does not exist", s.arnPrefix, name)
+	return nil, refuse("NotFoundException", "Key '%s%s' does not exist", kmsARN, name)
 }
 
 func (k *key) checkUsable(algorithm string) error {
 	if k.disabled.Load() {
-		return awsjson.Errorf("DisabledException", "%s is disabled.", k.arn)
+		return refuse("DisabledException", "%s is disabled.", k.arn)
 	}
 	if algorithm != "" && algorithm != symmetricDefault {
-		return awsjson.Errorf("InvalidKeyUsageException", "Algorithm %s is incompatible with key spec %s.", algorithm, symmetricDefault)
+		return refuse("InvalidKeyUsageException", "Algorithm %s is incompatible with key spec %s.", algorithm, symmetricDefault)
 	}
 	return nil
 }
@@ -215,9 +196,9 @@ func checkLength(field string, value []byte, longest int) error {
 	const text = "1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length %s than or equal to %d"
 	switch {
 	case len(value) == 0:
-		return awsjson.Errorf("ValidationException", text, field, "greater", 1)
+		return refuse("ValidationException", text, field, "greater", 1)
 	case len(value) > longest:
-		return awsjson.Errorf("ValidationException", text, field, "less", longest)
+		return refuse("ValidationException", text, field, "less", longest)
 	}
 	return nil
 }

@@ -1,8 +1,4 @@
-// Package sqs stands in for Amazon SQS, as far as somebody who works through a queue needs it:
-// receiving messages and deleting them, over HTTP and in the shapes of the real service, so that
-// the stock SDK client talks to it. Queues are standard ones; a message that was received is hidden
-// for its visibility timeout, and comes back unless it was deleted.
-package sqs
+package standin
 
 import (
 	"crypto/md5"
@@ -13,8 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"managed-credentials/shared/local/awsjson"
 )
 
 // defaultVisibility is how long a received message is hidden if the request does not say, as with a
@@ -25,17 +19,20 @@ const defaultVisibility = 30 * time.Second
 // (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html).
 const mostMessages = 10
 
-// Config says which queues there are.
-type Config struct {
+// QueuesConfig says which queues there are.
+type QueuesConfig struct {
 	// Queues are the URLs by which requests name them. They need not lead anywhere.
 	Queues []string
 	// Now is the clock of visibility; nil means time.Now.
 	Now func() time.Time
 }
 
-// Server answers the SQS API. It is safe for concurrent use.
-type Server struct {
-	api awsjson.Service
+// Queues stands in for Amazon SQS, as far as somebody who works through a queue needs it: receiving
+// messages and deleting them. Queues are standard ones; a message that was received is hidden for
+// its visibility timeout, and comes back unless it was deleted. It is an http.Handler, safe for
+// concurrent use.
+type Queues struct {
+	api service
 	now func() time.Time
 
 	mu     sync.Mutex
@@ -48,33 +45,33 @@ type message struct {
 	visibleAt time.Time
 }
 
-// New makes a server with empty queues.
-func New(cfg Config) *Server {
+// NewQueues makes a server with empty queues.
+func NewQueues(cfg QueuesConfig) *Queues {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{now: cfg.Now, queues: map[string][]*message{}}
+	s := &Queues{now: cfg.Now, queues: map[string][]*message{}}
 	for _, url := range cfg.Queues {
 		s.queues[url] = nil
 	}
-	s.api = awsjson.Service{Target: "AmazonSQS", Operations: map[string]awsjson.Operation{
-		"ReceiveMessage": awsjson.Op(s.receiveMessage),
-		"DeleteMessage":  awsjson.Op(s.deleteMessage),
+	s.api = service{target: "AmazonSQS", operations: map[string]operation{
+		"ReceiveMessage": op(s.receiveMessage),
+		"DeleteMessage":  op(s.deleteMessage),
 	}}
 	return s
 }
 
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
+func (s *Queues) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
 
 // Send puts a message into a queue.
-func (s *Server) Send(queue, body string) {
+func (s *Queues) Send(queue, body string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queues[queue] = append(s.queues[queue], &message{id: uuid.NewString(), body: body})
 }
 
 // Bodies are those of a queue's messages, hidden ones included, the oldest first.
-func (s *Server) Bodies(queue string) []string {
+func (s *Queues) Bodies(queue string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	bodies := make([]string, len(s.queues[queue]))
@@ -85,7 +82,7 @@ func (s *Server) Bodies(queue string) []string {
 }
 
 // Show makes a queue's hidden messages visible, as when their time is over.
-func (s *Server) Show(queue string) {
+func (s *Queues) Show(queue string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range s.queues[queue] {
@@ -108,7 +105,7 @@ type received struct {
 	Body          string
 }
 
-func (s *Server) receiveMessage(in receiveInput) (any, error) {
+func (s *Queues) receiveMessage(in receiveInput) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	messages, ok := s.queues[in.QueueURL]
@@ -120,7 +117,7 @@ func (s *Server) receiveMessage(in receiveInput) (any, error) {
 		limit = *in.MaxNumberOfMessages
 	}
 	if limit < 1 || limit > mostMessages {
-		return nil, awsjson.Errorf("InvalidParameterValue", "Value %d for parameter MaxNumberOfMessages is invalid. Reason: Must be between 1 and 10, if provided.", limit)
+		return nil, refuse("InvalidParameterValue", "Value %d for parameter MaxNumberOfMessages is invalid. Reason: Must be between 1 and 10, if provided.", limit)
 	}
 	if in.VisibilityTimeout != nil {
 		hidden = time.Duration(*in.VisibilityTimeout) * time.Second
@@ -144,7 +141,7 @@ type deleteInput struct {
 
 // deleteMessage takes any of our receipts: one whose message is gone, or was received again since,
 // deletes nothing and is no error.
-func (s *Server) deleteMessage(in deleteInput) (any, error) {
+func (s *Queues) deleteMessage(in deleteInput) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	messages, ok := s.queues[in.QueueURL]
@@ -152,10 +149,10 @@ func (s *Server) deleteMessage(in deleteInput) (any, error) {
 		return nil, errNoQueue
 	}
 	if uuid.Validate(in.ReceiptHandle) != nil {
-		return nil, awsjson.Errorf("ReceiptHandleIsInvalid", "The input receipt handle is invalid.")
+		return nil, refuse("ReceiptHandleIsInvalid", "The input receipt handle is invalid.")
 	}
 	s.queues[in.QueueURL] = slices.DeleteFunc(messages, func(m *message) bool { return m.receipt == in.ReceiptHandle })
 	return nil, nil
 }
 
-var errNoQueue = awsjson.Errorf("com.amazonaws.sqs#QueueDoesNotExist", "The specified queue does not exist.")
+var errNoQueue = refuse("com.amazonaws.sqs#QueueDoesNotExist", "The specified queue does not exist.")
