@@ -4,6 +4,7 @@ const (
 	storeDir     = "shared/store"
 	managedDir   = "shared/managed"
 	agentMailDir = "shared/provider/agentmail"
+	restDir      = "shared/provider/rest"
 	crashDir     = "shared/proof/crash"
 )
 
@@ -236,15 +237,15 @@ var mutations = []mutation{
 	{
 		rule: "the create of a key is never repeated blindly",
 		file: agentMailDir + "/agentmail.go",
-		old:  "err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {\n\t\terr := p.client.once(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)",
-		new:  "err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {\n\t\terr := p.client.do(ctx, func(ctx context.Context) error {\n\t\t\treturn p.client.once(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)\n\t\t})",
+		old:  "\t\t_, err := p.client.Send(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)",
+		new:  "\t\terr := p.client.Do(ctx, func(ctx context.Context) error {\n\t\t\t_, err := p.client.Send(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)\n\t\t\treturn err\n\t\t})",
 		test: agentMailDir,
 	},
 	{
 		rule: "a 5xx to a create leaves its outcome unknown",
-		file: agentMailDir + "/client.go",
-		old:  "answered.status >= 400 && answered.status < 500 && answered.status != http.StatusRequestTimeout",
-		new:  "answered.status >= 400 && answered.status != http.StatusRequestTimeout",
+		file: restDir + "/class.go",
+		old:  "refusal.Status >= 400 && refusal.Status < 500 && refusal.Status != http.StatusRequestTimeout",
+		new:  "refusal.Status >= 400 && refusal.Status != http.StatusRequestTimeout",
 		test: agentMailDir,
 	},
 	{
@@ -271,8 +272,8 @@ var mutations = []mutation{
 	{
 		rule: "a list without its member is an error, not empty",
 		file: agentMailDir + "/list.go",
-		old:  "\terr = json.Unmarshal(answer[member], &items)\n",
-		new:  "\tif answer[member] != nil {\n\t\terr = json.Unmarshal(answer[member], &items)\n\t}\n",
+		old:  "\t\terr = json.Unmarshal(answer[member], &items)\n",
+		new:  "\t\tif answer[member] != nil {\n\t\t\terr = json.Unmarshal(answer[member], &items)\n\t\t}\n",
 		test: agentMailDir,
 	},
 	{
@@ -326,7 +327,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a deletion is done by the documented status alone",
-		file: agentMailDir + "/client.go",
+		file: restDir + "/rest.go",
 		old:  "if err == nil && !slices.Contains(done, status) {",
 		new:  "if err == nil && status < 0 && !slices.Contains(done, status) {",
 		test: agentMailDir, run: "DocumentedAnswer",
@@ -347,25 +348,25 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a list that goes round is an error at once",
-		file: agentMailDir + "/list.go",
+		file: restDir + "/list.go",
 		old:  "w.seen[next] || ",
 		// It ends after 40 pages: with no end at all the tests would not fail, but run out of time.
-		new:  "func() bool { w.seen[fmt.Sprint(len(w.seen))] = true; return len(w.seen) > 40 }() || ",
+		new:  "func() bool { w.seen[string(rune(len(w.seen)))] = true; return len(w.seen) > 40 }() || ",
 		test: agentMailDir, run: "GoesRound",
 	},
 	{
 		rule: "a walk through the pods that goes round ends",
-		file: agentMailDir + "/list.go",
+		file: restDir + "/list.go",
 		old:  "next == p.Token || next == p.Mark || ",
 		new:  "",
 		test: agentMailDir, run: "GoesRoundEnds",
 	},
 	{
 		rule: "what the HTTP client would refuse counts as not sent",
-		file: agentMailDir + "/client.go",
+		file: restDir + "/rest.go",
 		old:  "if !canBeHeader(org.Reveal()) {",
 		new:  "if false {",
-		test: agentMailDir, run: "NoHeader",
+		test: restDir, run: "NoHeader",
 	},
 	{
 		rule: "a managed key makes no keys",
@@ -943,7 +944,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "nothing is sent once the time for it is over by the clock",
-		file: agentMailDir + "/client.go",
+		file: restDir + "/rest.go",
 		old:  "err = managed.Sending(ctx)",
 		new:  "_ = managed.Sending(ctx)",
 		test: agentMailDir, run: "Conforms$/nothing_is_sent",

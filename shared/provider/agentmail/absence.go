@@ -8,20 +8,21 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/rest"
 )
 
 // find looks for the pod that r names by every path that there is: by its id, and in the
 // organisation's list. Gone means that none leads to it, for an org key of its organisation.
 func (p *Provider) find(ctx context.Context, org credential.Secret, r credential.Resource) (pod, error) {
 	var found pod
-	missing := p.client.get(ctx, org, podPath(r.ID), &found)
+	missing := p.client.Get(ctx, org, podPath(r.ID), &found)
 	if missing == nil && found.PodID != r.ID {
-		missing = errAnswer
+		missing = rest.ErrAnswer
 	}
 	if missing == nil {
 		missing = p.complete(ctx, org, &found)
 	}
-	if !isGone(missing) {
+	if !rest.IsGone(missing) {
 		return found, missing
 	}
 	err := p.proveOwner(ctx, org, r)
@@ -40,7 +41,7 @@ const pagesOfPods = 10
 
 // notListed fails if the organisation's list has the pod.
 func (p *Provider) notListed(ctx context.Context, org credential.Secret, podID string) error {
-	pods, err := newWalk[pod](p.client, org, "/v0/pods", "pods").pages(ctx, pagesOfPods)
+	pods, err := rest.NewWalk(p.pods(org)).Pages(ctx, pagesOfPods)
 	if err != nil {
 		return fmt.Errorf("looking for the pod in the list: %w", err)
 	}
@@ -85,9 +86,9 @@ func (p *Provider) organization(ctx context.Context, org credential.Secret) (str
 		ScopeType      string `json:"scope_type"`
 		OrganizationID string `json:"organization_id"`
 	}
-	err := p.client.get(ctx, org, "/v0/auth/me", &me)
+	err := p.client.Get(ctx, org, "/v0/auth/me", &me)
 	if err != nil {
-		return "", classify(fmt.Errorf("asking whose the org key is: %w", err))
+		return "", rest.Classify(fmt.Errorf("asking whose the org key is: %w", err))
 	}
 	if me.ScopeType != "organization" || me.OrganizationID == "" {
 		return "", &managed.Error{Class: managed.Rejected, Err: errors.New("the org key opens no whole organisation: put the organisation's own into the org keys secret")}

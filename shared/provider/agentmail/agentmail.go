@@ -23,6 +23,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/rest"
 )
 
 // Name is the provider's name in the API.
@@ -52,7 +53,7 @@ type Config struct {
 
 // Provider is AgentMail as a managed.Provider.
 type Provider struct {
-	client      *client
+	client      *rest.Client
 	prefix      string
 	rate        float64
 	adopts      bool
@@ -89,9 +90,9 @@ func New(c Config) (*Provider, error) {
 	if !clientIDForm.MatchString(c.ClientIDPrefix) || len(c.ClientIDPrefix) > maxClientID/2 {
 		return nil, fmt.Errorf("AGENTMAIL_CLIENT_ID_PREFIX may have letters, digits, '-', '.', '_' and '~', and %d of them at most", maxClientID/2)
 	}
-	client, err := newClient(c.BaseURL, c.Transport)
+	client, err := rest.New(rest.Config{BaseURL: c.BaseURL, Explain: explain, Transport: c.Transport})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("AGENTMAIL_BASE_URL: %w", err)
 	}
 	permissions, err := parsePermissions(c.Permissions)
 	if err != nil {
@@ -222,7 +223,7 @@ type listedKey struct {
 // Provision implements managed.Provider.
 func (p *Provider) Provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
 	grant, err := p.provision(ctx, org, a)
-	return grant, classify(err)
+	return grant, rest.Classify(err)
 }
 
 func (p *Provider) provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
@@ -237,7 +238,7 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 	a.Found(pod.PodID, pod.OrganizationID)
 	adopted := a.Deployment != "" && mark == ""
 	if a.Number > 1 || adopted {
-		keys, err := list[listedKey](ctx, p.client, org, keysPath(pod.PodID), "api_keys")
+		keys, err := rest.All(ctx, p.listOfKeys(org, pod.PodID))
 		if err == nil && haveOthers(keys, a) {
 			a.Found(stored.ID, stored.OrgID)
 			return managed.Grant{}, errShared
@@ -279,12 +280,12 @@ func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.At
 	clientID := p.clientID(a.User)
 	request := map[string]string{"name": podName(a.User, a.Deployment), "client_id": clientID}
 	var found pod
-	err = p.client.do(ctx, func(ctx context.Context) error {
+	err = p.client.Do(ctx, func(ctx context.Context) error {
 		return a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 			found = pod{}
-			err := p.client.once(ctx, org, http.MethodPost, "/v0/pods", request, &found)
+			_, err := p.client.Send(ctx, org, http.MethodPost, "/v0/pods", request, &found)
 			if err != nil {
-				return outcome(err), err
+				return rest.Outcome(err), err
 			}
 			if found.ClientID == clientID && found.PodID != "" {
 				err = p.complete(ctx, org, &found)
@@ -314,15 +315,15 @@ func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *mana
 	}{keyName(a), p.permissions}
 	var key createdKey
 	err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
-		err := p.client.once(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)
+		_, err := p.client.Send(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)
 		switch {
 		case err != nil:
 		case key.PodID != a.Resource.ID:
 			err = &managed.Error{Class: managed.Permanent, Err: errors.New("AgentMail answered with a key of another pod: it is left alone")}
 		case key.ID == "" || !strings.HasPrefix(key.APIKey, "am_"):
-			err = errAnswer
+			err = rest.ErrAnswer
 		}
-		return outcome(err), err
+		return rest.Outcome(err), err
 	})
 	if err != nil {
 		return createdKey{}, refusedPermissions(fmt.Errorf("making the key: %w", err))
@@ -332,7 +333,7 @@ func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *mana
 
 // Sweep implements managed.Provider.
 func (p *Provider) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return classify(p.sweep(ctx, org, a))
+	return rest.Classify(p.sweep(ctx, org, a))
 }
 
 func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
@@ -343,7 +344,7 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 	switch {
 	case has(keys, a.Resource.KeyID):
 	case has(keys, ""): // that may be the one
-		return fmt.Errorf("listing the pod's keys: %w", errAnswer)
+		return fmt.Errorf("listing the pod's keys: %w", rest.ErrAnswer)
 	default:
 		return &managed.Error{Class: managed.Gone, Err: errors.New("the pod's list of keys does not have the stored one")}
 	}
@@ -358,8 +359,8 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 // keys lists all keys in the pod. Gone means that there is no such pod any more, by every path that
 // there is.
 func (p *Provider) keys(ctx context.Context, org credential.Secret, r credential.Resource) ([]listedKey, error) {
-	keys, err := list[listedKey](ctx, p.client, org, keysPath(r.ID), "api_keys")
-	if isGone(err) {
+	keys, err := rest.All(ctx, p.listOfKeys(org, r.ID))
+	if rest.IsGone(err) {
 		missing := err
 		_, err = p.find(ctx, org, r)
 		if err == nil {
@@ -384,7 +385,7 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 			continue
 		}
 		if key.ID == "" { // the path without it would be answered with 404, which reads as done
-			return fmt.Errorf("listing the pod's keys: %w", errAnswer)
+			return fmt.Errorf("listing the pod's keys: %w", rest.ErrAnswer)
 		}
 		err := p.removeKey(ctx, org, credential.Resource{ID: a.Resource.ID, KeyID: key.ID, OrgID: a.Resource.OrgID})
 		if err != nil {
@@ -397,13 +398,13 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 // removeKey deletes a key. One that is not found is no error, if the pod's list does not have it
 // either.
 func (p *Provider) removeKey(ctx context.Context, org credential.Secret, r credential.Resource) error {
-	err := p.client.remove(ctx, org, keysPath(r.ID)+"/"+url.PathEscape(r.KeyID), http.StatusNoContent)
-	if !isGone(err) {
+	err := p.client.Remove(ctx, org, keysPath(r.ID)+"/"+url.PathEscape(r.KeyID), nil, http.StatusNoContent)
+	if !rest.IsGone(err) {
 		return err
 	}
-	keys, listErr := list[listedKey](ctx, p.client, org, keysPath(r.ID), "api_keys")
+	keys, listErr := rest.All(ctx, p.listOfKeys(org, r.ID))
 	switch {
-	case isGone(listErr):
+	case rest.IsGone(listErr):
 		return nil // nor is the pod, which is for others to find out
 	case listErr != nil:
 		return listErr
@@ -415,9 +416,17 @@ func (p *Provider) removeKey(ctx context.Context, org credential.Secret, r crede
 
 // Discard implements managed.Provider.
 func (p *Provider) Discard(ctx context.Context, org credential.Secret, r credential.Resource) error {
-	return classify(p.removeKey(ctx, org, r))
+	return rest.Classify(p.removeKey(ctx, org, r))
 }
 
 func podPath(podID string) string { return "/v0/pods/" + url.PathEscape(podID) }
 
 func keysPath(podID string) string { return podPath(podID) + "/api-keys" }
+
+func (p *Provider) pods(org credential.Secret) rest.Page[pod] {
+	return pages[pod](p.client, org, "/v0/pods", "pods")
+}
+
+func (p *Provider) listOfKeys(org credential.Secret, podID string) rest.Page[listedKey] {
+	return pages[listedKey](p.client, org, keysPath(podID), "api_keys")
+}

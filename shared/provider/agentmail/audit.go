@@ -9,6 +9,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/rest"
 )
 
 // Enumerate implements managed.Provider with the organisation's list of pods. Pods without our
@@ -16,21 +17,21 @@ import (
 func (p *Provider) Enumerate(ctx context.Context, org credential.Secret, cursor string) ([]managed.Holding, string, error) {
 	holdings, next, err := p.enumerate(ctx, org, cursor)
 	if err != nil {
-		return nil, "", classify(fmt.Errorf("listing the pods: %w", err))
+		return nil, "", rest.Classify(fmt.Errorf("listing the pods: %w", err))
 	}
 	return holdings, next, nil
 }
 
 func (p *Provider) enumerate(ctx context.Context, org credential.Secret, cursor string) ([]managed.Holding, string, error) {
-	at, err := parsePlace(cursor)
+	at, err := rest.ParsePlace(cursor)
 	if err != nil {
 		return nil, "", err
 	}
-	pods, next, err := page[pod](ctx, p.client, org, "/v0/pods", "pods", at.Token)
+	pods, next, err := p.pods(org)(ctx, at.Token)
 	if err != nil {
 		return nil, "", err
 	}
-	at, err = at.advance(next, len(pods))
+	at, err = at.Advance(next, len(pods))
 	if err != nil {
 		return nil, "", err
 	}
@@ -40,7 +41,7 @@ func (p *Provider) enumerate(ctx context.Context, org credential.Secret, cursor 
 			continue
 		}
 		if pod.PodID == "" {
-			return nil, "", errAnswer
+			return nil, "", rest.ErrAnswer
 		}
 		err = p.complete(ctx, org, &pod)
 		if err != nil {
@@ -78,7 +79,7 @@ var podNameTail = regexp.MustCompile(`-pod(\.[a-z2-7]{8})?$`)
 func (p *Provider) Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]managed.HeldKey, error) {
 	listed, err := p.keys(ctx, org, r)
 	if err != nil {
-		return nil, classify(err)
+		return nil, rest.Classify(err)
 	}
 	var keys []managed.HeldKey
 	for _, key := range listed {
@@ -88,7 +89,7 @@ func (p *Provider) Inspect(ctx context.Context, org credential.Secret, user stri
 		}
 		createdAt, err := time.Parse(time.RFC3339, key.CreatedAt)
 		if err != nil || key.ID == "" {
-			return nil, classify(fmt.Errorf("listing the pod's keys: %w", errAnswer))
+			return nil, rest.Classify(fmt.Errorf("listing the pod's keys: %w", rest.ErrAnswer))
 		}
 		keys = append(keys, managed.HeldKey{
 			ID: key.ID, Attempt: attempt, Deployment: deployment, CreatedAt: createdAt, PermissionsDiffer: p.outdated(key),

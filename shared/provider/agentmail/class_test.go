@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 )
@@ -92,23 +91,5 @@ func TestALostConnectionIsTransient(t *testing.T) {
 		g := m.ready()
 		m.strike(s.match, -1, fault.Drop())
 		wantClass(t, s.do(t.Context(), m, g), managed.Transient)
-	}
-}
-
-// A key with a line break at its end, say, is not sent, and not quoted: whoever put it there is
-// told, and nothing is left open.
-func TestAnOrgKeyThatIsNoHeaderIsRejectedBeforeItIsSent(t *testing.T) {
-	t.Parallel()
-	for _, key := range []string{orgKey.Reveal() + "\n", "\r" + orgKey.Reveal(), orgKey.Reveal() + "\x00", orgKey.Reveal() + "\x7f"} {
-		m := start(t)
-		a := attempt(1, credential.Resource{}, false)
-		_, err := m.provider.Provision(t.Context(), credential.NewSecret(key), a)
-		wantClass(t, err, managed.Rejected)
-		if !strings.Contains(err.Error(), "line break") || secretForm.MatchString(err.Error()) || len(m.proxy.Calls()) > 0 {
-			t.Errorf("%d calls, error: %v", len(m.proxy.Calls()), err)
-		}
-		if !a.Settled() {
-			t.Error("what was not sent counts as unknown")
-		}
 	}
 }

@@ -11,23 +11,11 @@ import (
 	"managed-credentials/shared/provider/agentmail"
 )
 
-func TestTheBaseURLIsABareOrigin(t *testing.T) {
+func TestTheBaseURLIsNamedByItsVariable(t *testing.T) {
 	t.Parallel()
-	for _, base := range []string{"", "https://api.agentmail.to", "https://api.agentmail.eu/", "http://127.0.0.1:8081"} {
-		_, err := agentmail.New(agentmail.Config{BaseURL: base})
-		if err != nil {
-			t.Errorf("%q: %v", base, err)
-		}
-	}
-	for _, base := range []string{
-		"api.agentmail.to", "//api.agentmail.to", "ftp://api.agentmail.to", "https://", "https:///v0", "https://:443", "https://api.agentmail.to/v0",
-		"https://api.agentmail.to//", "https://api.agentmail.to?region=eu", "https://api.agentmail.to#eu", "https://user:pass@api.agentmail.to",
-		" https://api.agentmail.to", "https://api.agentmail.to\n", "://",
-	} {
-		_, err := agentmail.New(agentmail.Config{BaseURL: base})
-		if err == nil || !strings.Contains(err.Error(), "AGENTMAIL_BASE_URL") {
-			t.Errorf("%q: got %v", base, err)
-		}
+	_, err := agentmail.New(agentmail.Config{BaseURL: "api.agentmail.to"})
+	if err == nil || !strings.Contains(err.Error(), "AGENTMAIL_BASE_URL") {
+		t.Errorf("got %v", err)
 	}
 }
 

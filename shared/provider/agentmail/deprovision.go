@@ -10,6 +10,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/rest"
 )
 
 // Deprovision implements managed.Provider.
@@ -201,18 +202,19 @@ const pagesAtOnce = 10
 // empty deletes all of the given families that the pod holds, the stored key first.
 func (r *removal) empty(ctx context.Context, pod credential.Resource, families []family) {
 	if pod.KeyID != "" {
-		err := r.client.remove(ctx, r.org, keysPath(pod.ID)+"/"+url.PathEscape(pod.KeyID), http.StatusNoContent)
+		err := r.client.Remove(ctx, r.org, keysPath(pod.ID)+"/"+url.PathEscape(pod.KeyID), nil, http.StatusNoContent)
 		if err == nil {
 			r.removed++
-		} else if !isGone(err) { // the list has it, too, if it is there
+		} else if !rest.IsGone(err) { // the list has it, too, if it is there
 			r.note(fmt.Errorf("deleting the stored key: %w", err))
 		}
 	}
 	for _, f := range families {
-		items := newWalk[map[string]any](r.client, r.org, podPath(pod.ID)+f.path, f.list)
-		for !items.ended && !r.over(ctx) {
-			listed, err := items.pages(ctx, pagesAtOnce)
-			if !isGone(err) { // not found may be the list alone: the pod's own deletion tells
+		path := podPath(pod.ID) + f.path
+		items := rest.NewWalk(pages[map[string]any](r.client, r.org, path, f.list))
+		for !items.Ended && !r.over(ctx) {
+			listed, err := items.Pages(ctx, pagesAtOnce)
+			if !rest.IsGone(err) { // not found may be the list alone: the pod's own deletion tells
 				r.note(err)
 			}
 			for _, item := range listed {
@@ -220,7 +222,7 @@ func (r *removal) empty(ctx context.Context, pod credential.Resource, families [
 				if f.haveKeys && id != "" {
 					r.inboxKeys(ctx, id)
 				}
-				r.child(ctx, items.path, id, f.done)
+				r.child(ctx, path, id, f.done)
 			}
 		}
 	}
@@ -228,10 +230,10 @@ func (r *removal) empty(ctx context.Context, pod credential.Resource, families [
 
 // keysOfInboxes deletes the keys of all the pod's inboxes, and leaves the inboxes.
 func (r *removal) keysOfInboxes(ctx context.Context, pod credential.Resource) {
-	inboxes := newWalk[map[string]any](r.client, r.org, podPath(pod.ID)+"/inboxes", "inboxes")
-	for !inboxes.ended && !r.over(ctx) {
-		listed, err := inboxes.next(ctx)
-		if !isGone(err) {
+	inboxes := rest.NewWalk(pages[map[string]any](r.client, r.org, podPath(pod.ID)+"/inboxes", "inboxes"))
+	for !inboxes.Ended && !r.over(ctx) {
+		listed, err := inboxes.Next(ctx)
+		if !rest.IsGone(err) {
 			r.note(err)
 		}
 		for _, item := range listed {
@@ -246,14 +248,15 @@ func (r *removal) keysOfInboxes(ctx context.Context, pod credential.Resource) {
 // inboxKeys deletes the keys of one inbox. The inbox itself goes on being deleted for a while, and
 // they might go on working.
 func (r *removal) inboxKeys(ctx context.Context, inbox string) {
-	keys := newWalk[listedKey](r.client, r.org, "/v0/inboxes/"+url.PathEscape(inbox)+"/api-keys", "api_keys")
-	for !keys.ended && !r.over(ctx) {
-		listed, err := keys.next(ctx)
-		if !isGone(err) {
+	path := "/v0/inboxes/" + url.PathEscape(inbox) + "/api-keys"
+	keys := rest.NewWalk(pages[listedKey](r.client, r.org, path, "api_keys"))
+	for !keys.Ended && !r.over(ctx) {
+		listed, err := keys.Next(ctx)
+		if !rest.IsGone(err) {
 			r.note(err)
 		}
 		for _, key := range listed {
-			r.child(ctx, keys.path, key.ID, []int{http.StatusNoContent})
+			r.child(ctx, path, key.ID, []int{http.StatusNoContent})
 		}
 	}
 }
@@ -265,11 +268,11 @@ func (r *removal) child(ctx context.Context, list, id string, done []int) {
 		r.left++
 		return
 	}
-	err := r.client.remove(ctx, r.org, list+"/"+url.PathEscape(id), done...)
+	err := r.client.Remove(ctx, r.org, list+"/"+url.PathEscape(id), nil, done...)
 	switch {
 	case err == nil:
 		r.removed++
-	case isGone(err):
+	case rest.IsGone(err):
 	case isDeleting(err):
 		r.left++
 	default:
@@ -283,13 +286,13 @@ func (r *removal) over(ctx context.Context) bool { return r.limited || ctx.Err()
 
 // deletePod deletes an emptied pod, and reports whether it is gone.
 func (r *removal) deletePod(ctx context.Context, pod credential.Resource) bool {
-	err := r.client.remove(ctx, r.org, podPath(pod.ID), http.StatusNoContent)
+	err := r.client.Remove(ctx, r.org, podPath(pod.ID), nil, http.StatusNoContent)
 	if err == nil {
 		r.deleted = true
 		r.errs = nil // it held nothing any more, whatever was said of that
 		return true
 	}
-	if isGone(err) {
+	if rest.IsGone(err) {
 		missing := err
 		_, err = r.find(ctx, r.org, pod)
 		var classed *managed.Error
@@ -309,7 +312,7 @@ func (r *removal) deletePod(ctx context.Context, pod credential.Resource) bool {
 // note keeps what went wrong for the verdict.
 func (r *removal) note(err error) {
 	var classed *managed.Error
-	if !errors.As(classify(err), &classed) {
+	if !errors.As(rest.Classify(err), &classed) {
 		return
 	}
 	r.errs = append(r.errs, &managed.Error{Class: classed.Class, RetryAfter: classed.RetryAfter, Err: err})

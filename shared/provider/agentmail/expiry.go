@@ -8,6 +8,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/rest"
 )
 
 var _ managed.Expiring = (*Provider)(nil)
@@ -18,12 +19,12 @@ func (p *Provider) OrgKeyExpires(ctx context.Context, org credential.Secret) (ti
 		APIKeyID  string `json:"api_key_id"`
 		ExpiresAt string `json:"expires_at"`
 	}
-	err := p.client.get(ctx, org, "/v0/auth/me", &me)
+	err := p.client.Get(ctx, org, "/v0/auth/me", &me)
 	if err == nil && me.ExpiresAt == "" && me.APIKeyID != "" {
-		err = p.client.get(ctx, org, "/v0/api-keys/"+url.PathEscape(me.APIKeyID), &me)
+		err = p.client.Get(ctx, org, "/v0/api-keys/"+url.PathEscape(me.APIKeyID), &me)
 	}
-	if err != nil && !isGone(err) { // a key that the API does not show
-		return time.Time{}, classify(fmt.Errorf("asking when the org key expires: %w", err))
+	if err != nil && !rest.IsGone(err) { // a key that the API does not show
+		return time.Time{}, rest.Classify(fmt.Errorf("asking when the org key expires: %w", err))
 	}
 	return parseTime(me.ExpiresAt), nil
 }

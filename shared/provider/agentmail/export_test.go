@@ -3,4 +3,4 @@ package agentmail
 import "time"
 
 // Hurry makes the provider's own pauses before repeats short. A Retry-After counts as before.
-func Hurry(p *Provider) { p.client.pause = time.Millisecond }
+func Hurry(p *Provider) { p.client.Pause = time.Millisecond }

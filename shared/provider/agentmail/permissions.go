@@ -14,6 +14,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/rest"
 )
 
 // defaultPermissions are what a managed key may do unless the configuration says otherwise: all
@@ -60,10 +61,11 @@ func (p *Provider) updateKey(ctx context.Context, org credential.Secret, r crede
 		return nil
 	}
 	request := map[string]map[string]bool{"permissions": p.permissions}
-	err := p.client.do(ctx, func(ctx context.Context) error {
-		return p.client.once(ctx, org, http.MethodPatch, keysPath(r.ID)+"/"+url.PathEscape(r.KeyID), request, nil)
+	err := p.client.Do(ctx, func(ctx context.Context) error {
+		_, err := p.client.Send(ctx, org, http.MethodPatch, keysPath(r.ID)+"/"+url.PathEscape(r.KeyID), request, nil)
+		return err
 	})
-	if err != nil && !isGone(err) {
+	if err != nil && !rest.IsGone(err) {
 		return refusedPermissions(fmt.Errorf("giving the key its permissions: %w", err))
 	}
 	return nil
@@ -80,8 +82,8 @@ func granted(permissions map[string]bool) map[string]bool {
 // configured: one of them is called otherwise now, or the org key does not have it itself. That is
 // no user's trouble. It stops what would be made, for everybody, and nothing else.
 func refusedPermissions(err error) error {
-	var answered *apiError
-	if !errors.As(err, &answered) || answered.member != "permissions" && answered.code != "permission_escalation" {
+	var refusal *rest.Refusal
+	if !errors.As(err, &refusal) || refusal.Member != "permissions" && refusal.Code != "permission_escalation" {
 		return err
 	}
 	return &managed.Error{Class: managed.Quota, Err: fmt.Errorf("%w: AGENTMAIL_PERMISSIONS, what a managed key may do: %w", managed.ErrSettings, err)}

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/provider/agentmail"
 )
 
 func contextFor(t *testing.T) (context.Context, context.CancelFunc) {
@@ -152,63 +149,6 @@ func TestRetryAfterBeyondTheDeadlineIsReported(t *testing.T) {
 	}
 }
 
-func TestARetryAfterThatAsksForNothingIsIgnored(t *testing.T) {
-	t.Parallel()
-	for _, value := range []string{"", "0", "-1", "soon", "1.5", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2037", "9223372036854775808"} {
-		m := start(t)
-		g := m.ready()
-		m.strike(createKey, -1, limited(value))
-		_, err := m.provider.Provision(t.Context(), orgKey, attempt(2, g.Resource, false))
-		classed := wantClass(t, err, managed.RateLimited)
-		if classed.RetryAfter != 0 {
-			t.Errorf("%q: RetryAfter %v", value, classed.RetryAfter)
-		}
-	}
-}
-
-// A date counts from the answer's own: the two are by one clock.
-func TestARetryAfterMayBeADate(t *testing.T) {
-	t.Parallel()
-	for date, want := range map[string]time.Duration{
-		"Wed, 21 Oct 2037 07:27:00 GMT": time.Minute,
-		"Thu, 22 Oct 2037 08:00:00 GMT": 0, // before the wait is over
-		"Wed, 21 Oct 2037 07:28:00 GMT": 0,
-	} {
-		m := start(t)
-		g := m.ready()
-		m.strike(createKey, -1, fault.Respond(http.StatusServiceUnavailable, http.Header{
-			"Retry-After": {"Wed, 21 Oct 2037 07:28:00 GMT"}, "Date": {date},
-		}, nil))
-		_, err := m.provider.Provision(t.Context(), orgKey, attempt(2, g.Resource, false))
-		classed := wantClass(t, err, managed.Transient)
-		if classed.RetryAfter != want {
-			t.Errorf("from %s on: RetryAfter %v, want %v", date, classed.RetryAfter, want)
-		}
-	}
-}
-
-// A redirect would take the org key to wherever it points.
-func TestRedirectsAreNotFollowed(t *testing.T) {
-	t.Parallel()
-	var strayed atomic.Int32
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { strayed.Add(1) }))
-	t.Cleanup(elsewhere.Close)
-	for _, s := range sendings {
-		for _, status := range []int{301, 302, 303, 307, 308} {
-			m := start(t)
-			g := m.ready()
-			m.strike(s.match, -1, fault.Respond(status, http.Header{"Location": {elsewhere.URL}}, nil))
-			wantClass(t, s.do(t.Context(), m, g), managed.Transient)
-			if m.sent(s.match) != 1 {
-				t.Errorf("%s, %d: sent %d times", s.name, status, m.sent(s.match))
-			}
-		}
-	}
-	if strayed.Load() > 0 {
-		t.Errorf("%d redirects were followed", strayed.Load())
-	}
-}
-
 // What decides between a settled slot and one whose lease has to run out.
 func TestOnlyCertainRefusalsSettleACreate(t *testing.T) {
 	t.Parallel()
@@ -239,16 +179,5 @@ func TestAPodsCreateThatWasRepeatedStaysUnknown(t *testing.T) {
 	m.mustProvision(a)
 	if a.Settled() {
 		t.Error("it settled")
-	}
-}
-
-func TestARefusedConnectionSettles(t *testing.T) {
-	t.Parallel()
-	p := newProvider(t, agentmail.Config{BaseURL: "http://127.0.0.1:1"}) // where nobody listens, nor is given the port by chance
-	a := attempt(1, credential.Resource{}, false)
-	_, err := p.Provision(t.Context(), orgKey, a)
-	wantClass(t, err, managed.Transient)
-	if !a.Settled() {
-		t.Error("nothing was sent, and the attempt is not settled")
 	}
 }
