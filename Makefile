@@ -38,7 +38,7 @@ dist/.built-$(GOARCH): $(SOURCES)
 	@for f in $(FUNCTIONS); do mkdir -p dist/$$f && mv dist/.new/$$f dist/$$f/bootstrap || exit 1; done
 	@touch $@
 
-$(PAGE_MADE): $(PAGE)/web/node_modules/.package-lock.json $(PAGE)/web/build.js $(wildcard $(PAGE)/web/src/*)
+$(PAGE_MADE): $(PAGE)/web/node_modules/.package-lock.json $(PAGE)/web/build.js $(wildcard $(PAGE)/web/src/*) shared/catalogue/catalogue.json
 	cd $(PAGE)/web && npm run --silent build
 
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json

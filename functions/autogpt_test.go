@@ -53,7 +53,7 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 			s.call("GET", "/github/credentials", token, "").want(t, http.StatusOK, `[]`)
 		},
 		"a malformed provider is 422": func(t *testing.T, s *service, _, token string) {
-			s.call("GET", "/Git-Hub/credentials", token, "").want(t, http.StatusUnprocessableEntity, `{"detail":"provider: must match [a-z0-9_]{1,64}; git_hub is probably meant"}`)
+			s.call("GET", "/Git-Hub/credentials", token, "").want(t, http.StatusUnprocessableEntity, `{"detail":"provider: must match [a-z0-9_]{1,64}; github is probably meant"}`)
 		},
 		"one credential is shown as the list shows it": func(t *testing.T, s *service, _, token string) {
 			s.create(token, "github", `{"type":"oauth2","access_token":"x","username":"al","scopes":["repo"]}`)

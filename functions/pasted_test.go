@@ -51,7 +51,7 @@ func TestAMalformedProvidersSlugIsSaid(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	token := s.token(alice)
-	for name, meant := range map[string]string{"GitHub": "github", "google-drive": "google_drive", "open%20ai": "open_ai"} {
+	for name, meant := range map[string]string{"GitHub": "github", "google-drive": "google_drive", "open%20ai": "openai"} {
 		s.call("POST", "/"+name+"/credentials", token, `{"type":"api_key","api_key":"x"}`).
 			want(t, http.StatusUnprocessableEntity, `{"detail":"provider: must match [a-z0-9_]{1,64}; `+meant+` is probably meant"}`)
 	}

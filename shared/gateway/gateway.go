@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"managed-credentials/shared/catalogue"
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 )
@@ -288,10 +290,10 @@ func CheckProvider(name string) error {
 }
 
 // meant is a hint at the provider that somebody probably meant, such as google_drive by "Google
-// Drive"; "" if there is none.
+// Drive", or openai by "Open AI", which the catalogue knows; "" if there is none.
 func meant(name string) string {
 	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9') })
-	slug := strings.Join(words, "_")
+	slug := cmp.Or(catalogue.Meant(name), strings.Join(words, "_"))
 	if !credential.ValidProvider(slug) {
 		return ""
 	}

@@ -101,10 +101,14 @@ export async function signIn(page, name) {
   await page.getByRole("heading", { name: "Your credentials" }).waitFor();
 }
 
+/** token is an access token of some user. */
+export async function token(user) {
+  return (await json(await fetch(`${local}/local/token`, { method: "POST", body: JSON.stringify({ sub: user }) }))).access_token;
+}
+
 /** api calls the service as some user, past the page. */
 export async function api(user, method, path, body) {
-  const { access_token } = await json(await fetch(`${local}/local/token`, { method: "POST", body: JSON.stringify({ sub: user }) }));
-  return json(await fetch(local + path, { method, headers: { authorization: `Bearer ${access_token}` }, body: body && JSON.stringify(body) }));
+  return json(await fetch(local + path, { method, headers: { authorization: `Bearer ${await token(user)}` }, body: body && JSON.stringify(body) }));
 }
 
 export const listed = (user) => api(user, "GET", "/credentials");

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { deleteAccount, Problem, type Pending } from "./api";
 import { Modal } from "./modal";
 import { Abandoned } from "./session";
-import { at, providerName } from "./words";
+import { providerName, when } from "./words";
 
 const phrase = "delete my account";
 
@@ -52,7 +52,7 @@ export function DeleteAccount({ onClose, onDone }: Props) {
         <ul class="results" aria-live="polite">
           {pending.map((p) => (
             <li key={p.provider}><span>{providerName(p.provider)}</span>
-              <span class="tag failed">{p.state === "parked" ? "Waits for the platform’s operators" : `Being revoked, again at ${at(p.retry_at)}`}</span></li>
+              <span class="tag failed">{p.state === "parked" ? "Waits for the platform’s operators" : `Being revoked, again ${when(p.retry_at, Date.now())}`}</span></li>
           ))}
         </ul>
         {problem && <p role="alert" class="problem">{problem}</p>}

@@ -38,18 +38,31 @@ export async function list(): Promise<Listing> {
   return { credentials: await response.json(), standings: parseStandings(response.headers.get("managed-credentials")) };
 }
 
-export async function create(provider: string, fields: object): Promise<Credential> {
-  return (await call("POST", `${encodeURIComponent(provider)}/credentials`, fields)).json();
+/** A credential as it was read, and the revision that it had then. */
+export interface Seen {
+  credential: Credential;
+  revision: string;
 }
 
-export async function update(c: Credential, fields: object): Promise<Credential> {
-  return (await call("PUT", `${c.provider}/credentials/${c.id}`, fields)).json();
+export async function read(c: Credential): Promise<Seen> {
+  const response = await call("GET", pathOf(c));
+  return { credential: await response.json(), revision: response.headers.get("etag") ?? "*" };
+}
+
+/** create adds a credential. With the same key it is safe to repeat: it makes one, however often it is sent. */
+export async function create(provider: string, fields: object, key: string): Promise<Credential> {
+  return (await call("POST", `${encodeURIComponent(provider)}/credentials`, { fields, headers: { "idempotency-key": key } })).json();
+}
+
+/** update changes a credential. If it is not what was seen any more, nothing is changed, and the status of the Problem is 412. */
+export async function update(seen: Seen, fields: object): Promise<Credential> {
+  return (await call("PUT", pathOf(seen.credential), { fields, headers: { "if-match": seen.revision } })).json();
 }
 
 /** remove deletes a credential. One that is gone already is no problem. */
 export async function remove(c: Credential): Promise<void> {
   try {
-    await call("DELETE", `${c.provider}/credentials/${c.id}`);
+    await call("DELETE", pathOf(c));
   } catch (error) {
     if (!(error instanceof Problem) || error.status !== 404) throw error;
   }
@@ -60,8 +73,16 @@ export async function remove(c: Credential): Promise<void> {
  * nobody left who could sign in again, so that the user is not asked to.
  */
 export async function deleteAccount(begun: boolean): Promise<Pending[]> {
-  const response = await call("DELETE", "account", undefined, begun ? renewSilently : renew);
+  const response = await call("DELETE", "account", {}, begun ? renewSilently : renew);
   return response.status === 204 ? [] : ((await response.json()) as { pending: Pending[] }).pending;
+}
+
+const pathOf = (c: Credential): string => `${encodeURIComponent(c.provider)}/credentials/${encodeURIComponent(c.id)}`;
+
+/** What a request carries. */
+interface Load {
+  fields?: object;
+  headers?: Record<string, string>;
 }
 
 /**
@@ -69,23 +90,23 @@ export async function deleteAccount(begun: boolean): Promise<Pending[]> {
  * a mapped path may stand. It throws Problem for every answer but 2xx. again gets the token;
  * false from it means that there is none to be had.
  */
-async function call(method: string, path: string, fields?: object, again: () => Promise<boolean | void> = renew): Promise<Response> {
-  let response = await send(method, path, fields);
+async function call(method: string, path: string, load: Load = {}, again: () => Promise<boolean | void> = renew): Promise<Response> {
+  let response = await send(method, path, load);
   if (response.status === 401) {
     const problem = await problemOf(response);
     if (problem.accountDeleted || (await again()) === false) throw problem;
-    response = await send(method, path, fields);
+    response = await send(method, path, load);
   }
   if (!response.ok) throw await problemOf(response);
   return response;
 }
 
-async function send(method: string, path: string, fields?: object): Promise<Response> {
-  const headers: Record<string, string> = { authorization: `Bearer ${accessToken()}` };
-  if (fields) headers["content-type"] = "application/json";
+async function send(method: string, path: string, { fields, headers }: Load): Promise<Response> {
+  const all: Record<string, string> = { ...headers, authorization: `Bearer ${accessToken()}` };
+  if (fields) all["content-type"] = "application/json";
   traffic.changed(++underWay);
   try {
-    return await fetch(path, { method, headers, body: fields && JSON.stringify(fields), cache: "no-store", signal: AbortSignal.timeout(35_000) });
+    return await fetch(path, { method, headers: all, body: fields && JSON.stringify(fields), cache: "no-store", signal: AbortSignal.timeout(35_000) });
   } catch (error) {
     const late = error instanceof DOMException && error.name === "TimeoutError";
     throw new Problem(0, late ? "The service takes too long to answer." : "The service cannot be reached. Check your connection.");

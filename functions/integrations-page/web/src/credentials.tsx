@@ -1,13 +1,15 @@
 // The list of a user's credentials, and what they do with it.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { DeleteAccount } from "./account";
-import { list, Problem, type Listing } from "./api";
+import { list, Problem, read, type Listing, type Seen } from "./api";
+import { Filters, kept, type Filter } from "./filters";
 import { CredentialForm } from "./form";
 import { Group } from "./group";
 import { Remove } from "./remove";
 import { kindOf, mayChange, type Credential } from "./rules";
 import { Abandoned, signOut, type User } from "./session";
 import { nextLook, type Standing } from "./standings";
+import { takeWish, type Wish } from "./wish";
 import { count, detailOf, nameOf, plain, providerName, typeName } from "./words";
 
 interface Props {
@@ -15,12 +17,14 @@ interface Props {
   onAccountDeleted: () => void;
 }
 
-type Open = { what: "add" } | { what: "edit"; of: Credential } | { what: "remove"; these: Credential[] } | { what: "account" } | null;
+type Open = { what: "add"; wish: Wish | null } | { what: "edit"; seen: Seen } | { what: "remove"; these: Credential[] } | { what: "account" } | null;
 
 export function Credentials({ user, onAccountDeleted }: Props) {
   const [listing, setListing] = useState<Listing | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
+  const [failures, setFailures] = useState(0); // In a row.
   const [query, setQuery] = useState("");
+  const [filter, setFilter] = useState<Filter>("All");
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [open, setOpen] = useState<Open>(null);
   const [news, tell] = useState({ text: "", n: 0 });
@@ -39,28 +43,46 @@ export function Credentials({ user, onAccountDeleted }: Props) {
       if (mine !== loads.current) return;
       setListing(loaded);
       setProblem(null);
+      setFailures(0);
     } catch (error) {
       if (mine !== loads.current || error instanceof Abandoned) return;
       if (error instanceof Problem && error.accountDeleted) onAccountDeleted();
-      else setProblem(error instanceof Problem ? error : new Problem(0, "The list cannot be read. Please try again."));
+      else {
+        setProblem(error instanceof Problem ? error : new Problem(0, "The list cannot be read. Please try again."));
+        setFailures((n) => n + 1);
+      }
+    }
+  }
+
+  /** edit opens the form on what is there now, which may be another than in the list. */
+  async function edit(of: Credential) {
+    try {
+      setOpen({ what: "edit", seen: await read(of) });
+    } catch (error) {
+      if (error instanceof Abandoned) return;
+      setNews(error instanceof Problem ? error.message : "That did not work. Please try again.");
+      if (error instanceof Problem && error.status === 404) void load();
     }
   }
 
   useEffect(() => {
     heading.current?.focus(); // The form that had it is gone.
     void load();
+    const wish = takeWish();
+    if (wish) setOpen({ what: "add", wish });
     return () => { loads.current = -1; };
   }, []);
   useEffect(() => {
     if (online && problem?.status === 0) void load();
   }, [online]);
-  useLook(listing, looks, load);
+  useLook(listing, failures, looks, load);
   useReturn(load);
 
   // What a search finds, by provider.
   const credentials = listing?.credentials ?? [];
-  const found = useMemo(() => credentials.filter((c) => matches(c, query)), [listing, query]);
-  const groups = useMemo(() => grouped(found, listing?.standings ?? [], !query), [found, listing, query]);
+  const found = useMemo(() => credentials.filter((c) => kept(c, filter, Date.now()) && matches(c, query)), [listing, query, filter]);
+  const groups = useMemo(() => grouped(found, listing?.standings ?? [], !query && (filter === "All" || filter === "Managed")), [found, listing, query, filter]);
+  const all = !query && filter === "All";
   const changeable = found.filter(mayChange);
   const chosen = changeable.filter((c) => selected.has(c.id));
 
@@ -76,11 +98,26 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     const added = open?.what === "add";
     setOpen(null);
     setFresh(c.id);
-    if (added) setQuery("");
+    if (added) showAll();
     setListing((old) => old && { ...old, credentials: added ? [...old.credentials, c] : old.credentials.map((o) => (o.id === c.id ? c : o)) });
-    setNews(added ? `${nameOf(c)} was added.` : `${nameOf(c)} was saved.`);
+    const back = open?.what === "add" && open.wish ? " You can go back to where you came from." : "";
+    setNews(added ? `${nameOf(c)} was added.${back}` : `${nameOf(c)} was saved.`);
     if (added) requestAnimationFrame(() => document.getElementById(`credential-${c.id}`)?.focus());
     void load();
+  }
+
+  function showAll() {
+    setQuery("");
+    setFilter("All");
+  }
+
+  async function copyId(c: Credential) {
+    try {
+      await navigator.clipboard.writeText(c.id);
+      setNews(`The id of ${nameOf(c)} was copied.`);
+    } catch {
+      setNews(`The browser does not let this page copy. The id is ${c.id}`);
+    }
   }
 
   function removed(gone: Credential[]) {
@@ -107,7 +144,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
       <main aria-busy={!listing && !problem}>
         <div class="head">
           <h1 ref={heading} tabIndex={-1}>Your credentials</h1>
-          <button class="primary" disabled={!listing} onClick={() => setOpen({ what: "add" })}>Add credential</button>
+          <button class="primary" disabled={!listing} onClick={() => setOpen({ what: "add", wish: null })}>Add credential</button>
         </div>
         {!online && <p role="status" class="banner">You are offline. What you see may be out of date, and changes cannot be saved.</p>}
         {problem && listing && (
@@ -116,12 +153,13 @@ export function Credentials({ user, onAccountDeleted }: Props) {
         {!listing && (problem ? <Failed problem={problem} onRetry={() => { setProblem(null); void load(); }} /> : <Skeleton />)}
         {listing && (
           <>
-            {!own && <FirstStep any={credentials.length > 0} onAdd={() => setOpen({ what: "add" })} />}
+            {!own && <FirstStep any={credentials.length > 0} onAdd={() => setOpen({ what: "add", wish: null })} />}
             {credentials.length > 0 && (
               <div class="tools">
                 <label class="search"><span class="hidden">Search</span>
                   <input type="search" placeholder="Search by provider, title or type" value={query} onInput={(e) => setQuery(e.currentTarget.value)} /></label>
-                <p class="quiet" role="status">{query ? `${found.length.toLocaleString()} of ${count(credentials.length, "credential")}` : count(credentials.length, "credential")}</p>
+                <p class="quiet" role="status">{all ? count(credentials.length, "credential") : `${found.length.toLocaleString()} of ${count(credentials.length, "credential")}`}</p>
+                <Filters credentials={credentials} chosen={filter} onChoose={setFilter} />
               </div>
             )}
             {own && (
@@ -133,10 +171,13 @@ export function Credentials({ user, onAccountDeleted }: Props) {
             )}
             {groups.map(([provider, rows, standing]) => (
               <Group key={provider} provider={provider} rows={rows} standing={standing} selected={selected} fresh={fresh} onSelect={select}
-                onEdit={(of) => setOpen({ what: "edit", of })} onRemove={(c) => setOpen({ what: "remove", these: [c] })} />
+                onCopyId={(c) => void copyId(c)} onEdit={(c) => void edit(c)} onRemove={(c) => setOpen({ what: "remove", these: [c] })} />
             ))}
-            {query && found.length === 0 && (
-              <div class="card"><p>Nothing matches “{query}”.</p><button onClick={() => setQuery("")}>Clear the search</button></div>
+            {!all && groups.length === 0 && (
+              <div class="card">
+                <p>{query ? <>Nothing{filter === "All" ? "" : " of these"} matches “<bdi>{query}</bdi>”.</> : "There is nothing of these any more."}</p>
+                <button onClick={showAll}>{query ? "Clear the search" : "Show all"}</button>
+              </div>
             )}
           </>
         )}
@@ -144,7 +185,8 @@ export function Credentials({ user, onAccountDeleted }: Props) {
       </main>
       <div class="news" role="status">{news.text && <News key={news.n} text={news.text} onDone={() => setNews("")} />}</div>
       {(open?.what === "add" || open?.what === "edit") && (
-        <CredentialForm known={known} of={open.what === "edit" ? open.of : null} onSaved={saved} onClose={() => setOpen(null)} onGone={() => void load()} />
+        <CredentialForm known={known} seen={open.what === "edit" ? open.seen : null} wish={open.what === "add" ? open.wish : null} onSaved={saved} onClose={() => setOpen(null)}
+          onStale={() => void load()} />
       )}
       {open?.what === "remove" && <Remove these={open.these} onDone={removed} />}
       {open?.what === "account" && <DeleteAccount onClose={() => setOpen(null)} onDone={onAccountDeleted} />}
@@ -191,10 +233,10 @@ function useOnline(): boolean {
 }
 
 /** useLook looks again while something is being set up, but not for somebody who is not looking. */
-function useLook(listing: Listing | null, looks: { current: number }, load: () => Promise<void>) {
+function useLook(listing: Listing | null, failures: number, looks: { current: number }, load: () => Promise<void>) {
   useEffect(() => {
     if (!listing) return;
-    const wait = nextLook(listing.standings, looks.current, Date.now());
+    const wait = nextLook(listing.standings, looks.current + failures, Date.now());
     if (wait === null) {
       looks.current = 0;
       return;
@@ -212,7 +254,7 @@ function useLook(listing: Listing | null, looks: { current: number }, load: () =
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", back);
     };
-  }, [listing]);
+  }, [listing, failures]);
 }
 
 /** useReturn brings a list up to date whose user comes back to it after a while. */

@@ -1,23 +1,26 @@
 // The form by which a credential is added, renamed and given other secrets. Its inputs hold what is typed, and nothing else does: the values
 // are read when the form is sent, and are gone with it.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { create, list, Problem, update } from "./api";
+import { create, list, Problem, read as readAgain, update, type Seen } from "./api";
 import { Modal } from "./modal";
 import type { Credential, Type } from "./rules";
 import { readSecret, SecretInput } from "./secret";
 import { Abandoned } from "./session";
 import { earliest, headersOf, latest, secretLimit, sizeOf, timeProblem, type HeaderRow } from "./typed";
-import { nameOf, providerName, slug, suggestions, typeNames, visible } from "./words";
+import type { Wish } from "./wish";
+import { changedElsewhere, doubtOf, keysOf, nameOf, providerName, slug, suggestions, typeNames, typesOf, visible } from "./words";
 
 interface Props {
-  /** The credential to edit; null adds one. */
-  of: Credential | null;
+  /** The credential to edit, as it was just read; null adds one. */
+  seen: Seen | null;
+  /** What a form begins with that adds one. */
+  wish: Wish | null;
   onSaved: (saved: Credential) => void;
   onClose: () => void;
   /** The ids that the list had when the form was opened. */
   known: ReadonlySet<string>;
-  /** Called when the credential to edit is not there any more. */
-  onGone: () => void;
+  /** Called when the credential to edit is not there any more, or is another one. */
+  onStale: () => void;
 }
 
 /** Errors are texts by the name of a field, or "header " and the number of a row. */
@@ -57,8 +60,13 @@ const fieldsOf: Record<Type, Field[]> = {
   ],
 };
 
-export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
-  const [type, setType] = useState<Type>(of?.type ?? "api_key");
+export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, onStale }: Props) {
+  // What is there, as far as it is known: another one once a change was refused because of it.
+  const [there, setThere] = useState(opened);
+  const of = there?.credential ?? null;
+  const [provider, setProvider] = useState(of?.provider ?? wish?.provider ?? "");
+  const [type, setType] = useState<Type>(of?.type ?? wish?.type ?? typesOf(provider)[0] ?? "api_key");
+  const [chosen, setChosen] = useState(Boolean(wish?.type));
   // The types that were looked at. Their fields stay, so that switching back and forth loses nothing.
   const [seen, setSeen] = useState<readonly Type[]>([type]);
   const [replaces, setReplaces] = useState(of === null);
@@ -68,8 +76,11 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
   const [asks, setAsks] = useState(false);
   const [filled, setFilled] = useState(false);
   const [size, setSize] = useState(0);
+  const [doubt, setDoubt] = useState("");
   const [before] = useState(known); // The list may change while the form is open.
   const form = useRef<HTMLFormElement>(null);
+  // What makes a repeat of the same addition safe; "" before the first try, and after each change.
+  const once = useRef("");
 
   useEffect(() => {
     if (!filled) return;
@@ -80,6 +91,7 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
 
   /** fields are the inputs of the type that is shown: those of the others are disabled. */
   const fields = replaces ? fieldsOf[type] : [];
+  const inputsOf = (name: string) => [...form.current!.querySelectorAll<HTMLInputElement>(`[name="${name}"]`)];
   const inputs = (name: string) => [...form.current!.querySelectorAll<HTMLInputElement>(`fieldset:enabled [name="${name}"]`)];
   const read = (name: string): string => inputs(name).map(readSecret)[0] ?? "";
   const removed = (name: string): boolean => inputs(`${name}-removed`).some((box) => box.checked);
@@ -87,6 +99,8 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
 
   function typed() {
     setFilled(true);
+    once.current = "";
+    setDoubt(replaces && type === "api_key" ? doubtOf(provider, read("api_key")) : "");
     setSize(replaces ? sizeOf(type, values(fields, read, rows(), of)) : 0);
   }
 
@@ -97,7 +111,7 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
   }
 
   /** wrong says what has to be there and is not, or cannot be read. The rest is for the API to judge. */
-  function wrong(provider: string): Errors {
+  function wrong(): Errors {
     const found = new Map<string, string>();
     if (!of && !provider) found.set("provider", "Enter a provider.");
     else if (!of && !/^[a-z0-9_]{1,64}$/.test(provider)) found.set("provider", "Use small letters, digits and _ only.");
@@ -116,9 +130,7 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
     event.preventDefault();
     if (busy) return;
     setProblem("");
-    const data = new FormData(form.current!);
-    const provider = slug(text(data, "provider"));
-    const found = wrong(provider);
+    const found = wrong();
     if (found.size > 0) {
       refuse(found);
       return;
@@ -126,26 +138,43 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
     setErrors(none);
     setBusy(true);
     try {
-      // An empty title takes one away; a new credential has none to begin with. A title that was not changed is not sent beside a secret:
-      // somebody may have changed it elsewhere.
-      const title = visible(text(data, "title"));
-      const body = { ...(title !== (of?.title ?? "") || !replaces ? { title: title || (of ? "" : null) } : {}), ...(replaces && { type, ...values(fields, read, rows(), of) }) };
-      onSaved(of ? await update(of, body) : await added(provider, title, body));
+      // What was not changed is not sent: somebody may have changed it elsewhere. An empty title takes one away.
+      const title = visible(inputsOf("title")[0]?.value ?? "");
+      const body = { ...(title !== (of?.title ?? "") && { title }), ...(replaces && { type, ...values(fields, read, rows(), of) }) };
+      if (!there) onSaved(await added(title, body));
+      else if (Object.keys(body).length === 0) onClose();
+      else onSaved(await update(there, body));
     } catch (error) {
       setBusy(false);
       if (error instanceof Abandoned) return;
       const p = error instanceof Problem ? error : new Problem(0, "That did not work. Please try again.");
-      if (p.status === 404) onGone();
+      if (p.status === 412 && there) return lookAgain(there);
+      if (p.status === 404) onStale();
       const placed = p.field === "title" || (!of && p.field === "provider") || fields.some((f) => f.name === p.field);
       if (placed) refuse(new Map([[p.field, p.message]]));
       else setProblem(p.message);
     }
   }
 
-  /** added adds a credential. If nobody can say whether that has worked, it looks: a second try would make another one. */
-  async function added(provider: string, title: string, body: object): Promise<Credential> {
+  /** lookAgain shows what is there now. What was typed stays; a title that was not touched becomes the one that is there. */
+  async function lookAgain(was: Seen) {
+    onStale();
     try {
-      return await create(provider, body);
+      const now = await readAgain(was.credential);
+      const title = inputsOf("title")[0];
+      if (title && visible(title.value) === (was.credential.title ?? "")) title.value = now.credential.title ?? "";
+      setThere(now);
+      setProblem(changedElsewhere(was.credential, now.credential));
+    } catch (error) {
+      if (!(error instanceof Abandoned)) setProblem(error instanceof Problem ? error.message : "That did not work. Please try again.");
+    }
+  }
+
+  /** added adds a credential. If nobody can say whether that has worked, it looks. A second try of the same makes no other one. */
+  async function added(title: string, body: object): Promise<Credential> {
+    once.current ||= crypto.randomUUID();
+    try {
+      return await create(provider, body, once.current);
     } catch (error) {
       if (!(error instanceof Problem) || (error.status !== 0 && error.status < 500)) throw error;
       const now = await list().catch(() => { throw error; });
@@ -155,11 +184,19 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
     }
   }
 
+  function name(typed: string) {
+    const now = slug(typed.trim());
+    setProvider(now);
+    const usual = typesOf(now)[0];
+    if (!chosen && usual) choose(usual);
+  }
+
   function choose(t: Type) {
     setType(t);
     if (!seen.includes(t)) setSeen([...seen, t]);
     setErrors(none);
     setSize(0);
+    setDoubt("");
   }
 
   function leave() {
@@ -174,13 +211,13 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
         {!of && (
           <>
             <Labelled name="provider" label="Provider" required hint="The service, such as: GitHub" error={errors.get("provider")}>
-              {(props) => <input {...props} list="providers" autofocus autocapitalize="none" spellcheck={false} maxLength={64} />}
+              {(props) => <input {...props} list="providers" autofocus={!wish} defaultValue={wish?.provider} onInput={(e) => name(e.currentTarget.value)} autocapitalize="none" spellcheck={false} maxLength={64} />}
             </Labelled>
             <datalist id="providers">{suggestions.map((p) => <option key={p} value={p}>{providerName(p)}</option>)}</datalist>
           </>
         )}
         <Labelled name="title" label="Title" hint={of ? undefined : "What you call it; helps to tell several apart"} error={errors.get("title")}>
-          {(props) => <input {...props} autofocus={Boolean(of)} defaultValue={of?.title ?? ""} maxLength={256} />}
+          {(props) => <input {...props} autofocus={Boolean(of ?? wish)} defaultValue={of?.title ?? ""} maxLength={256} />}
         </Labelled>
         {of ? (
           <label class="choice"><input type="checkbox" checked={replaces} onInput={(e) => setReplaces(e.currentTarget.checked)} />
@@ -188,15 +225,13 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
         ) : (
           <Labelled name="type" label="Type">
             {(props) => (
-              <select {...props} value={type} onInput={(e) => { choose(e.currentTarget.value as Type); }}>
-                {Object.entries(typeNames).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
-              </select>
+              <Types {...props} usual={typesOf(provider)} value={type} onChoose={(t) => { setChosen(true); choose(t); }} />
             )}
           </Labelled>
         )}
         {replaces && seen.map((t) => (
           <fieldset key={t} class="fields" hidden={t !== type} disabled={t !== type}>
-            {fieldsOf[t].map((field) => <Input key={field.name} id={t === type ? field.name : `${t}-${field.name}`} field={field} of={of} errors={t === type ? errors : none} />)}
+            {fieldsOf[t].map((field) => <Input key={field.name} id={t === type ? field.name : `${t}-${field.name}`} field={field} of={of} keys={keysOf(provider)} doubt={doubt} errors={t === type ? errors : none} onRows={typed} />)}
           </fieldset>
         ))}
         {size > secretLimit / 4 && (
@@ -222,8 +257,40 @@ export function CredentialForm({ of, onSaved, onClose, known, onGone }: Props) {
   );
 }
 
-function Input({ id, field, of, errors }: { id: string; field: Field; of: Credential | null; errors: Errors }) {
-  if (field.kind === "headers") return <Headers field={field} of={of} errors={errors} />;
+interface TypesProps extends InputProps {
+  /** The types that are usual with the provider. */
+  usual: Type[];
+  value: Type;
+  onChoose: (type: Type) => void;
+}
+
+/** Types offers what is usual with a provider first. */
+function Types({ usual, value, onChoose, ...props }: TypesProps) {
+  const options = (types: string[]) => types.map((t) => <option key={t} value={t}>{typeNames[t as Type]}</option>);
+  const others = Object.keys(typeNames).filter((t) => !usual.includes(t as Type));
+  return (
+    <select {...props} value={value} onInput={(e) => onChoose(e.currentTarget.value as Type)}>
+      {options(usual)}
+      {others.length > 0 && <optgroup label="Less usual">{options(others)}</optgroup>}
+    </select>
+  );
+}
+
+interface FieldProps {
+  id: string;
+  field: Field;
+  of: Credential | null;
+  /** Where the provider's API keys are made. */
+  keys: string | undefined;
+  /** What is odd about the API key that was typed. */
+  doubt: string;
+  errors: Errors;
+  /** Called when a header's row comes or goes. */
+  onRows: () => void;
+}
+
+function Input({ id, field, of, keys, doubt, errors, onRows }: FieldProps) {
+  if (field.kind === "headers") return <Headers field={field} of={of} errors={errors} onRows={onRows} />;
   // What is no secret is there to begin with, since it is replaced along with the secrets.
   const shown: Record<string, string | undefined> = { username: of?.username ?? "", host: of?.host ?? "", scopes: of?.scopes?.join(" ") };
   const again = replaced(of, field.name, field.required);
@@ -235,6 +302,12 @@ function Input({ id, field, of, errors }: { id: string; field: Field; of: Creden
           : field.kind === "time" ? <input {...props} type="datetime-local" min={earliest} max={latest} />
           : <input {...props} defaultValue={shown[field.name]} autocapitalize="none" autocomplete="off" spellcheck={false} />}
       </Labelled>
+      {field.name === "api_key" && (
+        <>
+          {doubt && <p role="status" class="hint doubt">{doubt}</p>}
+          {keys && <p class="hint"><a href={keys} target="_blank" rel="noopener noreferrer">Where your keys are made</a></p>}
+        </>
+      )}
       {again && <label class="choice"><input type="checkbox" name={`${field.name}-removed`} aria-label={`Remove what is stored: ${field.label}`} />Remove what is stored</label>}
     </>
   );
@@ -247,7 +320,7 @@ const replaced = (of: Credential | null, name: string, required = false): boolea
 const headersIn = (of: Credential | null): string[] => of?.stored?.flatMap((name) => (name.startsWith("headers.") ? [name.slice("headers.".length)] : [])) ?? [];
 
 /** Headers are rows of a name and a value, as many as wanted. To begin with they have the names that are stored. */
-function Headers({ field, of, errors }: { field: Field; of: Credential | null; errors: Errors }) {
+function Headers({ field, of, errors, onRows }: Pick<FieldProps, "field" | "of" | "errors" | "onRows">) {
   const names = headersIn(of);
   const [rows, setRows] = useState(() => (names.length > 0 ? names : [""]).map((name, key) => ({ name, key })));
   const next = useRef(rows.length);
@@ -256,10 +329,12 @@ function Headers({ field, of, errors }: { field: Field; of: Credential | null; e
 
   function add() {
     setRows([...rows, { name: "", key: next.current++ }]);
+    onRows();
     requestAnimationFrame(() => last.current?.focus());
   }
   function remove(key: number) {
     setRows(rows.filter((r) => r.key !== key));
+    onRows();
     requestAnimationFrame(() => last.current?.focus());
   }
   return (
@@ -316,8 +391,6 @@ function Labelled({ name, id = name, label, required, hint, error, children }: L
     </div>
   );
 }
-
-const text = (data: FormData, name: string): string => String(data.get(name) ?? "").trim();
 
 /**
  * values are a type's fields as the API wants them: null removes, and so it does a header that is stored and has no row any more. A secret is

@@ -2,10 +2,11 @@
 import { memo } from "./memo";
 import { kindOf, mayChange, whyNot, type Credential } from "./rules";
 import type { Standing } from "./standings";
-import { at, detailOf, foldedScopes, lifeOf, nameOf, providerName, typeName } from "./words";
+import { detailOf, foldedScopes, lifeOf, nameOf, providerName, typeName, when } from "./words";
 
 interface Actions {
   onSelect: (these: Credential[], on: boolean) => void;
+  onCopyId: (c: Credential) => void;
   onEdit: (c: Credential) => void;
   onRemove: (c: Credential) => void;
 }
@@ -23,7 +24,7 @@ export function Group({ provider, rows, standing, selected, fresh, ...actions }:
   const managed = rows.some((c) => kindOf(c) === "Managed");
   return (
     <section class="group" aria-labelledby={id}>
-      <h2 id={id} translate={false}>{providerName(provider)}</h2>
+      <div class="called"><Letter provider={provider} /><h2 id={id} translate={false}>{providerName(provider)}</h2></div>
       <ul>
         {standing && !managed && <Awaited standing={standing} />}
         {rows.map((c) => (
@@ -41,6 +42,12 @@ interface RowProps {
   selected: boolean;
   fresh: boolean;
   actions: Actions;
+}
+
+/** Letter stands for a provider's picture. Its colour is always the same one. */
+function Letter({ provider }: { provider: string }) {
+  const hue = [...provider].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % 4;
+  return <span class={`letter hue${hue}`} aria-hidden="true" translate={false}>{[...providerName(provider)][0]}</span>;
 }
 
 /** Row is one credential. It is drawn anew only if something that it shows has changed: there may be very many. */
@@ -69,11 +76,23 @@ const Row = memo(function Row({ c, state, retryAt, selected, fresh, actions }: R
         ? <div class="do">
             <button aria-label={`Edit ${nameOf(c)}`} onClick={() => actions.onEdit(c)}>Edit</button>
             <button class="danger" aria-label={`Remove ${nameOf(c)}`} onClick={() => actions.onRemove(c)}>Remove</button>
+            <CopyId c={c} onCopyId={actions.onCopyId} />
           </div>
         : <p class="do why">{whyNot[kind]}</p>}
     </li>
   );
 }, (a, b) => a.c === b.c && a.state === b.state && a.retryAt === b.retryAt && a.selected === b.selected && a.fresh === b.fresh);
+
+/** CopyId is for those who set up executors and clients, which go by the id. */
+function CopyId({ c, onCopyId }: { c: Credential; onCopyId: (c: Credential) => void }) {
+  return (
+    <button class="icon" title="Copy id" aria-label={`Copy id of ${nameOf(c)}`} onClick={() => onCopyId(c)}>
+      <svg viewBox="0 0 16 16" width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round" aria-hidden="true">
+        <rect x="5.5" y="5.5" width="8" height="8" rx="1.5" /><path d="M10.500 2.500h-7a1 1 0 0 0-1 1v7" />
+      </svg>
+    </button>
+  );
+}
 
 /** Awaited is the place of a managed credential that is not there yet. */
 function Awaited({ standing }: { standing: Standing }) {
@@ -81,7 +100,7 @@ function Awaited({ standing }: { standing: Standing }) {
   const says = {
     ready: "This appears in a moment.",
     provisioning: "The platform is setting this up for you. It appears here by itself.",
-    failed: standing.retryAt === null ? "Setting this up did not work. It is tried again by itself." : `Setting this up did not work. It is tried again by itself at ${at(standing.retryAt)}.`,
+    failed: standing.retryAt === null ? "Setting this up did not work. It is tried again by itself." : `Setting this up did not work. It is tried again by itself ${when(standing.retryAt, Date.now())}.`,
     unavailable: "The platform does not offer this right now.",
   }[standing.state];
   return (
@@ -95,7 +114,7 @@ function Awaited({ standing }: { standing: Standing }) {
 }
 
 function State({ state, retryAt }: { state: Standing["state"]; retryAt: number | null }) {
-  const text = { ready: "Ready", provisioning: "Being set up", failed: retryAt === null ? "Failed" : `Failed, again at ${at(retryAt)}`, unavailable: "Unavailable" }[state];
+  const text = { ready: "Ready", provisioning: "Being set up", failed: retryAt === null ? "Failed" : `Failed, again ${when(retryAt, Date.now())}`, unavailable: "Unavailable" }[state];
   return <span key={text} class={`tag ${state}`}>{text}</span>;
 }
 

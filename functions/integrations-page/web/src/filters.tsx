@@ -1,0 +1,33 @@
+// What of the list is shown.
+import { kindOf, type Credential } from "./rules";
+import { expiresSoon } from "./words";
+
+export type Filter = "All" | "Yours" | "Managed" | "Platform" | "Expiring";
+
+const filters: Filter[] = ["All", "Yours", "Managed", "Platform", "Expiring"];
+
+/** kept reports whether a filter lets a credential through. What has expired is expiring, too. */
+export function kept(c: Credential, filter: Filter, now: number): boolean {
+  switch (filter) {
+    case "All": return true;
+    case "Expiring": return expiresSoon(c, now);
+    default: return kindOf(c) === filter;
+  }
+}
+
+interface Props {
+  credentials: Credential[];
+  chosen: Filter;
+  onChoose: (filter: Filter) => void;
+}
+
+export function Filters({ credentials, chosen, onChoose }: Props) {
+  const now = Date.now();
+  const offered = filters.filter((f) => f === chosen || f === "All" || credentials.some((c) => kept(c, f, now)));
+  if (offered.length < 3) return null; // One kind alone: there is nothing to choose.
+  return (
+    <div class="filters" role="group" aria-label="Show">
+      {offered.map((f) => <button key={f} type="button" class="filter" aria-pressed={f === chosen} onClick={() => onChoose(f)}>{f}</button>)}
+    </div>
+  );
+}
