@@ -13,6 +13,7 @@ import (
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/local/stack/stacktest"
 )
 
 // beyondOneMachine are the documented answers that nobody can get here, by what they look like,
@@ -139,12 +140,8 @@ func TestThePageLoadsWithAllThatItNamesAndIsAskedForOnce(t *testing.T) {
 
 func TestTheServiceWorksBehindAStageOrAMappedPath(t *testing.T) {
 	t.Parallel()
-	running, err := stack.Start(t.Context(), stack.Config{DynamoDB: database, Prefix: "/team/credentials"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(running.Close)
-	s := &service{Stack: running, t: t}
+	running, log := stacktest.Start(t, stack.Config{Prefix: "/team/credentials"})
+	s := &service{Stack: running, t: t, log: log}
 	token := s.token(alice)
 	page := s.call("GET", "/team/credentials", "", "") // the client goes where it is sent
 	page.want(t, http.StatusOK, "")

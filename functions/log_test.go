@@ -10,6 +10,7 @@ import (
 
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/lambda"
+	"managed-credentials/shared/local/stack/stacktest"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/provider/agentmail"
 )
@@ -74,7 +75,7 @@ func TestAFunctionThatCannotStartSaysWhyInOneLineOfJSON(t *testing.T) {
 	for _, f := range deployed.Functions {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
-			log := &logBuffer{}
+			log := &stacktest.Log{}
 			host := lambda.New(lambda.Config{Log: log, Functions: []lambda.Function{{
 				Name: f.Name, Bootstrap: filepath.Join("..", "dist", f.Name, "bootstrap"), Timeout: 10 * time.Second,
 				Env: map[string]string{"LOG_LEVEL": "LOUD"},

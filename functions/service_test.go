@@ -3,8 +3,6 @@
 package functions_test
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,46 +19,34 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"managed-credentials/shared/credential"
-	localdynamodb "managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/local/stack/stacktest"
 	"managed-credentials/shared/proof/contract"
 	"managed-credentials/shared/provider/agentmail"
 )
 
-var (
-	// database is the one DynamoDB Local of all tests; each has a table of its own.
-	database *localdynamodb.Server
-	// api is what all requests and answers are held to.
-	api *contract.Contract
-)
+// api is what all requests and answers are held to.
+var api *contract.Contract
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	server, err := localdynamodb.Start(context.Background(), localdynamodb.Config{Log: os.Stderr})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer server.Stop()
-	database = server
+func TestMain(m *testing.M) {
+	var err error
 	api, err = contract.Load(".")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		os.Exit(1)
 	}
-	code := m.Run()
+	code := stacktest.Main(m, nil)
 	if code == 0 && wholeRun() {
 		code = seenAll()
 	}
-	return code
+	os.Exit(code)
 }
 
 // service is a running service as a test sees it.
 type service struct {
 	*stack.Stack
 	t   *testing.T
-	log *logBuffer
+	log *stacktest.Log
 }
 
 // start starts the service, with proxies that inject faults.
@@ -71,37 +57,9 @@ func start(t *testing.T, env map[string]string) *service {
 
 func startWith(t *testing.T, cfg stack.Config) *service {
 	t.Helper()
-	log := &logBuffer{}
-	cfg.DynamoDB, cfg.Faults, cfg.Log, cfg.Around = database, true, log, api.Around(func(err error) { t.Error(err) })
-	s, err := stack.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Close()
-		if t.Failed() {
-			t.Logf("the functions wrote:\n%s", log)
-		}
-	})
+	cfg.Faults, cfg.Around = true, api.Around(func(err error) { t.Error(err) })
+	s, log := stacktest.Start(t, cfg)
 	return &service{Stack: s, t: t, log: log}
-}
-
-// logBuffer is a buffer for several writers.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // logs reports whether the functions have written all of the texts, each on a line of its own or in

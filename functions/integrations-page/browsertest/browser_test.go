@@ -5,19 +5,18 @@
 package browsertest
 
 import (
-	"bytes"
 	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
-	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/stack"
-	"managed-credentials/shared/proof/contract"
+	"managed-credentials/shared/local/stack/stacktest"
 )
+
+func TestMain(m *testing.M) { os.Exit(stacktest.Main(m, nil)) }
 
 func TestThePageInABrowser(t *testing.T) {
 	chromium := cmp.Or(os.Getenv("CHROMIUM"), "/usr/bin/chromium")
@@ -26,15 +25,10 @@ func TestThePageInABrowser(t *testing.T) {
 		t.Fatalf("%s is missing: run `make chromium`, or say in CHROMIUM where it is", chromium)
 	}
 	install(t)
-	database, err := dynamodb.Start(t.Context(), dynamodb.Config{Log: os.Stderr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(database.Stop)
-	local := start(t, stack.Config{DynamoDB: database})
-	managed := start(t, stack.Config{DynamoDB: database, ManagedLogin: true})
+	local, _ := stacktest.Start(t, stack.Config{})
+	managed, _ := stacktest.Start(t, stack.Config{ManagedLogin: true})
 	const prefix = "/team/keys"
-	mapped := start(t, stack.Config{DynamoDB: database, Prefix: prefix})
+	mapped, _ := stacktest.Start(t, stack.Config{Prefix: prefix})
 
 	command := exec.CommandContext(t.Context(), "npm", "test", "--silent")
 	command.Env = append(os.Environ(),
@@ -65,42 +59,4 @@ func install(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-}
-
-func start(t *testing.T, cfg stack.Config) *stack.Stack {
-	t.Helper()
-	log := &buffer{}
-	cfg.Log = log
-	if cfg.Prefix == "" { // the contract's paths have none
-		cfg.Around = contract.Around(t)
-	}
-	s, err := stack.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Close()
-		if t.Failed() {
-			t.Logf("the functions wrote:\n%s", log)
-		}
-	})
-	return s
-}
-
-// buffer is a log that several write.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -2,7 +2,6 @@ package stack_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,84 +24,28 @@ import (
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/local/stack/stacktest"
 	"managed-credentials/shared/local/template"
-	"managed-credentials/shared/proof/contract"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
-var (
-	dist     string           // with the functions as they are now
-	database *dynamodb.Server // one for all tests
-)
+func TestMain(m *testing.M) { os.Exit(stacktest.Main(m, build)) }
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	dist, err = os.MkdirTemp("", "stack-test-")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = os.RemoveAll(dist) }()
+// build builds the functions as they are now.
+func build(dist string) error {
 	deployed, err := template.Load(".")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, f := range deployed.Functions {
 		build := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", filepath.Join(dist, f.Name, "bootstrap"), "./functions/"+f.Name)
 		build.Dir = "../../.."
 		out, err := build.CombinedOutput()
 		if err != nil {
-			return 0, fmt.Errorf("building %s: %w\n%s", f.Name, err, out)
+			return fmt.Errorf("building %s: %w\n%s", f.Name, err, out)
 		}
 	}
-	database, err = dynamodb.Start(context.Background(), dynamodb.Config{Log: os.Stderr})
-	if err != nil {
-		return 0, err
-	}
-	defer database.Stop()
-	return m.Run(), nil
-}
-
-// buffer is a log that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func start(t *testing.T, cfg stack.Config) (*stack.Stack, *buffer) {
-	t.Helper()
-	log := &buffer{}
-	cfg.Dist, cfg.DynamoDB, cfg.Log, cfg.Around = dist, database, log, contract.Around(t)
-	s, err := stack.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Close()
-		if t.Failed() {
-			t.Logf("log:\n%s", log)
-		}
-	})
-	return s, log
+	return nil
 }
 
 // call sends a request and checks its status.
@@ -147,7 +89,7 @@ func tokenFor(t *testing.T, s *stack.Stack, sub string) string {
 // The tour that `make run` prints.
 func TestUserGetsACredentialAndLosesItWithTheAccount(t *testing.T) {
 	t.Parallel()
-	s, log := start(t, stack.Config{Faults: true})
+	s, log := stacktest.Start(t, stack.Config{Faults: true})
 	call(t, "GET", s.URL+"/credentials", "", "", http.StatusUnauthorized)
 	token := tokenFor(t, s, "alice")
 
@@ -197,7 +139,7 @@ func TestUserGetsACredentialAndLosesItWithTheAccount(t *testing.T) {
 // waits for.
 func TestDeletionInThePoolReachesUserCleanupBeforeCloseReturns(t *testing.T) {
 	t.Parallel()
-	s, _ := start(t, stack.Config{})
+	s, _ := stacktest.Start(t, stack.Config{})
 	token := tokenFor(t, s, "alice")
 	call(t, "GET", s.URL+"/credentials", token, "", http.StatusOK)
 	if len(s.AgentMail.Pods()) != 1 {
@@ -220,7 +162,7 @@ func TestDeletionInThePoolReachesUserCleanupBeforeCloseReturns(t *testing.T) {
 
 func TestFaultsStandInFrontOfEachService(t *testing.T) {
 	t.Parallel()
-	s, _ := start(t, stack.Config{Faults: true})
+	s, _ := stacktest.Start(t, stack.Config{Faults: true})
 	token := tokenFor(t, s, "alice")
 	call(t, "GET", s.URL+"/credentials", token, "", http.StatusOK)
 	call(t, "DELETE", s.URL+"/account", token, "", http.StatusNoContent)
@@ -244,7 +186,7 @@ func TestFaultsStandInFrontOfEachService(t *testing.T) {
 
 func TestScheduleInvokesReconcile(t *testing.T) {
 	t.Parallel()
-	s, log := start(t, stack.Config{ReconcileEvery: time.Millisecond, Faults: true, Env: map[string]string{"LOG_LEVEL": "DEBUG"}})
+	s, log := stacktest.Start(t, stack.Config{ReconcileEvery: time.Millisecond, Faults: true, Env: map[string]string{"LOG_LEVEL": "DEBUG"}})
 	due := make(chan struct{}, 1)
 	s.Faults.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
 		if c.Op == "Query" && bytes.Contains(c.Body, []byte(`"due"`)) {
@@ -264,7 +206,7 @@ func TestScheduleInvokesReconcile(t *testing.T) {
 
 func TestFunctionThatDoesNotStartIsA500(t *testing.T) {
 	t.Parallel()
-	s, _ := start(t, stack.Config{Env: map[string]string{"LEASE": "no duration"}})
+	s, _ := stacktest.Start(t, stack.Config{Env: map[string]string{"LEASE": "no duration"}})
 	token := tokenFor(t, s, "alice")
 	_, body := call(t, "GET", s.URL+"/credentials", token, "", http.StatusInternalServerError)
 	if strings.TrimSpace(body) != `{"message":"Internal Server Error"}` {
@@ -293,7 +235,7 @@ func TestStartSaysWhatIsMissingAndLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg := stack.Config{Dist: dist, DynamoDB: database, Listener: listener}
+		cfg := stack.Config{Dist: stacktest.Dist, DynamoDB: stacktest.Database, Listener: listener}
 		c.change(&cfg)
 		_, err = stack.Start(t.Context(), cfg)
 		if err == nil || !strings.Contains(err.Error(), c.says) {
@@ -310,7 +252,7 @@ func TestDatabaseThatEndsIsAFailure(t *testing.T) {
 	if os.Getenv(dynamodb.Variable) != "" {
 		t.Skip("the database is shared, and not the stack's to end")
 	}
-	s, err := stack.Start(t.Context(), stack.Config{Dist: dist, Log: t.Output()})
+	s, err := stack.Start(t.Context(), stack.Config{Dist: stacktest.Dist, Log: t.Output()})
 	if err != nil {
 		t.Fatal(err)
 	}

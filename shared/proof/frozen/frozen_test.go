@@ -3,10 +3,8 @@
 package frozen_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,45 +17,14 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/local/stack/stacktest"
 	"managed-credentials/shared/proof/suspended"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
-var (
-	dist     string
-	database *dynamodb.Server
-)
-
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// run builds the functions and starts one DynamoDB Local.
-func run(m *testing.M) (code int, err error) {
-	dist, err = os.MkdirTemp("", "frozen-")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = os.RemoveAll(dist) }()
-	err = suspended.Build(dist)
-	if err != nil {
-		return 0, err
-	}
-	database, err = dynamodb.Start(context.Background(), dynamodb.Config{Log: os.Stderr})
-	if err != nil {
-		return 0, err
-	}
-	defer database.Stop()
-	return m.Run(), nil
-}
+func TestMain(m *testing.M) { os.Exit(stacktest.Main(m, suspended.Build)) }
 
 // world is a service on a machine that can be suspended.
 type world struct {
@@ -68,25 +35,14 @@ type world struct {
 
 func start(t *testing.T, cfg stack.Config) *world {
 	t.Helper()
-	machine, err := suspended.New(dist, t.TempDir())
+	machine, err := suspended.New(stacktest.Dist, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(machine.Close)
-	w := &world{t: t, machine: machine}
-	log := &buffer{}
-	cfg.Dist, cfg.DynamoDB, cfg.Log, cfg.Now = machine.Dist, database, log, machine.Now
-	w.Stack, err = stack.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		w.Close()
-		if t.Failed() {
-			t.Logf("log:\n%s", log)
-		}
-	})
-	return w
+	cfg.Dist, cfg.Now = machine.Dist, machine.Now
+	s, _ := stacktest.Start(t, cfg)
+	return &world{Stack: s, t: t, machine: machine}
 }
 
 // suspend lets the machine be suspended for so long.
@@ -324,22 +280,4 @@ func (c *connection) Read(p []byte) (int, error) {
 			return n, err
 		}
 	}
-}
-
-// buffer is a log that several write.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -6,7 +6,6 @@
 package processes_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,80 +28,24 @@ import (
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/stack"
+	"managed-credentials/shared/local/stack/stacktest"
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
-	"managed-credentials/shared/proof/contract"
 	"managed-credentials/shared/proof/suspended"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
 var chaos = flag.Duration("chaos", 10*time.Second, "how long functions are killed, and others are got at")
 
-var (
-	dist     string
-	database *dynamodb.Server
-	deployed *template.Template
-)
-
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// run builds the functions as they are now, and starts one DynamoDB Local.
-func run(m *testing.M) (code int, err error) {
-	flag.Parse()
-	dist, err = os.MkdirTemp("", "processes-")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = os.RemoveAll(dist) }()
-	deployed, err = template.Load(".")
-	if err != nil {
-		return 0, err
-	}
-	err = suspended.Build(dist)
-	if err != nil {
-		return 0, err
-	}
-	database, err = dynamodb.Start(context.Background(), dynamodb.Config{Log: os.Stderr})
-	if err != nil {
-		return 0, err
-	}
-	defer database.Stop()
-	return m.Run(), nil
-}
-
-// buffer is a log that several write.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
+func TestMain(m *testing.M) { os.Exit(stacktest.Main(m, suspended.Build)) }
 
 // service is a stack on a machine that can be suspended, and a client of it.
 type service struct {
 	*stack.Stack
 	t       *testing.T
-	log     *buffer
+	log     *stacktest.Log
 	machine *suspended.Machine
 
 	underway atomic.Int64 // calls of the functions that have arrived and are not answered
@@ -112,21 +55,13 @@ type service struct {
 // start starts a service whose functions have no more memory than on AWS.
 func start(t *testing.T, env map[string]string) *service {
 	t.Helper()
-	s := &service{t: t, log: &buffer{}}
-	var err error
-	s.machine, err = suspended.New(dist, t.TempDir())
+	machine, err := suspended.New(stacktest.Dist, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.machine.Close)
-	s.Stack, err = stack.Start(t.Context(), stack.Config{
-		Dist: s.machine.Dist, Now: s.machine.Now, DynamoDB: database, Log: s.log, Around: contract.Around(t), Env: env,
-		Faults: true, LimitMemory: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	t.Cleanup(machine.Close)
+	s := &service{t: t, machine: machine}
+	s.Stack, s.log = stacktest.Start(t, stack.Config{Dist: machine.Dist, Now: machine.Now, Env: env, Faults: true, LimitMemory: true})
 	for _, proxy := range []*fault.Proxy{
 		s.Faults.DynamoDB, s.Faults.KMS, s.Faults.SecretsManager, s.Faults.Cognito, s.Faults.SQS, s.Faults.AgentMail,
 	} {
@@ -263,6 +198,10 @@ func (s *service) check(stay, leave map[string]string) {
 	for user, token := range leave {
 		s.checkNone(user, token)
 	}
+	deployed, err := template.Load(".")
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	for _, f := range deployed.Functions {
 		if n := s.Host.OutOfMemory(f.Name); n > 0 {
 			s.t.Errorf("%d instances of %s held more memory than they may", n, f.Name)
@@ -270,9 +209,6 @@ func (s *service) check(stay, leave map[string]string) {
 	}
 	if regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`).MatchString(s.log.String()) {
 		s.t.Error("I7: a secret was logged")
-	}
-	if s.t.Failed() {
-		s.t.Logf("log:\n%s", s.log)
 	}
 }
 
