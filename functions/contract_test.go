@@ -140,26 +140,26 @@ func TestThePageLoadsWithAllThatItNamesAndIsAskedForOnce(t *testing.T) {
 
 func TestTheServiceWorksBehindAStageOrAMappedPath(t *testing.T) {
 	t.Parallel()
-	running, log := stacktest.Start(t, stack.Config{Prefix: "/team/credentials"})
+	running, log := stacktest.Start(t, stack.Config{Prefix: "/api/integrations"}) // as AutoGPT has it
 	s := &service{Stack: running, t: t, log: log}
 	token := s.token(alice)
-	page := s.call("GET", "/team/credentials", "", "") // the client goes where it is sent
+	page := s.call("GET", "/api/integrations", "", "") // the client goes where it is sent
 	page.want(t, http.StatusOK, "")
 	if !strings.Contains(page.body, `src="page-files/app.js"`) {
 		t.Errorf("the page is %s", page.body)
 	}
 	for _, path := range []string{"/", "/config", "/page-files/app.js", "/page-files/style.css", "/page-files/icon.svg"} {
-		s.call("GET", "/team/credentials"+path, "", "").want(t, http.StatusOK, "")
-		s.call("HEAD", "/team/credentials"+path, "", "").want(t, http.StatusOK, "")
+		s.call("GET", "/api/integrations"+path, "", "").want(t, http.StatusOK, "")
+		s.call("HEAD", "/api/integrations"+path, "", "").want(t, http.StatusOK, "")
 	}
-	created := s.call("POST", "/team/credentials/github/credentials", token, `{"type":"api_key","api_key":"x"}`)
+	created := s.call("POST", "/api/integrations/github/credentials", token, `{"type":"api_key","api_key":"x"}`)
 	created.want(t, http.StatusCreated, "")
-	list := s.call("GET", "/team/credentials/credentials", token, "")
+	list := s.call("GET", "/api/integrations/credentials", token, "")
 	list.want(t, http.StatusOK, "")
 	if !strings.Contains(list.body, `"provider":"github"`) {
 		t.Errorf("the list is %s", list.body)
 	}
-	for _, path := range []string{"/", "/credentials", "/team/credentialsx/config"} {
+	for _, path := range []string{"/", "/credentials", "/api/integrationsx/config"} {
 		s.call("GET", path, token, "").want(t, http.StatusNotFound, "")
 	}
 }
