@@ -1,6 +1,7 @@
 package functions_test
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -110,6 +111,39 @@ func TestAnAuditRepairsWhatItIsAskedTo(t *testing.T) {
 	}
 	if r := operate[managed.AuditReport](t, s, `{"command":"audit","provider":"agent_mail"}`); len(r.Findings) != 0 || r.Resources != 1 || r.Slots != 1 {
 		t.Errorf("afterwards: %+v", r)
+	}
+}
+
+func TestTheScheduleHasAuditsGoOn(t *testing.T) {
+	t.Parallel()
+	s := start(t, map[string]string{"AUDIT_UNKNOWN_AFTER": "1ns", "AUDIT_DELETES_UNKNOWN": "true", "AUDIT_EVERY": "1ms"})
+	s.list(s.token(alice))
+	s.list(s.token(bob))
+	s.removeKey(decode[map[string]any](t, s.resolve(alice, agentmail.Name, "").body)["api_key"].(string))
+	s.Cognito.AddUser(standin.User{Username: bob, Sub: "another"}) // in place of bob: the event of his deletion is lost
+	type audits struct {
+		Audits []managed.ScheduledAudit `json:"audits"`
+	}
+	for _, want := range []map[managed.FindingKind]int{
+		{managed.MissingKey: 1},
+		{managed.MissingKey: 1, managed.UnknownUser: 1}, // at the second look
+	} {
+		all := operate[audits](t, s, `{"command":"audit_due"}`).Audits
+		if len(all) != 1 || all[0].UnderWay != nil || all[0].Complete == nil || !maps.Equal(all[0].Complete.Findings, want) {
+			t.Errorf("the audits stand at %+v, want the findings %v", all, want)
+		}
+	}
+	shown := operate[struct {
+		Providers []managed.ProviderStatus `json:"providers"`
+	}](t, s, `{"command":"providers"}`).Providers
+	if len(shown) != 1 || shown[0].Audit.Complete == nil || shown[0].Audit.Complete.Slots != 2 {
+		t.Errorf("the providers are %+v", shown)
+	}
+	if !s.logs(`"kind":"unknown_user","count":1,"user":"` + bob + `"`) {
+		t.Error("the log does not say who is unknown")
+	}
+	if pods := s.AgentMail.Pods(); len(pods) != 2 { // nothing is repaired
+		t.Errorf("the pods are %+v", pods)
 	}
 }
 

@@ -32,10 +32,12 @@ type request struct {
 
 // commands are by name.
 var commands = map[string]func(*function, context.Context, request) (any, error){
-	"audit":   (*function).audit,
-	"parked":  (*function).parked,
-	"force":   (*function).force,
-	"redrive": (*function).redrive,
+	"audit": (*function).audit,
+	// what the schedule asks for
+	"audit_due": (*function).auditDue,
+	"parked":    (*function).parked,
+	"force":     (*function).force,
+	"redrive":   (*function).redrive,
 	// what a deletion holds back goes at once
 	"end_holdback": (*function).endHoldback,
 	"retry":        (*function).retry,
@@ -94,7 +96,7 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	}
 	command, ok := commands[r.Command]
 	if !ok {
-		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, parked, force, redrive, end_holdback, retry, providers, accept_organization"}
+		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization"}
 	}
 	return command(f, ctx, r)
 }
@@ -114,6 +116,19 @@ func (f *function) audit(ctx context.Context, r request) (any, error) {
 		return nil, &credential.FieldError{Field: "by", Problem: "is required for a repair: who asks for it"}
 	}
 	return f.engine.Audit(ctx, managed.AuditRequest{Provider: r.Provider, Cursor: r.Cursor, Repair: r.Repair, By: r.By})
+}
+
+// auditDue goes on with the audits that are due, and shows where they stand:
+// {"command":"audit_due"}. The schedule asks for it every few minutes; whoever does beside it does
+// no harm.
+func (f *function) auditDue(ctx context.Context, _ request) (any, error) {
+	all, err := f.engine.AuditsDue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Audits []managed.ScheduledAudit `json:"audits"`
+	}{all}, nil
 }
 
 // parked lists the revocations that are parked: {"command":"parked"}.
@@ -221,7 +236,7 @@ func (f *function) retry(ctx context.Context, r request) (any, error) {
 }
 
 // providers shows this deployment's id, and for each provider the organisation in which it makes
-// things and that of the org key: {"command":"providers"}.
+// things, that of the org key, and where the scheduled audits stand: {"command":"providers"}.
 func (f *function) providers(ctx context.Context, _ request) (any, error) {
 	all, err := f.engine.ProviderStatuses(ctx)
 	if err != nil {

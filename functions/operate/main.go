@@ -1,6 +1,6 @@
 // Function operate does what operators ask for: it audits a third party against the table, lists
 // and forces parked revocations, and sends failed deletions on their way again. It is invoked
-// directly, under IAM.
+// directly, under IAM, and by a schedule, which has it go on with the audits that are due.
 package main
 
 import (
@@ -45,6 +45,8 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		GoneShare: env.GoneShare(),
 		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
+
+		AuditEvery: env.AuditEvery(),
 	}
 	f := &function{
 		queue: deadLetters{

@@ -112,6 +112,17 @@ func (e *Env) UnknownAfter() time.Duration {
 	return e.Duration("AUDIT_UNKNOWN_AFTER", DefaultUnknownAfter)
 }
 
+// DefaultAuditEvery is how long after one audit has begun the schedule begins the next one.
+const DefaultAuditEvery = 24 * time.Hour
+
+// AuditEvery is how long after one audit has begun the schedule begins the next one; 0 for "never".
+func (e *Env) AuditEvery() time.Duration {
+	if e.lookup("AUDIT_EVERY") == "never" {
+		return 0
+	}
+	return e.Duration("AUDIT_EVERY", DefaultAuditEvery)
+}
+
 // DeletesUnknown says whether a repair deletes the users whom an audit reports as unknown to the
 // user pool.
 func (e *Env) DeletesUnknown() bool {

@@ -33,6 +33,7 @@ func read() error {
 	e.GoneShare()
 	e.UnknownAfter()
 	e.DeletesUnknown()
+	e.AuditEvery()
 	e.LogLevel()
 	e.SystemCredentials()
 	e.SealOpenFields()
@@ -47,7 +48,7 @@ func set(t *testing.T, others map[string]string) {
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
 		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
 		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1", "DELETION_HOLDBACK": "24h",
-		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true",
+		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true", "AUDIT_EVERY": "168h",
 	}
 	maps.Copy(all, others)
 	for name, value := range all {
@@ -67,6 +68,10 @@ func TestVariablesAreRead(t *testing.T) {
 	if !e.SealOpenFields() || !e.DeletesUnknown() {
 		t.Error("a switch was not read")
 	}
+	t.Setenv("AUDIT_EVERY", "never")
+	if week, never := e.AuditEvery(), config.Environ().AuditEvery(); week != 0 || never != 0 {
+		t.Errorf("never is every %v, %v", week, never)
+	}
 	if e.MaxCredentials() != 7 {
 		t.Errorf("a user may have %d credentials", e.MaxCredentials())
 	}
@@ -84,7 +89,7 @@ func TestVariablesAreRead(t *testing.T) {
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
 		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": "",
-		"AUDIT_DELETES_UNKNOWN": ""})
+		"AUDIT_DELETES_UNKNOWN": "", "AUDIT_EVERY": ""})
 	if held := config.Environ().Holdback(); held != 0 {
 		t.Errorf("what is deleted is held back for %v", held)
 	}
@@ -92,8 +97,8 @@ func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	if e.MaxCredentials() != 200 {
 		t.Errorf("a user may have %d credentials", e.MaxCredentials())
 	}
-	if e.UnknownAfter() != 24*time.Hour {
-		t.Errorf("a user is unknown after %v", e.UnknownAfter())
+	if e.UnknownAfter() != 24*time.Hour || e.AuditEvery() != 24*time.Hour {
+		t.Errorf("a user is unknown after %v, and audits are %v apart", e.UnknownAfter(), e.AuditEvery())
 	}
 	if e.GoneFloor() != 10 || e.GoneShare() != 0.02 {
 		t.Errorf("an audit goes by %d and %v", e.GoneFloor(), e.GoneShare())
@@ -120,6 +125,7 @@ func TestEachWrongVariableIsNamed(t *testing.T) {
 		"AUDIT_GONE_FLOOR":      {"many", "-1", "1.5", " 1"},
 		"AUDIT_GONE_SHARE":      {"5%", "-0.1", "1.1", "NaN", " 0"},
 		"AUDIT_DELETES_UNKNOWN": {"yes", "1", " true"},
+		"AUDIT_EVERY":           {"24", "0h", "1d", "Never", "-1h"},
 		"SEAL_OPEN_FIELDS":      {"yes", "1", "TRUE", " true"},
 		"LOG_LEVEL":             {"LOUD", "5", " INFO"},
 		"SYSTEM_CREDENTIALS":    {"openai", "[]", `"openai"`, `{"openai": 5}`, `{"openai": "a"`, `{"OpenAI": "a"}`, `{"": "a"}`, `{"open ai": "a", "openai": "b"}`},

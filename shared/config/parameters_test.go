@@ -205,6 +205,11 @@ var settings = map[string]setting{
 		good: []string{"24h", "1h", "720h"},
 		bad:  []string{"24", "0h", "1d", "-1h"},
 	},
+	"AUDIT_EVERY": {
+		read: env((*config.Env).AuditEvery),
+		good: []string{"never", "1h", "24h", "168h"},
+		bad:  []string{"24", "0h", "1d", "daily"},
+	},
 	"AUDIT_DELETES_UNKNOWN": {
 		read: env((*config.Env).DeletesUnknown),
 		good: []string{"true", "false"},

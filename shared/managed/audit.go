@@ -32,7 +32,7 @@ type AuditRequest struct {
 
 // AuditReport is what an audit has found so far.
 type AuditReport struct {
-	// Resources and Slots are how many were looked at.
+	// Resources and Slots are how many were looked at, without the page at which it stopped.
 	Resources int       `json:"resources"`
 	Slots     int       `json:"slots"`
 	Findings  []Finding `json:"findings"`
@@ -42,6 +42,11 @@ type AuditReport struct {
 	Repaired int `json:"repaired,omitempty"`
 	// Stopped says why it did not go on, if that was no want of time.
 	Stopped string `json:"stopped,omitempty"`
+
+	// passed is how many of the findings are of pages that are not looked at again. tooMany: it
+	// stopped because more is gone than can be explained.
+	passed  int
+	tooMany bool
 }
 
 // Finding is something that is not as it should be.
@@ -143,12 +148,11 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 			report.Next, report.Stopped = at.String(), err.Error()
 			return report, nil //nolint:nilerr // the report says so
 		}
-		report.Resources += page.resources
-		report.Slots += page.slots
 		next.Slots, next.Repaired = at.Slots+page.slots, at.Repaired
 		next.Gone, next.Condemned = at.Gone+page.gone(), at.Condemned+page.condemned()
 		report.Stopped = a.tooMany(next)
-		if report.Stopped == "" {
+		report.tooMany = report.Stopped != ""
+		if !report.tooMany {
 			repaired, enough := a.repair(ctx, page.findings, at.Repaired)
 			next.Repaired += repaired
 			report.Repaired += repaired
@@ -159,12 +163,15 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 		for _, f := range page.findings {
 			report.Findings = append(report.Findings, f.Finding)
 		}
-		switch {
-		case report.Stopped != "": // the page is looked at again
+		if report.Stopped != "" { // the page is looked at again
 			at.Repaired = next.Repaired
 			report.Next = at.String()
 			return report, nil
-		case next.Done:
+		}
+		report.Resources += page.resources
+		report.Slots += page.slots
+		report.passed = len(report.Findings)
+		if next.Done {
 			return report, nil
 		}
 		at = next

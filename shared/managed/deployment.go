@@ -119,6 +119,8 @@ type ProviderStatus struct {
 	// Differs: nothing is made, because the two are not the same.
 	Differs bool   `json:"differs"`
 	Error   string `json:"error,omitempty"`
+	// Audit is where the scheduled audits stand.
+	Audit AuditStatus `json:"audit"`
 }
 
 // ProviderStatuses returns the status of each provider. It changes nothing.
@@ -129,6 +131,11 @@ func (e *Engine) ProviderStatuses(ctx context.Context) ([]ProviderStatus, error)
 		if err != nil {
 			return nil, err
 		}
+		job, err := e.Store.Job(ctx, auditJob(p.Name()))
+		if err != nil {
+			return nil, err
+		}
+		s.Audit = auditStatus(job)
 		all = append(all, s)
 	}
 	return all, nil

@@ -45,6 +45,9 @@ type Config struct {
 	// seems to be gone, or belong to users who would be deleted.
 	GoneFloor int
 	GoneShare float64
+	// AuditEvery is how long after one audit has begun the next one is due; 0 for none but those
+	// that are asked for.
+	AuditEvery time.Duration
 	// Now is the clock; nil means clock.Now.
 	Now func() time.Time
 	// Wait waits for a third party's pace, or until it may be asked again, by the clock Now. An

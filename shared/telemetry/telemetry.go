@@ -1,6 +1,6 @@
 // Package telemetry is how the functions are seen from outside: structured logs and metrics, one
 // JSON line each on stdout. Neither ever carries a secret: types that hold one redact themselves,
-// and metrics have a name and a provider only.
+// and metrics have a name, a provider and a kind only.
 package telemetry
 
 import (
@@ -71,6 +71,14 @@ const (
 	ClaimsConflicted = "ClaimsConflicted"
 	// ItemsUndecodable: items that were left out because this version cannot read them.
 	ItemsUndecodable = "ItemsUndecodable"
+	// AuditFindings: what scheduled audits have found, by kind; in all, what an operator has to look
+	// at.
+	AuditFindings = "AuditFindings"
+	// AuditsCompleted: scheduled audits of a provider that got to their end.
+	AuditsCompleted = "AuditsCompleted"
+	// AuditsOverdue: scheduled audits that are under way when the next one is due. Counted with each
+	// invocation.
+	AuditsOverdue = "AuditsOverdue"
 )
 
 // Logger returns a logger of JSON lines, in the form that Lambda expects, with the request's id in
@@ -123,11 +131,27 @@ func NewMetrics(w io.Writer) *Metrics { return &Metrics{w: w} }
 // CloudWatch takes no empty dimension.
 func (m *Metrics) Count(name, provider string, n int) {
 	dimensions := [][]string{{}}
-	members := map[string]any{name: n}
+	members := map[string]any{}
 	if provider != "" {
 		dimensions = append(dimensions, []string{"provider"})
 		members["provider"] = provider
 	}
+	m.count(name, n, dimensions, members)
+}
+
+// CountKind adds n to a metric, once for the kind and, with inAll, once in all. The line also says
+// of which provider.
+func (m *Metrics) CountKind(name, provider, kind string, n int, inAll bool) {
+	dimensions := [][]string{{"kind"}}
+	if inAll {
+		dimensions = append(dimensions, []string{})
+	}
+	m.count(name, n, dimensions, map[string]any{"provider": provider, "kind": kind})
+}
+
+// count writes one metric, with the members beside it that its dimensions name.
+func (m *Metrics) count(name string, n int, dimensions [][]string, members map[string]any) {
+	members[name] = n
 	members["_aws"] = map[string]any{
 		"Timestamp": clock.Now().UnixMilli(),
 		"CloudWatchMetrics": []any{map[string]any{

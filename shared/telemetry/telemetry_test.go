@@ -104,6 +104,19 @@ func TestAMetricOfNoProviderIsCountedInAllOnly(t *testing.T) {
 	}
 }
 
+func TestAMetricOfAKindIsCountedInAllOnlyWhereThatIsAsked(t *testing.T) {
+	t.Parallel()
+	for inAll, dimensions := range map[bool][][]string{true: {{"kind"}, {}}, false: {{"kind"}}} {
+		var out bytes.Buffer
+		telemetry.NewMetrics(&out).CountKind(telemetry.AuditFindings, "agent_mail", "missing_key", 2, inAll)
+		got, members := readMetric(t, out.Bytes())
+		want := map[string]any{"provider": "agent_mail", "kind": "missing_key", "AuditFindings": 2.0}
+		if !reflect.DeepEqual(got.Dimensions, dimensions) || !reflect.DeepEqual(members, want) {
+			t.Errorf("got the dimensions %v, and beside them %v", got.Dimensions, members)
+		}
+	}
+}
+
 // wholeWrites fails the test for a write that is not one whole line: Lambda reads stdout line by
 // line, from all goroutines at once.
 type wholeWrites struct {

@@ -38,6 +38,7 @@ func newEnvironment(override map[string]string) *environment {
 		"DELETION_HOLDBACK":            "",
 		"AUDIT_GONE_SHARE":             "",
 		"AUDIT_DELETES_UNKNOWN":        "",
+		"AUDIT_EVERY":                  "",
 		"AUDIT_UNKNOWN_AFTER":          "",
 		"JWT_AUDIENCE":                 clientID,
 		"JWT_ISSUER":                   "",

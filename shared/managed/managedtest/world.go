@@ -537,7 +537,7 @@ func (w *World) Dump() string {
 	var lines []string
 	for _, item := range w.items() {
 		pk, _ := item["pk"].(*types.AttributeValueMemberS)
-		if pk.Value == "DEPLOYMENT" { // nobody's
+		if pk.Value == "DEPLOYMENT" || pk.Value == "JOB" { // nobody's
 			continue
 		}
 		var parts []string

@@ -215,6 +215,19 @@ var expectations = map[string]map[string]expectation{
 			answer: `{"status":422,"detail":"by: is required for a repair: who asks for it"}`,
 			then:   func(w *world) { w.slotIs(store.Absent) },
 		},
+		// The lone pod is a finding, and nothing is repaired.
+		"audit-due": {
+			given: (*world).amiss,
+			answer: `{"audits":[{"provider":"agent_mail","under_way":null,"complete":{"begun_at":"*","ended_at":"*","resources":2,"slots":1,` +
+				`"findings":{"left_behind":1,"missing_key":1}}}]}`,
+			then: func(w *world) {
+				w.slotIs(store.Absent)
+				job, err := w.table.Job(w.t.Context(), "AUDIT#"+agentmail.Name)
+				if err != nil || job.Attempt != 1 || !job.LeaseUntil.IsZero() {
+					w.t.Errorf("the job is %+v, %v", job, err)
+				}
+			},
+		},
 		"audit-unknown-provider": {answer: `{"status":404,"detail":"No such provider is registered"}`},
 		"audit-cursor-made-up":   {answer: `{"status":422,"detail":"cursor: has to be the \"next\" of an audit's report"}`},
 		"parked": {
@@ -252,7 +265,7 @@ var expectations = map[string]map[string]expectation{
 		"providers": {
 			given: (*world).pinnedElsewhere,
 			answer: `{"providers":[{"provider":"agent_mail","deployment_id":"aaaa2222","organization":"another one",` +
-				`"key_organization":"` + fake.OrganizationID + `","differs":true}]}`,
+				`"key_organization":"` + fake.OrganizationID + `","differs":true,"audit":{"under_way":null,"complete":null}}]}`,
 		},
 		"accept-organization": {given: (*world).pinnedElsewhere, answer: `{"accepted":true}`, then: func(w *world) {
 			d, err := w.table.Deployment(w.t.Context(), agentmail.Name)
@@ -262,7 +275,7 @@ var expectations = map[string]map[string]expectation{
 		}},
 		"accept-organization-without-reason": {answer: `{"status":422,"detail":"reason: is required"}`},
 		"unknown-command": {
-			answer: `{"status":422,"detail":"command: must be one of audit, parked, force, redrive, end_holdback, retry, providers, accept_organization"}`,
+			answer: `{"status":422,"detail":"command: must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization"}`,
 		},
 	},
 

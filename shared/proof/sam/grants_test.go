@@ -1,6 +1,10 @@
 package sam
 
 import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -359,4 +363,38 @@ func each(node *yaml.Node, f func(mapping *yaml.Node)) {
 // wild reports whether there is a wildcard anywhere in a value.
 func wild(node *yaml.Node) bool {
 	return strings.ContainsAny(node.Value, "*?") || slices.ContainsFunc(node.Content, wild)
+}
+
+// What the schedule sends is an event of which the function's own test under SAM knows.
+func TestTheScheduleSendsWhatOperateTakes(t *testing.T) {
+	t.Parallel()
+	var document struct {
+		Resources struct {
+			Operate struct {
+				Properties struct {
+					Events struct {
+						AuditsDue struct {
+							Properties struct {
+								Input string `yaml:"Input"`
+							} `yaml:"Properties"`
+						} `yaml:"AuditsDue"`
+					} `yaml:"Events"`
+				} `yaml:"Properties"`
+			} `yaml:"Operate"`
+		} `yaml:"Resources"`
+	}
+	decode(t, &document)
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	event, err := os.ReadFile(filepath.Join(root, "functions", "operate", "events", "audit-due.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compact bytes.Buffer
+	err = json.Compact(&compact, event)
+	if got := document.Resources.Operate.Properties.Events.AuditsDue.Properties.Input; err != nil || got != compact.String() {
+		t.Errorf("%v: the schedule sends %s, and the event is %s", err, got, &compact)
+	}
 }

@@ -1,0 +1,167 @@
+package managed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+// ScheduledAudit is where the audits of a provider stand that a schedule has made.
+type ScheduledAudit struct {
+	Provider string `json:"provider"`
+	AuditStatus
+}
+
+// AuditStatus is what is known of them.
+type AuditStatus struct {
+	// UnderWay is the one that goes on with the next invocation; null if none is.
+	UnderWay *AuditRun `json:"under_way"`
+	// Complete is the last one that got to its end; null before there was one.
+	Complete *AuditRun `json:"complete"`
+}
+
+// AuditRun is one audit, from its beginning.
+type AuditRun struct {
+	BegunAt time.Time `json:"begun_at"`
+	EndedAt time.Time `json:"ended_at,omitzero"`
+	// Resources and Slots are how many were looked at, and Findings how many there were, by kind.
+	Resources int                 `json:"resources"`
+	Slots     int                 `json:"slots"`
+	Findings  map[FindingKind]int `json:"findings"`
+	// Stopped says why the last invocation did not go on, if that was no want of time.
+	Stopped string `json:"stopped,omitempty"`
+	// Vain is how many invocations in a row got past no page.
+	Vain int `json:"vain,omitempty"`
+}
+
+// Implausible: a scheduled audit does not go on, because more is gone than can be explained. It is
+// counted with each invocation until that is over.
+const Implausible FindingKind = "implausible"
+
+// mostVain is how many invocations in a row an audit is tried at one page before it begins anew: the
+// third party may not know the place any more.
+const mostVain = 12
+
+// auditJob is the name of the job of a provider's audits.
+func auditJob(provider string) string { return "AUDIT#" + provider }
+
+// AuditsDue goes on with the audit of each provider that is under way, and begins one where the last
+// was begun Config.AuditEvery ago, each provider's by itself. It repairs nothing. What an audit finds
+// is logged and counted, and each page again if the invocation ends before it has noted that it is
+// past it. It returns where they stand. An error means that the table failed.
+//
+// Safe to repeat, and to run twice at once: an audit goes on in one of them.
+func (e *Engine) AuditsDue(ctx context.Context) ([]ScheduledAudit, error) {
+	all := make([]ScheduledAudit, len(e.Providers))
+	errs := make([]error, len(e.Providers))
+	var lanes sync.WaitGroup
+	for i, p := range e.Providers {
+		lanes.Go(func() {
+			all[i].Provider = p.Name()
+			all[i].AuditStatus, errs[i] = e.auditDue(ctx, p)
+		})
+	}
+	lanes.Wait()
+	return all, errors.Join(errs...)
+}
+
+func (e *Engine) auditDue(ctx context.Context, p Provider) (AuditStatus, error) {
+	job, err := e.goOn(ctx, auditJob(p.Name()), e.auditWanted, func(ctx context.Context, job *store.Job) { e.goOnAuditing(ctx, p, job) })
+	status := auditStatus(job)
+	if status.UnderWay != nil && e.Now().Sub(status.UnderWay.BegunAt) > e.AuditEvery {
+		e.Metrics.Count(telemetry.AuditsOverdue, p.Name(), 1)
+		e.Log.ErrorContext(ctx, "an audit has not come to its end by the time when the next one is due", "provider", p.Name(),
+			"begun_at", status.UnderWay.BegunAt, "stopped", status.UnderWay.Stopped)
+	}
+	return status, err
+}
+
+// auditWanted reports whether an audit is under way, or to be begun.
+func (e *Engine) auditWanted(job store.Job) bool {
+	if e.AuditEvery == 0 {
+		return false
+	}
+	s := auditStatus(job)
+	return s.UnderWay != nil || s.Complete == nil || e.Now().Sub(s.Complete.BegunAt) >= e.AuditEvery
+}
+
+// auditStatus is what a job has noted. What cannot be read is as if nothing had been: then the audit
+// begins anew.
+func auditStatus(job store.Job) AuditStatus {
+	var s AuditStatus
+	err := json.Unmarshal([]byte(job.Progress), &s)
+	if err != nil {
+		return AuditStatus{}
+	}
+	return s
+}
+
+// goOnAuditing is one invocation's part of an audit.
+func (e *Engine) goOnAuditing(ctx context.Context, p Provider, job *store.Job) {
+	status := auditStatus(*job)
+	if status.UnderWay == nil {
+		status.UnderWay, job.Cursor = &AuditRun{BegunAt: e.Now()}, ""
+	}
+	run, was := status.UnderWay, job.Cursor
+	report, err := e.Audit(ctx, AuditRequest{Provider: p.Name(), Cursor: was})
+	if err != nil {
+		report.Next, report.Stopped = was, err.Error()
+	}
+	found := report.Findings[:report.passed] // the page at which it stopped is looked at again
+	if report.tooMany {
+		found = append(found, Finding{Kind: Implausible, Error: report.Stopped})
+	}
+	e.tell(ctx, p.Name(), found)
+	run.add(report, found)
+	job.Cursor = report.Next
+	switch {
+	case err == nil && report.Next == "":
+		run.EndedAt = e.Now()
+		status.Complete, status.UnderWay = run, nil
+		e.Metrics.Count(telemetry.AuditsCompleted, p.Name(), 1)
+	case report.Next == was && !report.tooMany:
+		run.Vain++
+	default:
+		run.Vain = 0
+	}
+	if run.Vain >= mostVain || errors.Is(err, ErrCursor) {
+		status.UnderWay, job.Cursor = &AuditRun{BegunAt: run.BegunAt, Stopped: run.Stopped}, ""
+	}
+	text, err := json.Marshal(status)
+	if err != nil {
+		panic(err) // cannot be: times, numbers and texts
+	}
+	job.Progress = string(text)
+}
+
+// add counts what an invocation has looked at and found.
+func (r *AuditRun) add(report AuditReport, found []Finding) {
+	r.Resources += report.Resources
+	r.Slots += report.Slots
+	r.Stopped = report.Stopped
+	if r.Findings == nil {
+		r.Findings = map[FindingKind]int{}
+	}
+	for _, f := range found {
+		r.Findings[f.Kind]++
+	}
+}
+
+// tell logs and counts what was found, by kind: how many of a kind, and the first of them.
+func (e *Engine) tell(ctx context.Context, provider string, found []Finding) {
+	byKind := map[FindingKind][]Finding{}
+	for _, f := range found {
+		byKind[f.Kind] = append(byKind[f.Kind], f)
+	}
+	for kind, all := range byKind {
+		// Whose pod is unclaimed may only not have come yet. All others want somebody to look.
+		e.Metrics.CountKind(telemetry.AuditFindings, provider, string(kind), len(all), kind != Unclaimed)
+		e.Log.WarnContext(ctx, "an audit has found something: the first of so many of a kind", "provider", provider, "kind", kind,
+			"count", len(all), "user", all[0].User, "resource", all[0].Resource, "key_id", all[0].KeyID, "error", all[0].Error)
+	}
+}
