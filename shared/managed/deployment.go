@@ -119,6 +119,8 @@ type ProviderStatus struct {
 	// Differs: nothing is made, because the two are not the same.
 	Differs bool   `json:"differs"`
 	Error   string `json:"error,omitempty"`
+	// Stays is what a deletion leaves there.
+	Stays string `json:"stays,omitempty"`
 	// Audit is where the scheduled audits stand.
 	Audit AuditStatus `json:"audit"`
 }
@@ -136,6 +138,10 @@ func (e *Engine) ProviderStatuses(ctx context.Context) ([]ProviderStatus, error)
 			return nil, err
 		}
 		s.Audit = auditStatus(job)
+		staying, ok := p.(Staying)
+		if ok {
+			s.Stays = staying.Stays()
+		}
 		all = append(all, s)
 	}
 	return all, nil

@@ -80,11 +80,11 @@ type Provider interface {
 	// names has been emptied, and then calls Attempt.Accounted.
 	//
 	// nil means that all of it was there and has been removed, by the answer that the third party
-	// documents for that. Gone means that nothing was there to remove, for an org key of the
-	// organisation that the resource belongs to. Any other success is no proof: an error, so that
-	// it is looked at again. What the third party goes on deleting by itself, and a pass that ran
-	// out of time after it removed something, are NotYet, with what is left (Error.Left). Safe to
-	// repeat.
+	// documents for that; what it cannot delete at all does not count (Staying). Gone means that
+	// nothing was there to remove, for an org key of the organisation that the resource belongs to.
+	// Any other success is no proof: an error, so that it is looked at again. What the third party
+	// goes on deleting by itself, and a pass that ran out of time after it removed something, are
+	// NotYet, with what is left (Error.Left). Safe to repeat.
 	Deprovision(ctx context.Context, org credential.Secret, a *Attempt) error
 
 	// Enumerate returns a page of the resources that the third party lists and that could have been
@@ -104,6 +104,13 @@ type Adopter interface {
 	// Adopts reports whether a deletion has to ask the third party for what the user has there,
 	// though they have no slot.
 	Adopts() bool
+}
+
+// Staying is a provider at which something stays when all that can be removed has been.
+type Staying interface {
+	// Stays is what stays there after a deletion, and for how long: a sentence for operators, and
+	// for what a platform promises its users.
+	Stays() string
 }
 
 // Holding is a resource as the third party lists it.

@@ -272,7 +272,8 @@ func TestWhatAScheduledAuditStandsAtIsShown(t *testing.T) {
 	list(t, w.Engine(), alice)
 	complete := scheduled(t, w).Complete
 	all, err := w.Engine().ProviderStatuses(t.Context())
-	if err != nil || len(all) != 1 || all[0].Audit.Complete == nil || !all[0].Audit.Complete.EndedAt.Equal(complete.EndedAt) {
+	if err != nil || len(all) != 1 || all[0].Audit.Complete == nil || !all[0].Audit.Complete.EndedAt.Equal(complete.EndedAt) ||
+		!strings.Contains(all[0].Stays, "Mail that was sent") {
 		t.Errorf("%v, the providers are %+v", err, all)
 	}
 	w.SetItem(auditJob, map[string]types.AttributeValue{"progress": &types.AttributeValueMemberS{Value: "of another version"}})

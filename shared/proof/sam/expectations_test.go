@@ -265,7 +265,7 @@ var expectations = map[string]map[string]expectation{
 		"providers": {
 			given: (*world).pinnedElsewhere,
 			answer: `{"providers":[{"provider":"agent_mail","deployment_id":"aaaa2222","organization":"another one",` +
-				`"key_organization":"` + fake.OrganizationID + `","differs":true,"audit":{"under_way":null,"complete":null}}]}`,
+				`"key_organization":"` + fake.OrganizationID + `","differs":true,"stays":"A revoked key *","audit":{"under_way":null,"complete":null}}]}`,
 		},
 		"accept-organization": {given: (*world).pinnedElsewhere, answer: `{"accepted":true}`, then: func(w *world) {
 			d, err := w.table.Deployment(w.t.Context(), agentmail.Name)

@@ -75,6 +75,7 @@ var (
 	_ managed.Disarmer  = (*Provider)(nil)
 	_ managed.Adopter   = (*Provider)(nil)
 	_ managed.Organized = (*Provider)(nil)
+	_ managed.Staying   = (*Provider)(nil)
 )
 
 // maxClientID is how long a client_id may be.
@@ -106,6 +107,11 @@ func (p *Provider) Name() string { return Name }
 
 // Title implements managed.Provider with AutoGPT's title.
 func (p *Provider) Title() string { return "AgentMail (managed by AutoGPT)" }
+
+// Stays implements managed.Staying.
+func (p *Provider) Stays() string {
+	return "A revoked key may go on working for some minutes. Mail that was sent stays with those who got it."
+}
 
 // Adopts implements managed.Adopter.
 func (p *Provider) Adopts() bool { return p.adopts }
