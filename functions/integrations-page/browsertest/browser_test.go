@@ -5,7 +5,10 @@
 package browsertest
 
 import (
+	"bytes"
 	"cmp"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +17,7 @@ import (
 
 	"managed-credentials/shared/local/stack"
 	"managed-credentials/shared/local/stack/stacktest"
+	"managed-credentials/shared/local/template"
 )
 
 func TestMain(m *testing.M) { os.Exit(stacktest.Main(m, nil)) }
@@ -25,7 +29,12 @@ func TestThePageInABrowser(t *testing.T) {
 		t.Fatalf("%s is missing: run `make chromium`, or say in CHROMIUM where it is", chromium)
 	}
 	install(t)
-	local, _ := stacktest.Start(t, stack.Config{})
+	host := httptest.NewUnstartedServer(nil)
+	origin := "http://" + host.Listener.Addr().String()
+	local, _ := stacktest.Start(t, stack.Config{Origins: []string{origin}})
+	host.Config.Handler = hostOf(t, local.URL)
+	host.Start()
+	t.Cleanup(host.Close)
 	managed, _ := stacktest.Start(t, stack.Config{ManagedLogin: true})
 	const prefix = "/team/keys"
 	mapped, _ := stacktest.Start(t, stack.Config{Prefix: prefix})
@@ -33,7 +42,7 @@ func TestThePageInABrowser(t *testing.T) {
 	command := exec.CommandContext(t.Context(), "npm", "test", "--silent")
 	command.Env = append(os.Environ(),
 		"CHROMIUM="+chromium, "LOCAL_URL="+local.URL, "LOCAL_AGENTMAIL_URL="+local.AgentMailURL, "MANAGED_URL="+managed.URL, "LOGIN_URL="+managed.LoginURL,
-		"MAPPED_URL="+mapped.URL+prefix)
+		"MAPPED_URL="+mapped.URL+prefix, "HOST_URL="+origin)
 	// npm starts a shell, and that node: the last one to end holds the output.
 	command.WaitDelay = time.Minute
 	output, err := command.CombinedOutput()
@@ -41,6 +50,36 @@ func TestThePageInABrowser(t *testing.T) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	t.Logf("%s", output)
+}
+
+// hostOf is another site, which has the page of docs/picker.html. Its policy is strict: it allows the
+// service's script and API, and nothing that the picker might do beyond that.
+func hostOf(t *testing.T, service string) http.Handler {
+	t.Helper()
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "docs", "picker.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const example = "http://127.0.0.1:8080/"
+	if !bytes.Contains(page, []byte(example)) {
+		t.Fatalf("docs/picker.html does not name %s", example)
+	}
+	page = bytes.ReplaceAll(page, []byte(example), []byte(service+"/"))
+	policy := "default-src 'none'; script-src 'unsafe-inline' " + service + "; style-src 'unsafe-inline'; connect-src " + service +
+		"; require-trusted-types-for 'script'; trusted-types 'none'"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			w.WriteHeader(http.StatusNoContent) // the icon that a browser asks for
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", policy)
+		_, _ = w.Write(page)
+	})
 }
 
 // install has the pinned tools there, unless they are already, by the copy of the lockfile that npm
