@@ -3,166 +3,105 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
-	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"managed-credentials/shared/credential"
 )
 
-// Tombstone says that an account was deleted. It stays for ever.
-type Tombstone struct {
-	User string
-	// Username is the Cognito user that has still to be removed; "" if none has.
-	Username string
-	// Tries counts the rounds that began and did not finish.
-	Tries int
-	// CreatedAt is when it was written.
-	CreatedAt time.Time
-	// Asks names the providers, with a blank between them, that have still to be asked for what the
-	// table knows nothing of.
-	Asks string
-	// DueAt is when there is work to do; zero if the account is at rest, or has no tombstone.
-	DueAt time.Time
+// projection is every attribute but the ciphertext: what may be read where nothing is decrypted.
+const projection = "#pk, #sk, #v, #type, #title, #autogpt_managed, #scopes, #username, #host, " +
+	"#state, #owner, #attempt, #tries, #lease_until, #due_at, #committed, #resource_id, #key_id, #org_id, #reason, " +
+	"#gone_since, #left, #left_since, #held_until, #expires_at, #report_from, #report_pause, #created_at, #hint, #stored, #revision"
+
+// Account is all that the table holds of one user, without ciphertexts.
+type Account struct {
+	// Deleted is true once the tombstone stands.
+	Deleted bool
+	// Own are the user's own credentials, ordered by provider and id.
+	Own []credential.Metadata
+	// Slots are the managed ones, by provider.
+	Slots map[string]Slot
+	// Unreadable are the items that could not be decoded.
+	Unreadable []Key
 }
 
-// Bury writes the user's tombstone if there is none yet, due at once, and reports whether it did.
-// From then on no claim and no create of that user can succeed. A username is noted for removal, on
-// a tombstone that stands already, too, which is then due at once; noting the one that is noted
-// already changes nothing, so that a repeat does not shorten the backoff. Safe to repeat; a write
-// whose answer was lost and that the SDK repeated finds its own tombstone, and reports false. asks
-// are noted with a new tombstone.
-func (s *Store) Bury(ctx context.Context, user, username string, asks ...string) (bool, error) {
-	key := tombstoneKey(user)
-	item := key.item()
-	now := number(s.now().UnixMilli())
-	item["v"] = number(version)
-	item["created_at"] = now
-	item["due_at"] = now
-	item["due_shard"] = &types.AttributeValueMemberS{Value: shard("dead", key.PK)}
-	if username != "" {
-		item["cognito_username"] = &types.AttributeValueMemberS{Value: username}
-	}
-	if len(asks) > 0 {
-		item["asks"] = &types.AttributeValueMemberS{Value: strings.Join(asks, " ")}
-	}
-	condition := "attribute_not_exists(#pk)"
-	err := repeat(ctx, func() error {
-		_, err := s.db.PutItem(ctx, &dynamodb.PutItemInput{
-			TableName:                &s.table,
-			Item:                     item,
-			ConditionExpression:      &condition,
-			ExpressionAttributeNames: names(condition),
-		})
-		return err
+// Account reads the user's whole partition, consistently.
+func (s *Store) Account(ctx context.Context, user string) (Account, error) {
+	account := Account{Slots: map[string]Slot{}}
+	condition := "#pk = :pk"
+	pages := dynamodb.NewQueryPaginator(s.db, &dynamodb.QueryInput{
+		TableName:                 &s.table,
+		ConsistentRead:            aws.Bool(true),
+		KeyConditionExpression:    &condition,
+		Select:                    types.SelectSpecificAttributes, // said aloud, because the list function's role demands it
+		ProjectionExpression:      aws.String(projection),
+		ExpressionAttributeNames:  names(projection, condition),
+		ExpressionAttributeValues: args{":pk": &types.AttributeValueMemberS{Value: userPrefix + user}},
 	})
-	if isRefused(err) {
-		if username == "" {
-			return false, nil
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return Account{}, fmt.Errorf("querying the account: %w", err)
 		}
-		return false, s.noteUsername(ctx, user, username)
+		for _, item := range page.Items {
+			account.add(item)
+		}
 	}
+	return account, nil
+}
+
+func (a *Account) add(item map[string]types.AttributeValue) {
+	key := keyOf(item)
+	if key.IsTombstone() {
+		a.Deleted = true
+		return
+	}
+	if key.IsSlot() {
+		slot, err := decodeSlot(item)
+		if err != nil {
+			a.Unreadable = append(a.Unreadable, key)
+			return
+		}
+		a.Slots[slot.Provider] = slot
+		return
+	}
+	own, err := decodeOwn(item)
 	if err != nil {
-		return false, fmt.Errorf("writing the tombstone: %w", err)
+		a.Unreadable = append(a.Unreadable, key)
+		return
 	}
-	return true, nil
+	a.Own = append(a.Own, own)
 }
 
-// Asked notes that each provider that was to be asked has a slot for it. Safe to repeat.
-func (s *Store) Asked(ctx context.Context, user string) error {
-	err := s.update(ctx, tombstoneKey(user), "REMOVE #asks", "attribute_exists(#asks)", nil)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("noting that the providers are asked: %w", err)
+// Slots reads the user's slots at the given providers, consistently and together with the
+// tombstone; an absent slot has the state Absent. It returns ErrAccountDeleted once the tombstone
+// stands, with the slots as they are. A slot that cannot be decoded is left out.
+func (s *Store) Slots(ctx context.Context, user string, providers ...string) (map[string]Slot, error) {
+	keys := []Key{tombstoneKey(user)}
+	for _, provider := range providers {
+		keys = append(keys, SlotKey(user, provider))
 	}
-	return nil
-}
-
-func (s *Store) noteUsername(ctx context.Context, user, username string) error {
-	key := tombstoneKey(user)
-	values := args{}
-	noted := values.str("username", username)
-	expression := "SET #cognito_username = " + noted +
-		", #due_at = " + values.time("now", s.now()) +
-		", #due_shard = " + values.str("shard", shard("dead", key.PK))
-	condition := "attribute_exists(#pk) AND NOT (attribute_exists(#cognito_username) AND #cognito_username = " + noted + ")"
-	err := s.update(ctx, key, expression, condition, values)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("noting the username on the tombstone: %w", err)
-	}
-	return nil
-}
-
-// UsernameGone notes that the Cognito user has been removed, unless another was noted meanwhile.
-// Safe to repeat.
-func (s *Store) UsernameGone(ctx context.Context, t Tombstone) error {
-	values := args{}
-	condition := "#cognito_username = " + values.str("username", t.Username)
-	err := s.update(ctx, tombstoneKey(t.User), "REMOVE #cognito_username", condition, values)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("noting that the Cognito user is gone: %w", err)
-	}
-	return nil
-}
-
-// Rest takes the tombstone out of the due work: the caller has seen, by a consistent read that
-// started after the tombstone stood, that nothing else of the user is left. Refused, which is no
-// error, while a Cognito user has still to be removed. Safe to repeat.
-func (s *Store) Rest(ctx context.Context, user string) error {
-	condition := "attribute_exists(#pk) AND attribute_not_exists(#cognito_username)"
-	err := s.update(ctx, tombstoneKey(user), "REMOVE #due_at, #due_shard, #tries", condition, nil)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("laying the tombstone to rest: %w", err)
-	}
-	return nil
-}
-
-// EndHoldback makes a slot whose resource is held back due at once, with nothing held back any
-// more. It returns ErrStale if the slot is not as it was read.
-func (s *Store) EndHoldback(ctx context.Context, slot Slot) error {
-	values := args{}
-	condition := slot.asRead(values) + " AND attribute_exists(#held_until)"
-	expression := "SET #due_at = " + values.time("now", s.now()) + " REMOVE #held_until, #gone_since"
-	err := s.update(ctx, slot.Key(), expression, condition, values)
-	if isRefused(err) {
-		return ErrStale
-	}
+	items, err := s.read(ctx, projection, keys...)
 	if err != nil {
-		return fmt.Errorf("ending what is held back: %w", err)
+		return nil, fmt.Errorf("reading slots: %w", err)
 	}
-	return nil
-}
-
-// PostponeTombstone says when the next round begins. Refused, which is no error, where another
-// round has finished the account.
-func (s *Store) PostponeTombstone(ctx context.Context, t Tombstone, dueAt time.Time) error {
-	values := args{}
-	expression := "SET #due_at = " + values.time("due", dueAt) + ", #tries = " + values.num("tries", int64(t.Tries))
-	err := s.update(ctx, tombstoneKey(t.User), expression, "attribute_exists(#due_at)", values)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("postponing the tombstone: %w", err)
+	slots := map[string]Slot{}
+	for _, provider := range providers {
+		item := items[SlotKey(user, provider)]
+		if item == nil {
+			slots[provider] = Slot{User: user, Provider: provider}
+			continue
+		}
+		slot, err := decodeSlot(item)
+		if err == nil {
+			slots[provider] = slot
+		}
 	}
-	return nil
-}
-
-// MarkRevoking turns a slot of a deleted account to revoking, due at once, and removes its
-// ciphertext. What was suspected of its key says nothing of its resource, and is dropped. Who works
-// on it, and its lease, stay as they are. heldUntil is the slot's from then on. A slot that is
-// marked already, or has gone, is left as it is. Safe to repeat.
-func (s *Store) MarkRevoking(ctx context.Context, key Key, heldUntil time.Time) error {
-	values := args{}
-	revoking := values.str("revoking", string(Revoking))
-	condition := "attribute_exists(#pk) AND NOT #state IN (" + revoking + ", " + values.str("parked", string(Parked)) + ")"
-	expression := "SET #state = " + revoking +
-		", #due_at = " + values.time("now", s.now()) +
-		", #due_shard = " + values.str("shard", shard("dead", key.PK)) +
-		", #tries = " + values.num("zero", 0)
-	if !heldUntil.IsZero() {
-		expression += ", #held_until = " + values.time("held", heldUntil)
+	if items[tombstoneKey(user)] != nil {
+		return slots, credential.ErrAccountDeleted
 	}
-	expression += " REMOVE #secret, #reason, #gone_since"
-	err := s.update(ctx, key, expression, condition, values)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("marking the slot as revoking: %w", err)
-	}
-	return nil
+	return slots, nil
 }

@@ -3,14 +3,11 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-
-	"managed-credentials/shared/credential"
 )
 
 // scanLimit is how many items of the table one page of a scan goes over.
@@ -69,55 +66,6 @@ func (s *Store) NoteUnknown(ctx context.Context, slot Slot, since time.Time) err
 	}
 	if err != nil {
 		return fmt.Errorf("noting what the user pool knows: %w", err)
-	}
-	return nil
-}
-
-// Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of
-// theirs that was found at the third party, or, if it names none, for one that the third party has
-// to be asked for. heldUntil is the slot's. It returns ErrStale if the account is not deleted, or
-// there is a slot. Safe to repeat.
-func (s *Store) Reopen(ctx context.Context, user, provider, title string, resource credential.Resource, heldUntil time.Time) error {
-	slot := Slot{User: user, Provider: provider, State: Revoking}
-	now := number(s.now().UnixMilli())
-	item := slot.Key().item()
-	item["v"] = number(version)
-	item["type"] = &types.AttributeValueMemberS{Value: string(credential.APIKey)}
-	item["title"] = &types.AttributeValueMemberS{Value: title}
-	item["autogpt_managed"] = &types.AttributeValueMemberBOOL{Value: true}
-	item["state"] = &types.AttributeValueMemberS{Value: string(slot.State)}
-	item["attempt"] = number(0)
-	item["created_at"] = now
-	item["due_at"] = now
-	item["due_shard"] = &types.AttributeValueMemberS{Value: slot.shard()}
-	item["resource_id"] = &types.AttributeValueMemberS{Value: resource.ID}
-	item["org_id"] = &types.AttributeValueMemberS{Value: resource.OrgID}
-	if !heldUntil.IsZero() {
-		item["held_until"] = number(heldUntil.UnixMilli())
-	}
-	deleted, absent := "attribute_exists(#pk)", "attribute_not_exists(#pk)"
-	err := repeat(ctx, func() error {
-		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
-			{ConditionCheck: &types.ConditionCheck{
-				TableName:                &s.table,
-				Key:                      tombstoneKey(user).item(),
-				ConditionExpression:      &deleted,
-				ExpressionAttributeNames: names(deleted),
-			}},
-			{Put: &types.Put{
-				TableName:                &s.table,
-				Item:                     item,
-				ConditionExpression:      &absent,
-				ExpressionAttributeNames: names(absent),
-			}},
-		}})
-		return err
-	})
-	if slices.Contains(cancellation(err), conditionalCheckFailed) {
-		return ErrStale
-	}
-	if err != nil {
-		return fmt.Errorf("reopening the slot: %w", err)
 	}
 	return nil
 }

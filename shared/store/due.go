@@ -41,6 +41,68 @@ func (s *Store) Due(ctx context.Context, shard string, now time.Time, limit int3
 	return keys, out.LastEvaluatedKey, nil
 }
 
+// Postpone moves the due time of a slot, if it still is as it was read, and gives it the state
+// next. Nothing is written otherwise: an unconditional update would bring back a slot that has
+// gone. It returns ErrStale then. A slot that is to wait for its org key is nobody's any more if it
+// may be claimed: a worker that was killed may have left its name.
+func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
+	return s.postpone(ctx, slot, next, reason, dueAt, "", args{})
+}
+
+// PutOff is Postpone for work that could not be begun. It counts as a try, so that its pauses grow.
+func (s *Store) PutOff(ctx context.Context, slot Slot, dueAt time.Time) error {
+	values := args{}
+	return s.postpone(ctx, slot, slot.State, slot.Reason, dueAt, ", #tries = "+values.num("tries", int64(slot.Tries)+1), values)
+}
+
+func (s *Store) postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time, more string, values args) error {
+	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
+	slot.State, slot.Reason = next, reason
+	if reason == ReasonNoKey && slot.Owner != "" && slot.Claimable(s.now()) {
+		slot.Owner = ""
+		more += " REMOVE #owner"
+	}
+	expression := "SET #due_at = " + values.time("due", dueAt) +
+		", #due_shard = " + values.str("shard", slot.shard()) +
+		", #state = " + values.str("state", string(next)) +
+		", #reason = " + values.str("reason", reason) + more
+	err := s.update(ctx, slot.Key(), expression, condition, values)
+	if isRefused(err) {
+		return ErrStale
+	}
+	if err != nil {
+		return fmt.Errorf("postponing the slot: %w", err)
+	}
+	return nil
+}
+
+// Report makes a ready slot that was just read due at once, because somebody was refused with its
+// key, and notes for how long no further report of that key is taken. It returns ErrStale if the
+// slot is not as it was read, or was reported since.
+func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) error {
+	values := args{}
+	condition := slot.asRead(values) + " AND attribute_exists(#pk) AND "
+	if slot.ReportFrom.IsZero() {
+		condition += "attribute_not_exists(#report_from)"
+	} else {
+		condition += "#report_from = " + values.time("was_from", slot.ReportFrom)
+	}
+	now := s.now()
+	expression := "SET #due_at = " + values.time("due", now) +
+		", #due_shard = " + values.str("shard", slot.shard()) +
+		", #reason = " + values.str("reason", "reported") +
+		", #report_from = " + values.time("from", now.Add(pause)) +
+		", #report_pause = " + values.num("pause", pause.Milliseconds())
+	err := s.update(ctx, slot.Key(), expression, condition, values)
+	if isRefused(err) {
+		return ErrStale
+	}
+	if err != nil {
+		return fmt.Errorf("noting the report: %w", err)
+	}
+	return nil
+}
+
 // PostponeUndecodable moves the due time of an item that cannot be decoded, of which only v and
 // due_at are taken for what they are: if it still has both as they were read, and is due. Refused,
 // which is no error, where another version of the code has been at it. Safe to repeat.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,6 +101,24 @@ func beside(m credential.Metadata) map[string]types.AttributeValue {
 	return all
 }
 
+// shown is what a credential's item holds in the clear, attribute by attribute.
+func shown(title *string, open credential.Open) map[string]string {
+	all := map[string]string{}
+	if title != nil {
+		all["title"] = *title
+	}
+	if open.Username != nil {
+		all["username"] = *open.Username
+	}
+	if open.Scopes != nil {
+		all["scopes"] = strings.Join(open.Scopes, " ")
+	}
+	if open.Host != nil {
+		all["host"] = *open.Host
+	}
+	return all
+}
+
 // CheckRoom returns a *credential.LimitError if the user has most credentials of their own, or
 // more; ErrAccountDeleted instead if the account is deleted. It is eventually consistent, so that a
 // user who creates several at once may end a few above the limit: what it guards is the table's
@@ -137,36 +156,6 @@ func (s *Store) CheckRoom(ctx context.Context, user string, most int, request st
 		return &credential.LimitError{Most: most} // whatever else became of the check: nothing is created
 	}
 	return nil
-}
-
-// notDeleted is the check that the user's tombstone does not stand, as the first part of a
-// transaction.
-func (s *Store) notDeleted(user string) types.TransactWriteItem {
-	condition := "attribute_not_exists(#pk)"
-	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
-		TableName:                &s.table,
-		Key:                      tombstoneKey(user).item(),
-		ConditionExpression:      &condition,
-		ExpressionAttributeNames: names(condition),
-	}}
-}
-
-// shown is what a credential's item holds in the clear, attribute by attribute.
-func shown(title *string, open credential.Open) map[string]string {
-	all := map[string]string{}
-	if title != nil {
-		all["title"] = *title
-	}
-	if open.Username != nil {
-		all["username"] = *open.Username
-	}
-	if open.Scopes != nil {
-		all["scopes"] = strings.Join(open.Scopes, " ")
-	}
-	if open.Host != nil {
-		all["host"] = *open.Host
-	}
-	return all
 }
 
 // Update changes a user's own credential in one conditional write and returns how it then is. A nil
@@ -269,24 +258,6 @@ func (s *Store) updateSeen(
 	return decodeOwn(out.Attributes)
 }
 
-// sameFields is the condition that an item has nothing beside its secret but what a change gives
-// anew, whose names are among the values. What an item from before there were names holds is not
-// known.
-func sameFields(change credential.Change, values args) string {
-	condition := " AND (attribute_not_exists(#stored)"
-	_, ok := values[":new_stored"]
-	if ok {
-		condition += " OR #stored = :new_stored"
-	}
-	condition += ")"
-	for _, name := range []string{"username", "scopes"} {
-		if !slices.Contains(change.Named, name) {
-			condition += " AND (attribute_not_exists(#" + name + ") OR #" + name + " = " + values.str("no_"+name, "") + ")"
-		}
-	}
-	return condition
-}
-
 // Delete removes a user's own credential in one conditional write, if it is of one of the revisions
 // or none is given. It returns ErrNotFound, a *ForbiddenError for a managed one, or ErrChanged.
 // Safe to repeat; the repeat gets ErrNotFound.
@@ -337,11 +308,33 @@ func refusal(err error, verb string, want credential.Type, match []string) error
 	return credential.ErrNotFound
 }
 
-// refusedItem is the item as it was when its condition refused a write; nil if there was none.
-func refusedItem(err error) map[string]types.AttributeValue {
-	var refused *types.ConditionalCheckFailedException
-	if !errors.As(err, &refused) || len(refused.Item) == 0 {
-		return nil
+// decodeOwn reads a user's own credential, strictly, as metadata.
+func decodeOwn(item map[string]types.AttributeValue) (credential.Metadata, error) {
+	key := keyOf(item)
+	r := reader{item: item}
+	_, id, _ := strings.Cut(strings.TrimPrefix(key.SK, credentialPrefix), "#")
+	m := credential.Metadata{
+		ID:       id,
+		Provider: key.Provider(),
+		Type:     credential.Type(r.str("type")),
+		Title:    r.optional("title"),
+		Username: r.optional("username"),
+		Host:     r.optional("host"),
+
+		CreatedAt: seconds(shownTime(item, "created_at")),
+		ExpiresAt: seconds(shownTime(item, "expires_at")),
+		Stored:    shownTexts(item, "stored"),
+		Revision:  cmp.Or(shownText(item, "revision"), firstRevision),
 	}
-	return refused.Item
+	if hint := shownText(item, "hint"); hint != "" {
+		m.Hint = &hint
+	}
+	scopes := r.optional("scopes")
+	if scopes != nil {
+		m.Scopes = strings.Fields(*scopes)
+	}
+	if r.num("v") != version || r.flag("autogpt_managed") || !m.Type.Valid() || r.bad {
+		return credential.Metadata{}, ErrUndecodable
+	}
+	return m, nil
 }

@@ -1,111 +1,140 @@
 package store
 
 import (
-	"context"
-	"fmt"
-	"slices"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/google/uuid"
 
 	"managed-credentials/shared/credential"
 )
 
-// Claim takes slots of one user, all or none, in one transaction with the condition that the
-// account is not deleted: each slot has to be as it was read, and each is then in the state given
-// by next, under one new owner and the next attempt, until the lease ends. The caller has checked
-// that they are claimable, and counts the lease from before this call.
-//
-// It returns the slots as claimed; ErrAccountDeleted; or ErrStale, after which to read again. Any
-// other error leaves the outcome unknown: nothing may be done under the claim, and the lease runs
-// out by itself.
-func (s *Store) Claim(ctx context.Context, user string, slots []Slot, next State, leaseUntil time.Time) ([]Slot, error) {
-	items := []types.TransactWriteItem{s.notDeleted(user)}
-	claimed := slices.Clone(slots)
-	owner := uuid.NewString()
-	for i, slot := range slots {
-		values := args{}
-		condition := slot.asRead(values)
-		claimed[i] = slot.claimed(owner, next, leaseUntil)
-		if slot.CreatedAt.IsZero() {
-			claimed[i].CreatedAt = s.now()
-		}
-		expression := s.claim(claimed[i], values) +
-			", #v = " + values.num("v", version) +
-			", #type = " + values.str("type", string(credential.APIKey)) +
-			", #title = " + values.str("title", slot.Title) +
-			", #autogpt_managed = " + values.flag("managed", true) +
-			", #created_at = if_not_exists(#created_at, " + values.time("now", s.now()) + ")"
-		items = append(items, types.TransactWriteItem{Update: &types.Update{
-			TableName:                 &s.table,
-			Key:                       slot.Key().item(),
-			UpdateExpression:          &expression,
-			ConditionExpression:       &condition,
-			ExpressionAttributeNames:  names(expression, condition),
-			ExpressionAttributeValues: values,
-		}})
-	}
-	_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
-	reasons := cancellation(err)
-	if len(reasons) > 0 && reasons[0] == conditionalCheckFailed {
-		return nil, credential.ErrAccountDeleted
-	}
-	if slices.Contains(reasons, conditionalCheckFailed) || isConflict(err) {
-		return nil, ErrStale
-	}
-	if err != nil {
-		return nil, fmt.Errorf("claiming slots: %w", err)
-	}
-	return claimed, nil
+// State is where a slot stands.
+type State string
+
+// The states of a slot. Absent is that of a slot which has no item.
+const (
+	Absent       State = ""
+	Provisioning State = "provisioning"
+	Ready        State = "ready"
+	Failed       State = "failed"
+	Revoking     State = "revoking"
+	Parked       State = "parked"
+)
+
+// SkewMargin is how long past its lease a slot is left alone, for clocks that are apart by ±5 s.
+const SkewMargin = 10 * time.Second
+
+// Slot is a managed credential's item as it was read, without its ciphertext.
+type Slot struct {
+	User, Provider string
+	Title          string
+	State          State
+	// Owner is the claim that works on the slot now; "" if nobody does.
+	Owner string
+	// Attempt counts the claims. A number belongs to one claim for ever.
+	Attempt int64
+	// Tries counts the failures since the last success; it drives the backoff.
+	Tries int
+	// LeaseUntil is until when something sent under this slot may still take effect at the third
+	// party; zero if all is settled.
+	LeaseUntil time.Time
+	// DueAt is when there is work to do; zero if there is none.
+	DueAt time.Time
+	// Committed is the attempt that made the stored secret; 0 if none did.
+	Committed int64
+	// Resource is what is known to exist at the third party.
+	Resource credential.Resource
+	// Reason is why there is work left: the class of the last failure, what has to be configured,
+	// who asked for a check, or ReasonLastLook.
+	Reason string
+	// GoneSince is when a look first found that what the slot names is not there; zero if the last
+	// look found it. It is a suspicion: a later look has to say the same.
+	GoneSince time.Time
+	// Left is how many things a revocation's last pass left at the third party, and LeftSince since
+	// when that has not shrunk; zero where the third party is not deleting.
+	Left      int
+	LeftSince time.Time
+	// HeldUntil is until when a revocation leaves alone what cannot be made again, and revokes the
+	// keys only; zero if it holds nothing back.
+	HeldUntil time.Time
+	// ExpiresAt is when the third party lets the stored key expire; zero if it does not.
+	ExpiresAt time.Time
+	// CreatedAt is when the slot was first claimed; zero where that is not known.
+	CreatedAt time.Time
+	// Hint is the end of the stored key, to be shown; "" for none.
+	Hint string
+	// UnknownSince is when an audit first found that the user pool does not know the user; zero if
+	// the last one found them. Only Scan reads it.
+	UnknownSince time.Time
+	// ReportFrom is from when on the stored key may be reported as rejected again; zero if it never
+	// was. ReportPause is how long the pause was that ends then. A commit removes both.
+	ReportFrom  time.Time
+	ReportPause time.Duration
 }
 
-// ClaimDead takes one slot of a deleted account, revoking or parked, which keeps its state. Like
-// Claim, but one conditional update without the tombstone's check.
-func (s *Store) ClaimDead(ctx context.Context, slot Slot, leaseUntil time.Time) (Slot, error) {
-	values := args{}
-	condition := slot.asRead(values)
-	claimed := slot.claimed(uuid.NewString(), slot.State, leaseUntil)
-	err := s.update(ctx, slot.Key(), s.claim(claimed, values), condition, values)
-	if !isRefused(err) {
-		if err != nil {
-			return Slot{}, fmt.Errorf("claiming the revocation: %w", err)
-		}
-		return claimed, nil
-	}
-	// The SDK repeats a write whose answer was lost, and the repeat is refused by its own first
-	// effect.
-	now, err := s.reread(ctx, slot)
-	if err != nil {
-		return Slot{}, err
-	}
-	if now.Owner != claimed.Owner {
-		return Slot{}, ErrStale
-	}
-	return claimed, nil
+// ReasonLastLook is the reason of a revoking slot whose resource was deleted, by the third party's
+// own answer: a last look is due.
+const ReasonLastLook = "last_look"
+
+// ReasonHeldBack is the reason of a revoking slot whose keys are revoked, and the rest of whose
+// resource waits until HeldUntil.
+const ReasonHeldBack = "held_back"
+
+// ReasonNoKey is the reason of a slot that waits for its provider's org key.
+const ReasonNoKey = "no org key is configured"
+
+// Revoked reports whether all that the slot names was deleted, and nothing but the last look is
+// left to do.
+func (s Slot) Revoked() bool { return s.State == Revoking && s.Reason == ReasonLastLook }
+
+// Key is the slot's primary key.
+func (s Slot) Key() Key { return SlotKey(s.User, s.Provider) }
+
+// Settled reports whether nothing sent under the slot can still take effect.
+func (s Slot) Settled() bool { return s.LeaseUntil.IsZero() }
+
+// Claimable reports whether the slot may be claimed at the time now: all is settled, or the lease
+// has run out by more than the clocks may be apart.
+func (s Slot) Claimable(now time.Time) bool {
+	return s.Settled() || now.After(s.ClaimableAt())
 }
 
-// claimed is the slot as it is once the claim is written.
-func (s Slot) claimed(owner string, next State, leaseUntil time.Time) Slot {
-	s.State = next
-	s.Owner = owner
-	s.Attempt++
-	s.LeaseUntil = time.UnixMilli(leaseUntil.UnixMilli())
-	s.DueAt = s.LeaseUntil
-	return s
+// ClaimableAt is the time after which an unsettled slot may be claimed.
+func (s Slot) ClaimableAt() time.Time { return s.LeaseUntil.Add(SkewMargin) }
+
+// Usable reports whether the slot holds a secret that may be handed out: one was stored, and its
+// key has not been found to be gone. A ready slot's key serves on while that is only suspected, and
+// until another one is stored in its place.
+func (s Slot) Usable() bool {
+	stored := s.Committed > 0 && s.Resource.KeyID != ""
+	switch s.State {
+	case Ready:
+		return stored
+	case Provisioning, Failed:
+		return stored && s.GoneSince.IsZero()
+	default:
+		return false
+	}
 }
 
-// claim is the part of an update that all claims share. The slot is due when its lease ends, so
-// that a killed worker is found.
-func (s *Store) claim(slot Slot, values args) string {
-	lease := values.time("lease", slot.LeaseUntil)
-	return "SET #state = " + values.str("state", string(slot.State)) +
-		", #owner = " + values.str("owner", slot.Owner) +
-		", #attempt = " + values.num("attempt", slot.Attempt) +
-		", #lease_until = " + lease +
-		", #due_at = " + lease +
-		", #due_shard = " + values.str("shard", slot.shard())
+// Dead reports whether the slot belongs to a deleted account.
+func (s Slot) Dead() bool { return s.State == Revoking || s.State == Parked }
+
+// Metadata is the slot as a credential of its user.
+func (s Slot) Metadata() credential.Metadata {
+	m := credential.Metadata{
+		ID:        credential.ManagedID(s.Provider, s.User),
+		Provider:  s.Provider,
+		Type:      credential.APIKey,
+		Title:     &s.Title,
+		Managed:   true,
+		CreatedAt: seconds(s.CreatedAt),
+		ExpiresAt: seconds(s.ExpiresAt),
+	}
+	if s.Hint != "" {
+		m.Hint = &s.Hint
+	}
+	return m
 }
 
 // shard is the index's partition in which the slot's work stands.
@@ -119,240 +148,46 @@ func (s Slot) shard() string {
 	return shard("live", s.Key().PK)
 }
 
-// Made is what a claim has made.
-type Made struct {
-	Ciphertext []byte
-	Resource   credential.Resource
-	// ExpiresAt is when the third party lets the key expire; zero if it does not.
-	ExpiresAt time.Time
-	// Hint is the end of the key, to be stored in the clear; nil for none.
-	Hint *string
-	// Settled is true only if the outcome of every create under the slot is known, and nothing is
-	// left that it does not name.
-	Settled bool
-}
+// decodeSlot reads a slot, strictly.
+func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
+	key := keyOf(item)
+	r := reader{item: item}
+	s := Slot{
+		User:       key.User(),
+		Provider:   key.Provider(),
+		Title:      r.str("title"),
+		State:      State(r.str("state")),
+		Owner:      r.text("owner"),
+		Attempt:    r.num("attempt"),
+		Tries:      int(r.count("tries")),
+		LeaseUntil: r.time("lease_until"),
+		DueAt:      r.time("due_at"),
+		Committed:  r.count("committed"),
+		Resource:   credential.Resource{ID: r.text("resource_id"), KeyID: r.text("key_id"), OrgID: r.text("org_id")},
+		Reason:     r.text("reason"),
+		GoneSince:  r.time("gone_since"),
+		Left:       int(r.count("left")),
+		LeftSince:  r.time("left_since"),
+		HeldUntil:  r.time("held_until"),
+		ExpiresAt:  r.time("expires_at"),
 
-// Commit stores the secret that the claim made, and ends the claim. If not all is settled, the
-// lease stands on and the slot is due when it ends.
-//
-// It returns ErrLost if the claim was lost. Any other error leaves the outcome unknown: nothing may
-// be changed or destroyed then.
-func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
-	values := args{":secret": &types.AttributeValueMemberB{Value: m.Ciphertext}}
-	condition := slot.mine(values)
-	set := "SET #state = " + values.str("ready", string(Ready)) +
-		", #secret = :secret, #committed = " + values.num("committed", slot.Attempt) +
-		", #resource_id = " + values.str("resource", m.Resource.ID) +
-		", #key_id = " + values.str("key", m.Resource.KeyID) +
-		", #org_id = " + values.str("org", m.Resource.OrgID)
-	remove := " REMOVE #owner, #tries, #reason, #gone_since, #report_from, #report_pause"
-	if m.ExpiresAt.IsZero() {
-		remove += ", #expires_at"
-	} else {
-		set += ", #expires_at = " + values.time("expires", m.ExpiresAt)
-	}
-	if m.Hint == nil {
-		remove += ", #hint"
-	} else {
-		set += ", #hint = " + values.str("hint", *m.Hint)
-	}
-	if m.Settled {
-		remove += ", #lease_until, #due_at, #due_shard"
-	} else {
-		set += ", #due_at = " + values.time("due", slot.ClaimableAt())
-	}
-	expression := set + remove
-	err := s.update(ctx, slot.Key(), expression, condition, values)
-	if !isRefused(err) {
-		if err != nil {
-			return fmt.Errorf("committing: %w", err)
-		}
-		return nil
-	}
-	// The SDK repeats a write whose answer was lost, and the repeat is refused by its own first
-	// effect. A slot that holds what my attempt made shows that: a number belongs to one claim for
-	// ever.
-	now, err := s.reread(ctx, slot)
-	if err != nil {
-		return err
-	}
-	if now.State == Ready && now.Committed == slot.Attempt {
-		return nil
-	}
-	return ErrLost
-}
+		CreatedAt:    shownTime(item, "created_at"),
+		Hint:         shownText(item, "hint"),
+		UnknownSince: r.time("unknown_since"),
 
-// Release says how a claim ends that did not commit.
-type Release struct {
-	// State is the slot's state from then on.
-	State State
-	// Settled is true only if the outcome of every create under the slot is known; the lease stands
-	// on otherwise.
-	Settled bool
-	// DueAt is when to go on; zero if there is nothing left to do. For an unsettled slot it is
-	// moved to the lease's end at least.
-	DueAt time.Time
-	// Tries counts the failures since the last success.
-	Tries int
-	// Reason is the class of the failure; "" if there was none.
-	Reason string
-	// Resource is what is known to exist at the third party.
-	Resource credential.Resource
-	// GoneSince, Left and LeftSince are the slot's from then on.
-	GoneSince time.Time
-	Left      int
-	LeftSince time.Time
-}
-
-// Release ends a claim. It returns ErrLost if the claim was lost, as a repeat of it does. After any
-// other error the outcome is unknown, and the lease runs out by itself.
-func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
-	values := args{}
-	condition := slot.mine(values)
-	released := slot
-	released.State = r.State
-	expression := "SET #state = " + values.str("state", string(r.State)) +
-		", #tries = " + values.num("tries", int64(r.Tries)) +
-		", #reason = " + values.str("reason", r.Reason) +
-		", #resource_id = " + values.str("resource", r.Resource.ID) +
-		", #key_id = " + values.str("key", r.Resource.KeyID) +
-		", #org_id = " + values.str("org", r.Resource.OrgID)
-	remove := " REMOVE #owner"
-	for _, since := range []struct {
-		name string
-		time time.Time
-	}{{"gone_since", r.GoneSince}, {"left_since", r.LeftSince}} {
-		if since.time.IsZero() {
-			remove += ", #" + since.name
-		} else {
-			expression += ", #" + since.name + " = " + values.time(since.name, since.time)
-		}
+		ReportFrom:  r.time("report_from"),
+		ReportPause: time.Duration(r.count("report_pause")) * time.Millisecond,
 	}
-	if r.LeftSince.IsZero() {
-		remove += ", #left"
-	} else {
-		expression += ", #left = " + values.num("left", int64(r.Left))
+	switch s.State {
+	case Provisioning, Ready, Failed, Revoking, Parked:
+	default:
+		r.bad = true
 	}
-	due := r.DueAt
-	if r.Settled {
-		remove += ", #lease_until"
-	} else if due.Before(slot.ClaimableAt()) {
-		due = slot.ClaimableAt()
+	if s.Attempt < 0 || s.Tries < 0 || s.Left < 0 || s.ReportPause < 0 || s.Committed < 0 || s.Committed > s.Attempt {
+		r.bad = true
 	}
-	if due.IsZero() {
-		remove += ", #due_at, #due_shard"
-	} else {
-		expression += ", #due_at = " + values.time("due", due) + ", #due_shard = " + values.str("shard", released.shard())
+	if r.num("v") != version || !r.flag("autogpt_managed") || r.str("type") != string(credential.APIKey) || r.bad {
+		return Slot{}, ErrUndecodable
 	}
-	err := s.update(ctx, slot.Key(), expression+remove, condition, values)
-	if isRefused(err) {
-		return ErrLost
-	}
-	if err != nil {
-		return fmt.Errorf("releasing the slot: %w", err)
-	}
-	return nil
-}
-
-// Postpone moves the due time of a slot, if it still is as it was read, and gives it the state
-// next. Nothing is written otherwise: an unconditional update would bring back a slot that has
-// gone. It returns ErrStale then. A slot that is to wait for its org key is nobody's any more if it
-// may be claimed: a worker that was killed may have left its name.
-func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
-	return s.postpone(ctx, slot, next, reason, dueAt, "", args{})
-}
-
-// PutOff is Postpone for work that could not be begun. It counts as a try, so that its pauses grow.
-func (s *Store) PutOff(ctx context.Context, slot Slot, dueAt time.Time) error {
-	values := args{}
-	return s.postpone(ctx, slot, slot.State, slot.Reason, dueAt, ", #tries = "+values.num("tries", int64(slot.Tries)+1), values)
-}
-
-func (s *Store) postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time, more string, values args) error {
-	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
-	slot.State, slot.Reason = next, reason
-	if reason == ReasonNoKey && slot.Owner != "" && slot.Claimable(s.now()) {
-		slot.Owner = ""
-		more += " REMOVE #owner"
-	}
-	expression := "SET #due_at = " + values.time("due", dueAt) +
-		", #due_shard = " + values.str("shard", slot.shard()) +
-		", #state = " + values.str("state", string(next)) +
-		", #reason = " + values.str("reason", reason) + more
-	err := s.update(ctx, slot.Key(), expression, condition, values)
-	if isRefused(err) {
-		return ErrStale
-	}
-	if err != nil {
-		return fmt.Errorf("postponing the slot: %w", err)
-	}
-	return nil
-}
-
-// Report makes a ready slot that was just read due at once, because somebody was refused with its
-// key, and notes for how long no further report of that key is taken. It returns ErrStale if the
-// slot is not as it was read, or was reported since.
-func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) error {
-	values := args{}
-	condition := slot.asRead(values) + " AND attribute_exists(#pk) AND "
-	if slot.ReportFrom.IsZero() {
-		condition += "attribute_not_exists(#report_from)"
-	} else {
-		condition += "#report_from = " + values.time("was_from", slot.ReportFrom)
-	}
-	now := s.now()
-	expression := "SET #due_at = " + values.time("due", now) +
-		", #due_shard = " + values.str("shard", slot.shard()) +
-		", #reason = " + values.str("reason", "reported") +
-		", #report_from = " + values.time("from", now.Add(pause)) +
-		", #report_pause = " + values.num("pause", pause.Milliseconds())
-	err := s.update(ctx, slot.Key(), expression, condition, values)
-	if isRefused(err) {
-		return ErrStale
-	}
-	if err != nil {
-		return fmt.Errorf("noting the report: %w", err)
-	}
-	return nil
-}
-
-// Remove deletes a slot whose revocation is complete and was claimed by the caller. It returns
-// ErrLost if the claim was lost. Safe to repeat: a slot that has gone is no error.
-func (s *Store) Remove(ctx context.Context, slot Slot) error {
-	values := args{}
-	condition := slot.mine(values)
-	err := repeat(ctx, func() error {
-		_, err := s.db.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-			TableName:                           &s.table,
-			Key:                                 slot.Key().item(),
-			ConditionExpression:                 &condition,
-			ExpressionAttributeNames:            names(condition),
-			ExpressionAttributeValues:           values,
-			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		})
-		return err
-	})
-	if isRefused(err) {
-		if refusedItem(err) == nil {
-			return nil
-		}
-		return ErrLost
-	}
-	if err != nil {
-		return fmt.Errorf("removing the slot: %w", err)
-	}
-	return nil
-}
-
-// reread is the slot as it is now, consistently; Absent if it has gone.
-func (s *Store) reread(ctx context.Context, slot Slot) (Slot, error) {
-	items, err := s.read(ctx, projection, slot.Key())
-	if err != nil {
-		return Slot{}, fmt.Errorf("reading the slot again: %w", err)
-	}
-	item := items[slot.Key()]
-	if item == nil {
-		return Slot{User: slot.User, Provider: slot.Provider}, nil
-	}
-	return decodeSlot(item)
+	return s, nil
 }

@@ -1,0 +1,101 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"managed-credentials/shared/credential"
+)
+
+// MarkRevoking turns a slot of a deleted account to revoking, due at once, and removes its
+// ciphertext. What was suspected of its key says nothing of its resource, and is dropped. Who works
+// on it, and its lease, stay as they are. heldUntil is the slot's from then on. A slot that is
+// marked already, or has gone, is left as it is. Safe to repeat.
+func (s *Store) MarkRevoking(ctx context.Context, key Key, heldUntil time.Time) error {
+	values := args{}
+	revoking := values.str("revoking", string(Revoking))
+	condition := "attribute_exists(#pk) AND NOT #state IN (" + revoking + ", " + values.str("parked", string(Parked)) + ")"
+	expression := "SET #state = " + revoking +
+		", #due_at = " + values.time("now", s.now()) +
+		", #due_shard = " + values.str("shard", shard("dead", key.PK)) +
+		", #tries = " + values.num("zero", 0)
+	if !heldUntil.IsZero() {
+		expression += ", #held_until = " + values.time("held", heldUntil)
+	}
+	expression += " REMOVE #secret, #reason, #gone_since"
+	err := s.update(ctx, key, expression, condition, values)
+	if err != nil && !isRefused(err) {
+		return fmt.Errorf("marking the slot as revoking: %w", err)
+	}
+	return nil
+}
+
+// EndHoldback makes a slot whose resource is held back due at once, with nothing held back any
+// more. It returns ErrStale if the slot is not as it was read.
+func (s *Store) EndHoldback(ctx context.Context, slot Slot) error {
+	values := args{}
+	condition := slot.asRead(values) + " AND attribute_exists(#held_until)"
+	expression := "SET #due_at = " + values.time("now", s.now()) + " REMOVE #held_until, #gone_since"
+	err := s.update(ctx, slot.Key(), expression, condition, values)
+	if isRefused(err) {
+		return ErrStale
+	}
+	if err != nil {
+		return fmt.Errorf("ending what is held back: %w", err)
+	}
+	return nil
+}
+
+// Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of
+// theirs that was found at the third party, or, if it names none, for one that the third party has
+// to be asked for. heldUntil is the slot's. It returns ErrStale if the account is not deleted, or
+// there is a slot. Safe to repeat.
+func (s *Store) Reopen(ctx context.Context, user, provider, title string, resource credential.Resource, heldUntil time.Time) error {
+	slot := Slot{User: user, Provider: provider, State: Revoking}
+	now := number(s.now().UnixMilli())
+	item := slot.Key().item()
+	item["v"] = number(version)
+	item["type"] = &types.AttributeValueMemberS{Value: string(credential.APIKey)}
+	item["title"] = &types.AttributeValueMemberS{Value: title}
+	item["autogpt_managed"] = &types.AttributeValueMemberBOOL{Value: true}
+	item["state"] = &types.AttributeValueMemberS{Value: string(slot.State)}
+	item["attempt"] = number(0)
+	item["created_at"] = now
+	item["due_at"] = now
+	item["due_shard"] = &types.AttributeValueMemberS{Value: slot.shard()}
+	item["resource_id"] = &types.AttributeValueMemberS{Value: resource.ID}
+	item["org_id"] = &types.AttributeValueMemberS{Value: resource.OrgID}
+	if !heldUntil.IsZero() {
+		item["held_until"] = number(heldUntil.UnixMilli())
+	}
+	deleted, absent := "attribute_exists(#pk)", "attribute_not_exists(#pk)"
+	err := repeat(ctx, func() error {
+		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
+			{ConditionCheck: &types.ConditionCheck{
+				TableName:                &s.table,
+				Key:                      tombstoneKey(user).item(),
+				ConditionExpression:      &deleted,
+				ExpressionAttributeNames: names(deleted),
+			}},
+			{Put: &types.Put{
+				TableName:                &s.table,
+				Item:                     item,
+				ConditionExpression:      &absent,
+				ExpressionAttributeNames: names(absent),
+			}},
+		}})
+		return err
+	})
+	if slices.Contains(cancellation(err), conditionalCheckFailed) {
+		return ErrStale
+	}
+	if err != nil {
+		return fmt.Errorf("reopening the slot: %w", err)
+	}
+	return nil
+}

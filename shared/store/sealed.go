@@ -1,0 +1,86 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"managed-credentials/shared/credential"
+)
+
+// Get reads one credential's metadata. It returns ErrAccountDeleted, or ErrNotFound if there is
+// none that can be used now.
+func (s *Store) Get(ctx context.Context, user, provider, id string) (credential.Metadata, error) {
+	item, err := s.one(ctx, projection, user, CredentialKey(user, provider, id))
+	if err != nil {
+		return credential.Metadata{}, err
+	}
+	if !keyOf(item).IsSlot() {
+		m, err := decodeOwn(item)
+		if err != nil {
+			return credential.Metadata{}, credential.ErrNotFound
+		}
+		return m, nil
+	}
+	slot, err := decodeSlot(item)
+	if err != nil || !slot.Usable() {
+		return credential.Metadata{}, credential.ErrNotFound
+	}
+	return slot.Metadata(), nil
+}
+
+// Sealed is a credential with its ciphertext.
+type Sealed struct {
+	credential.Metadata
+	// Attempt is the one that made a managed credential's secret; 0 for any other.
+	Attempt    int64
+	Ciphertext []byte
+}
+
+// Sealed reads one credential with its ciphertext. It returns ErrAccountDeleted, ErrNotFound, or
+// ErrNotUsable for a slot that holds no secret to hand out. What cannot be decoded is an error of
+// its own.
+func (s *Store) Sealed(ctx context.Context, user, provider, id string) (Sealed, error) {
+	item, err := s.one(ctx, projection+", #secret", user, CredentialKey(user, provider, id))
+	if err != nil {
+		return Sealed{}, err
+	}
+	var sealed Sealed
+	if keyOf(item).IsSlot() {
+		slot, err := decodeSlot(item)
+		if err != nil {
+			return Sealed{}, err
+		}
+		if !slot.Usable() {
+			return Sealed{}, credential.ErrNotUsable
+		}
+		sealed.Metadata, sealed.Attempt = slot.Metadata(), slot.Committed
+	} else {
+		sealed.Metadata, err = decodeOwn(item)
+		if err != nil {
+			return Sealed{}, err
+		}
+	}
+	secret, ok := item["secret"].(*types.AttributeValueMemberB)
+	if !ok || len(secret.Value) == 0 {
+		return Sealed{}, ErrUndecodable
+	}
+	sealed.Ciphertext = secret.Value
+	return sealed, nil
+}
+
+// one reads one item together with the user's tombstone.
+func (s *Store) one(ctx context.Context, projection, user string, key Key) (map[string]types.AttributeValue, error) {
+	items, err := s.read(ctx, projection, tombstoneKey(user), key)
+	if err != nil {
+		return nil, fmt.Errorf("reading the credential: %w", err)
+	}
+	if items[tombstoneKey(user)] != nil {
+		return nil, credential.ErrAccountDeleted
+	}
+	if items[key] == nil {
+		return nil, credential.ErrNotFound
+	}
+	return items[key], nil
+}
