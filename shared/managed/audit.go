@@ -131,7 +131,7 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 	if err != nil {
 		return AuditReport{}, err
 	}
-	own, err := e.Store.Deployment(ctx, p.Name())
+	own, err := e.cfg.Store.Deployment(ctx, p.Name())
 	if err != nil {
 		return AuditReport{}, err
 	}
@@ -183,11 +183,11 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 // another user pool than the users' has everybody look gone. A deletion cannot be taken back, so
 // that the number of repairs does not raise its floor.
 func (a *audit) tooMany(at place) string {
-	if a.exceeds(at.Condemned, at.Slots, a.GoneFloor) {
+	if a.exceeds(at.Condemned, at.Slots, a.cfg.GoneFloor) {
 		return fmt.Sprintf("of %d slots that were looked at, the users of %d are unknown to the user pool, and would be deleted: "+
 			"see whether it is the right pool, and answers; if it is so, raise AUDIT_GONE_SHARE", at.Slots, at.Condemned)
 	}
-	if !a.exceeds(at.Gone, at.Slots, max(a.GoneFloor, a.request.Repair)) {
+	if !a.exceeds(at.Gone, at.Slots, max(a.cfg.GoneFloor, a.request.Repair)) {
 		return ""
 	}
 	return fmt.Sprintf("of %d slots that were looked at, what %d of them name seems to be gone at the third party: look there first; "+
@@ -195,7 +195,7 @@ func (a *audit) tooMany(at place) string {
 }
 
 func (a *audit) exceeds(n, slots, floor int) bool {
-	return n > floor && float64(n) > a.GoneShare*float64(slots)
+	return n > floor && float64(n) > a.cfg.GoneShare*float64(slots)
 }
 
 // place is where an audit stands: at a page of the third party's resources, or of the table, and
@@ -299,7 +299,7 @@ func (a *audit) page(ctx context.Context, at place) (findings, place, error) {
 }
 
 func (a *audit) slots(ctx context.Context, after store.Key) (findings, place, error) {
-	slots, unreadable, last, err := a.Store.Scan(ctx, after)
+	slots, unreadable, last, err := a.cfg.Store.Scan(ctx, after)
 	if err != nil {
 		return findings{}, place{}, err
 	}
@@ -355,7 +355,7 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 		f.Kind = Unattributed
 		return []*suspect{{Finding: f}}, nil
 	}
-	slots, err := a.Store.Slots(ctx, h.User, a.provider.Name())
+	slots, err := a.cfg.Store.Slots(ctx, h.User, a.provider.Name())
 	deleted := errors.Is(err, credential.ErrAccountDeleted)
 	if err != nil && !deleted {
 		return f.notInspected(err)
@@ -395,7 +395,7 @@ func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]*suspec
 	}
 	f.Kind, f.Remedy = LeftBehind, Revoke
 	return []*suspect{{f, func(ctx context.Context) error {
-		return a.Store.Reopen(ctx, h.User, a.provider.Name(), a.provider.Title(), h.Resource, time.Time{})
+		return a.cfg.Store.Reopen(ctx, h.User, a.provider.Name(), a.provider.Title(), h.Resource, time.Time{})
 	}}}, nil
 }
 
@@ -413,7 +413,7 @@ func (a *audit) slot(ctx context.Context, slot store.Slot) ([]*suspect, error) {
 	if len(found) == 0 {
 		return nil, nil
 	}
-	slots, err := a.Store.Slots(ctx, slot.User, slot.Provider)
+	slots, err := a.cfg.Store.Slots(ctx, slot.User, slot.Provider)
 	if errors.Is(err, credential.ErrAccountDeleted) {
 		return nil, nil
 	}
@@ -450,7 +450,7 @@ func (a *audit) compare(slot store.Slot, keys []HeldKey, gone bool) []Finding {
 	}
 	f.Kind = SurplusKey
 	for _, key := range keys {
-		if key.ID == slot.Resource.KeyID || a.others([]HeldKey{key}) || key.CreatedAt.After(a.Now().Add(-a.Lease-store.SkewMargin)) {
+		if key.ID == slot.Resource.KeyID || a.others([]HeldKey{key}) || key.CreatedAt.After(a.cfg.Now().Add(-a.cfg.Lease-store.SkewMargin)) {
 			continue
 		}
 		f.KeyID, f.Remedy = key.ID, Check
@@ -470,7 +470,7 @@ func (a *audit) withRemedy(slot store.Slot, found []Finding) []*suspect {
 		one := &suspect{Finding: f}
 		if f.Remedy == Check && !slices.ContainsFunc(suspects, (*suspect).mendable) {
 			one.remedy = func(ctx context.Context) error {
-				return a.Store.Postpone(ctx, slot, slot.State, "audit", a.Now())
+				return a.cfg.Store.Postpone(ctx, slot, slot.State, "audit", a.cfg.Now())
 			}
 		}
 		suspects = append(suspects, one)
@@ -491,7 +491,7 @@ func (a *audit) repair(ctx context.Context, found []*suspect, done int) (repaire
 			return repaired, true
 		}
 		repaired++
-		err := telemetry.Audit(ctx, a.Log, "repair", "by", a.request.By, "provider", a.provider.Name(), "user", f.User,
+		err := telemetry.Audit(ctx, a.cfg.Log, "repair", "by", a.request.By, "provider", a.provider.Name(), "user", f.User,
 			"kind", f.Kind, "remedy", f.Remedy, "resource", f.Resource, "key_id", f.KeyID)
 		if err == nil {
 			err = f.remedy(ctx)

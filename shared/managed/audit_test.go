@@ -118,7 +118,7 @@ func TestNothingIsRepairedWithoutARecord(t *testing.T) {
 	w.Converge()
 	w.Mail.SeedPod(fake.Pod{ClientID: bob, Name: bob + "-pod"})
 	before := w.Dump()
-	r, err := deaf(w.Engine()).Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, By: "the tests", Repair: 100})
+	r, err := w.EngineWith(deaf).Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, By: "the tests", Repair: 100})
 	if err != nil || len(r.Findings) != 2 {
 		t.Fatalf("%v, the report is %+v", err, r)
 	}

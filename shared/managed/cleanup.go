@@ -42,17 +42,17 @@ const width = 8
 // repeat, and to run twice at once: a repeat neither lengthens the pauses between the tries nor
 // ignores them.
 func (e *Engine) DeleteAccount(ctx context.Context, user, username string) (left []Pending, known bool, err error) {
-	if e.Users == nil {
+	if e.cfg.Users == nil {
 		username = ""
 	}
-	buried, err := e.Store.Bury(ctx, user, username, e.adopters()...)
+	buried, err := e.cfg.Store.Bury(ctx, user, username, e.adopters()...)
 	if err != nil {
 		return nil, false, err
 	}
 	if buried {
-		e.Metrics.Count(telemetry.AccountsDeleted, "", 1)
+		e.cfg.Metrics.Count(telemetry.AccountsDeleted, "", 1)
 	}
-	first, err := e.Store.Remains(ctx, user, nil)
+	first, err := e.cfg.Store.Remains(ctx, user, nil)
 	if err != nil {
 		return nil, false, err
 	}
@@ -88,7 +88,7 @@ const burialTime = 5 * time.Second
 // is marked, and then due by itself, so that a third party that is slow holds up nothing but its
 // own revocations.
 func (e *Engine) bury(ctx context.Context, user string) error {
-	first, err := e.Store.Remains(ctx, user, nil)
+	first, err := e.cfg.Store.Remains(ctx, user, nil)
 	switch {
 	case err != nil:
 		return err
@@ -111,7 +111,7 @@ func (e *Engine) bury(ctx context.Context, user string) error {
 		if slot.Dead() {
 			return nil // it is due by itself
 		}
-		return e.Store.MarkRevoking(ctx, slot.Key(), e.heldUntil())
+		return e.cfg.Store.MarkRevoking(ctx, slot.Key(), e.heldUntil())
 	})
 	ending, done := writing(ctx)
 	defer done()
@@ -119,13 +119,13 @@ func (e *Engine) bury(ctx context.Context, user string) error {
 	if !more {
 		return nil
 	}
-	return e.Store.PostponeTombstone(ending, first.Tombstone, e.Now().Add(backoffBase)) // it did not fail
+	return e.cfg.Store.PostponeTombstone(ending, first.Tombstone, e.cfg.Now().Add(backoffBase)) // it did not fail
 }
 
 // adopters are the providers at which users may have what the table knows nothing of.
 func (e *Engine) adopters() []string {
 	var all []string
-	for _, p := range e.Providers {
+	for _, p := range e.cfg.Providers {
 		a, ok := p.(Adopter)
 		if ok && a.Adopts() {
 			all = append(all, p.Name())
@@ -146,36 +146,38 @@ func (e *Engine) ask(ctx context.Context, first store.Remains) (store.Remains, e
 		if p == nil { // an older setting
 			continue
 		}
-		err := e.Store.Reopen(ctx, first.User, name, p.Title(), credential.Resource{}, e.heldUntil())
+		err := e.cfg.Store.Reopen(ctx, first.User, name, p.Title(), credential.Resource{}, e.heldUntil())
 		if err != nil && !errors.Is(err, store.ErrStale) { // there is one
 			return store.Remains{}, err
 		}
 	}
-	err := e.Store.Asked(ctx, first.User)
+	err := e.cfg.Store.Asked(ctx, first.User)
 	if err != nil {
 		return store.Remains{}, err
 	}
-	return e.Store.Remains(ctx, first.User, nil)
+	return e.cfg.Store.Remains(ctx, first.User, nil)
 }
 
-func (e *Engine) isDue(t store.Tombstone) bool { return !t.DueAt.IsZero() && !t.DueAt.After(e.Now()) }
+func (e *Engine) isDue(t store.Tombstone) bool {
+	return !t.DueAt.IsZero() && !t.DueAt.After(e.cfg.Now())
+}
 
 // postpone says when the account comes again, and counts it if it is overdue: both before any work
 // on it, so that an account that fails, or ends the process, neither comes first for ever nor goes
 // unseen.
 func (e *Engine) postpone(ctx context.Context, first store.Remains, tries int) error {
 	t := first.Tombstone
-	if e.Now().Sub(t.CreatedAt) > overdue+e.Holdback {
-		e.Metrics.Count(telemetry.DeletionsOverdue, "", 1)
-		e.Log.ErrorContext(ctx, "something is left of an account that was deleted long ago", "user", t.User, "pending", e.pending(first))
+	if e.cfg.Now().Sub(t.CreatedAt) > overdue+e.cfg.Holdback {
+		e.cfg.Metrics.Count(telemetry.DeletionsOverdue, "", 1)
+		e.cfg.Log.ErrorContext(ctx, "something is left of an account that was deleted long ago", "user", t.User, "pending", e.pending(first))
 	}
 	t.Tries = tries
-	at := e.Now().Add(backoff(tries))
+	at := e.cfg.Now().Add(backoff(tries))
 	wait := e.slotsDue(first)
 	if wait.After(at) {
 		at = wait
 	}
-	return e.Store.PostponeTombstone(ctx, t, at)
+	return e.cfg.Store.PostponeTombstone(ctx, t, at)
 }
 
 // longestRest is how long an account at most waits with a revocation that failed: less than the
@@ -195,7 +197,7 @@ func (e *Engine) slotsDue(page store.Remains) time.Time {
 			return time.Time{}
 		}
 		due := slot.DueAt
-		rest := e.Now().Add(longestRest)
+		rest := e.cfg.Now().Add(longestRest)
 		if slot.Reason != store.ReasonHeldBack && due.After(rest) {
 			due = rest
 		}
@@ -220,9 +222,9 @@ func (e *Engine) clear(ctx context.Context, page store.Remains, end func(context
 		if page.Next == nil {
 			return false
 		}
-		next, err := e.Store.Remains(ctx, page.User, page.Next)
+		next, err := e.cfg.Store.Remains(ctx, page.User, page.Next)
 		if err != nil {
-			e.Log.WarnContext(ctx, "deleting the account did not finish, it stays due", "user", page.User, "error", err)
+			e.cfg.Log.WarnContext(ctx, "deleting the account did not finish, it stays due", "user", page.User, "error", err)
 			return true
 		}
 		page = next
@@ -233,7 +235,7 @@ func (e *Engine) clear(ctx context.Context, page store.Remains, end func(context
 // does nothing.
 func (e *Engine) expectedSlots(user string) []store.Slot {
 	var all []store.Slot
-	for _, p := range e.Providers {
+	for _, p := range e.cfg.Providers {
 		all = append(all, store.Slot{User: user, Provider: p.Name()})
 	}
 	return all
@@ -245,14 +247,14 @@ func (e *Engine) clearPage(ctx context.Context, page store.Remains, end func(con
 	slots.SetLimit(width)
 	own.SetLimit(width)
 	for batch := range slices.Chunk(page.Own, store.DeleteBatch) {
-		own.Go(func() error { return e.Store.DeleteOwn(ctx, batch...) })
+		own.Go(func() error { return e.cfg.Store.DeleteOwn(ctx, batch...) })
 	}
 	for _, slot := range page.Slots {
 		slots.Go(func() error { return e.logged(ctx, "revoking", slot.Key(), end(ctx, slot)) })
 	}
 	err := own.Wait()
 	if err != nil {
-		e.Log.WarnContext(ctx, "deleting the account's own credentials failed, they stay due", "user", page.User, "error", err)
+		e.cfg.Log.WarnContext(ctx, "deleting the account's own credentials failed, they stay due", "user", page.User, "error", err)
 	}
 	_ = slots.Wait() // each failure was logged
 	return err == nil
@@ -261,18 +263,18 @@ func (e *Engine) clearPage(ctx context.Context, page store.Remains, end func(con
 // logged reports a failure that leaves its work due.
 func (e *Engine) logged(ctx context.Context, doing string, key store.Key, err error) error {
 	if err != nil {
-		e.Log.WarnContext(ctx, doing+" failed, it stays due", "pk", key.PK, "sk", key.SK, "error", err)
+		e.cfg.Log.WarnContext(ctx, doing+" failed, it stays due", "pk", key.PK, "sk", key.SK, "error", err)
 	}
 	return err
 }
 
 // markAndRevoke marks a slot of a deleted account and revokes it if it is due.
 func (e *Engine) markAndRevoke(ctx context.Context, key store.Key) error {
-	err := e.Store.MarkRevoking(ctx, key, e.heldUntil())
+	err := e.cfg.Store.MarkRevoking(ctx, key, e.heldUntil())
 	if err != nil {
 		return err
 	}
-	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
+	slots, err := e.cfg.Store.Slots(ctx, key.User(), key.Provider())
 	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
 		return err
 	}
@@ -281,7 +283,7 @@ func (e *Engine) markAndRevoke(ctx context.Context, key store.Key) error {
 		e.noteUnreadable(ctx, []store.Key{key})
 		return nil
 	}
-	if !slot.Dead() || slot.DueAt.After(e.Now()) {
+	if !slot.Dead() || slot.DueAt.After(e.cfg.Now()) {
 		return nil
 	}
 	return e.revoke(ctx, slot)
@@ -289,16 +291,16 @@ func (e *Engine) markAndRevoke(ctx context.Context, key store.Key) error {
 
 // removeUser removes the account's user from the user pool, if one is noted on the tombstone.
 func (e *Engine) removeUser(ctx context.Context, t store.Tombstone) {
-	if t.Username == "" || e.Users == nil {
+	if t.Username == "" || e.cfg.Users == nil {
 		return
 	}
-	err := e.Users.Remove(ctx, t.Username, t.User)
+	err := e.cfg.Users.Remove(ctx, t.Username, t.User)
 	if err == nil {
-		e.Metrics.Count(telemetry.PoolUsersRemoved, "", 1)
-		err = e.Store.UsernameGone(ctx, t)
+		e.cfg.Metrics.Count(telemetry.PoolUsersRemoved, "", 1)
+		err = e.cfg.Store.UsernameGone(ctx, t)
 	}
 	if err != nil {
-		e.Log.WarnContext(ctx, "removing the user from the user pool failed, it stays due", "user", t.User, "error", err)
+		e.cfg.Log.WarnContext(ctx, "removing the user from the user pool failed, it stays due", "user", t.User, "error", err)
 	}
 }
 
@@ -307,7 +309,7 @@ func (e *Engine) removeUser(ctx context.Context, t store.Tombstone) {
 func (e *Engine) remaining(ctx context.Context, user string) ([]Pending, error) {
 	ctx, cancel := writing(ctx)
 	defer cancel()
-	first, err := e.Store.Remains(ctx, user, nil)
+	first, err := e.cfg.Store.Remains(ctx, user, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -332,15 +334,15 @@ const LastLook = store.SkewMargin + 5*time.Second
 func (e *Engine) rest(ctx context.Context, empty store.Remains) error {
 	look := empty.Tombstone.CreatedAt.Add(LastLook)
 	if empty.ReadAt.Before(look) {
-		return e.Store.PostponeTombstone(ctx, empty.Tombstone, look)
+		return e.cfg.Store.PostponeTombstone(ctx, empty.Tombstone, look)
 	}
-	return e.Store.Rest(ctx, empty.User)
+	return e.cfg.Store.Rest(ctx, empty.User)
 }
 
 // pending is what a page of an account shows to be left: each slot, the own credentials once for
 // each provider, and the user.
 func (e *Engine) pending(page store.Remains) []Pending {
-	soon := e.Now().Add(backoffBase)
+	soon := e.cfg.Now().Add(backoffBase)
 	var all []Pending
 	for _, slot := range page.Slots {
 		if slot.Revoked() { // only the last look is left

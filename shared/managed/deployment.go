@@ -41,12 +41,12 @@ func (e *Engine) deployment(ctx context.Context, provider string) (store.Deploym
 	if ok {
 		return d, nil
 	}
-	d, err := e.Store.Deployment(ctx, provider)
+	d, err := e.cfg.Store.Deployment(ctx, provider)
 	if err == nil && d.ID == "" {
 		d.ID = strings.ToLower(rand.Text()[:deploymentIDLength])
-		err = e.Store.NameDeployment(ctx, d.ID)
+		err = e.cfg.Store.NameDeployment(ctx, d.ID)
 		if errors.Is(err, store.ErrStale) { // another process was faster
-			d, err = e.Store.Deployment(ctx, provider)
+			d, err = e.cfg.Store.Deployment(ctx, provider)
 		}
 	}
 	if err != nil {
@@ -73,35 +73,36 @@ func (d *deployments) forget(provider string) {
 	delete(d.known, provider)
 }
 
-// under makes an outside call under a claim: for this deployment, and in its organisation.
-func (e *Engine) under(ctx context.Context, p Provider, a *Attempt, do func(ctx context.Context, org credential.Secret) error) error {
-	d, err := e.deployment(ctx, p.Name())
+// under makes an outside call under the claim: for this deployment, and in its organisation.
+func (c *claim) under(ctx context.Context, do func(ctx context.Context, org credential.Secret) error) error {
+	provider := c.slot.Provider
+	d, err := c.e.deployment(ctx, provider)
 	if err != nil {
 		return err
 	}
-	a.Deployment, a.Organization = d.ID, d.Organization
-	err = e.call(ctx, p, a.User, do)
+	c.attempt.Deployment, c.attempt.Organization = d.ID, d.Organization
+	err = c.e.call(ctx, c.provider, c.slot.User, do)
 	if errors.Is(err, ErrOrganization) {
-		e.deployments.forget(p.Name()) // an operator may have accepted the other one
-		e.Metrics.Count(telemetry.OrgKeyRejected, p.Name(), 1)
-		e.Log.ErrorContext(ctx, "the org key is of another organisation: nothing is made until an operator says that it is meant",
-			"provider", p.Name(), "organization", a.Organization, "error", err)
+		c.e.deployments.forget(provider) // an operator may have accepted the other one
+		c.e.cfg.Metrics.Count(telemetry.OrgKeyRejected, provider, 1)
+		c.log.ErrorContext(ctx, "the org key is of another organisation: nothing is made until an operator says that it is meant",
+			"organization", d.Organization, "error", err)
 	}
 	return err
 }
 
 // pin notes the organisation in which something was made, if it is the first.
-func (e *Engine) pin(ctx context.Context, a *Attempt, provider, org string) {
-	if a.Organization != "" || org == "" {
+func (c *claim) pin(ctx context.Context, org string) {
+	if c.attempt.Organization != "" || org == "" {
 		return
 	}
 	wctx, cancel := writing(ctx)
 	defer cancel()
-	err := e.Store.PinOrganization(wctx, provider, org)
+	err := c.e.cfg.Store.PinOrganization(wctx, c.slot.Provider, org)
 	if err == nil {
-		e.deployments.know(provider, store.Deployment{ID: a.Deployment, Organization: org})
+		c.e.deployments.know(c.slot.Provider, store.Deployment{ID: c.attempt.Deployment, Organization: org})
 	} else if !errors.Is(err, store.ErrStale) { // the next one that is made notes it
-		e.Log.WarnContext(ctx, "the organisation could not be noted yet", "provider", provider, "error", err)
+		c.log.WarnContext(ctx, "the organisation could not be noted yet", "error", err)
 	}
 }
 
@@ -128,12 +129,12 @@ type ProviderStatus struct {
 // ProviderStatuses returns the status of each provider. It changes nothing.
 func (e *Engine) ProviderStatuses(ctx context.Context) ([]ProviderStatus, error) {
 	all := []ProviderStatus{}
-	for _, p := range e.Providers {
+	for _, p := range e.cfg.Providers {
 		s, err := e.providerStatus(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		job, err := e.Store.Job(ctx, auditJob(p.Name()))
+		job, err := e.cfg.Store.Job(ctx, auditJob(p.Name()))
 		if err != nil {
 			return nil, err
 		}
@@ -148,7 +149,7 @@ func (e *Engine) ProviderStatuses(ctx context.Context) ([]ProviderStatus, error)
 }
 
 func (e *Engine) providerStatus(ctx context.Context, p Provider) (ProviderStatus, error) {
-	d, err := e.Store.Deployment(ctx, p.Name())
+	d, err := e.cfg.Store.Deployment(ctx, p.Name())
 	if err != nil {
 		return ProviderStatus{}, err
 	}
@@ -189,12 +190,12 @@ func (e *Engine) AcceptOrganization(ctx context.Context, provider, organization,
 	if s.Organization == "" || s.KeyOrganization != organization {
 		return ErrNotTheKeys
 	}
-	err = telemetry.Audit(ctx, e.Log, "organization accepted", "by", by, "reason", reason, "provider", provider,
+	err = telemetry.Audit(ctx, e.cfg.Log, "organization accepted", "by", by, "reason", reason, "provider", provider,
 		"was", s.Organization, "organization", organization)
 	if err != nil {
 		return err
 	}
-	err = e.Store.RepinOrganization(ctx, provider, s.Organization, organization)
+	err = e.cfg.Store.RepinOrganization(ctx, provider, s.Organization, organization)
 	e.deployments.forget(provider)
 	return err
 }

@@ -8,7 +8,6 @@ import (
 
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
-	"managed-credentials/shared/jitter"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
 )
@@ -81,7 +80,7 @@ type Users interface {
 
 // Engine provisions and revokes. It is safe for concurrent use.
 type Engine struct {
-	Config
+	cfg    Config
 	byName map[string]Provider
 	health map[string]*health
 	expiry expiryLooks
@@ -103,7 +102,7 @@ func New(c Config) (*Engine, error) {
 	if c.Wait == nil {
 		c.Wait = sleep
 	}
-	e := &Engine{Config: c, byName: map[string]Provider{}, health: map[string]*health{}, sealer: circuit{most: 1}}
+	e := &Engine{cfg: c, byName: map[string]Provider{}, health: map[string]*health{}, sealer: circuit{most: 1}}
 	for _, p := range c.Providers {
 		if !credential.ValidProvider(p.Name()) || e.byName[p.Name()] != nil {
 			return nil, fmt.Errorf("the provider name %q is malformed or given twice", p.Name())
@@ -112,96 +111,4 @@ func New(c Config) (*Engine, error) {
 		e.health[p.Name()] = newHealth(p)
 	}
 	return e, nil
-}
-
-// writeTime is how long a write to the table may take that ends a claim, after the time for outside
-// calls is over.
-const writeTime = 3 * time.Second
-
-// writing is a context for the write that ends a claim: not bound to the time for outside calls.
-func writing(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), writeTime)
-}
-
-// attempt describes a claim to a provider. was is the slot before it was claimed, and claimedAt a
-// time before the claim was sent.
-func (e *Engine) attempt(slot, was store.Slot, claimedAt time.Time) *Attempt {
-	return NewAttempt(slot.User, slot.Attempt, slot.Resource, !was.Settled(), e.Now, claimedAt.Add(e.Lease/2))
-}
-
-// longestWork bounds the outside calls under one claim, however long the lease: an invocation has
-// to have time for them.
-const longestWork = 25 * time.Second
-
-// workTime is how long the outside calls under one claim may take.
-func (e *Engine) workTime() time.Duration { return min(e.Lease/2, longestWork) }
-
-// outside is a context for outside calls under an attempt: it ends with the lease's first half, or
-// earlier with ctx.
-func (e *Engine) outside(ctx context.Context, a *Attempt) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, min(a.cutoff.Sub(e.Now()), longestWork))
-	return clocked{ctx, a}, cancel
-}
-
-// clocked is a context whose Err goes by the attempt's clock, too: in a process that was frozen, a
-// timer alone lets through what somebody else has claimed meanwhile.
-type clocked struct {
-	context.Context
-	attempt *Attempt
-}
-
-// Err implements context.Context.
-func (c clocked) Err() error {
-	if c.attempt.over() {
-		return context.DeadlineExceeded
-	}
-	return c.Context.Err()
-}
-
-// How long to wait before the next try, by the number of tries that failed.
-const (
-	backoffBase     = 2 * time.Second
-	backoffCap      = 15 * time.Minute
-	slowRetry       = time.Hour
-	parkedRetry     = 6 * time.Hour
-	notYetRetry     = 10 * time.Second
-	triesUntilPark  = 12
-	longestWaitSaid = 15 * time.Minute // of a Retry-After
-)
-
-// backoff is an exponential pause with jitter, for the n-th failure, n ≥ 1.
-func backoff(n int) time.Duration {
-	d := backoffBase
-	for i := 1; i < n && d < backoffCap; i++ {
-		d *= 2
-	}
-	return jittered(min(d, backoffCap))
-}
-
-// jittered is d less up to a half.
-func jittered(d time.Duration) time.Duration { return d/2 + jitter.Below(d/2) }
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// retryAt is when to try again after the n-th failure.
-func (e *Engine) retryAt(n int, err *Error) time.Time {
-	pause := backoff(n)
-	switch err.Class {
-	case NotYet:
-		pause = notYetRetry
-	case Permanent, Mismatch:
-		pause = jittered(slowRetry)
-	case Transient, Rejected, Quota, Gone, Foreign, RateLimited:
-	}
-	return e.Now().Add(max(pause, min(err.RetryAfter, longestWaitSaid)))
 }

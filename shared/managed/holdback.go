@@ -28,35 +28,32 @@ const MaxHoldback = 30 * 24 * time.Hour
 
 // heldUntil is until when what is deleted now is held back; zero if nothing is.
 func (e *Engine) heldUntil() time.Time {
-	if e.Holdback == 0 {
+	if e.cfg.Holdback == 0 {
 		return time.Time{}
 	}
-	return e.Now().Add(e.Holdback)
+	return e.cfg.Now().Add(e.cfg.Holdback)
 }
 
-// removal is what a pass over the slot does at the third party, and whether it leaves what is held
-// back.
-func (e *Engine) removal(p Provider, slot store.Slot) (remove func(context.Context, credential.Secret, *Attempt) error, holds bool) {
-	d, ok := p.(Disarmer)
-	if ok && slot.HeldUntil.After(e.Now()) {
+// removal is what a revocation does at the third party, and whether it leaves what is held back.
+func (c *claim) removal() (remove func(context.Context, credential.Secret, *Attempt) error, holds bool) {
+	d, ok := c.provider.(Disarmer)
+	if ok && c.slot.HeldUntil.After(c.e.cfg.Now()) {
 		return d.Disarm, true
 	}
-	return p.Deprovision, false
+	return c.provider.Deprovision, false
 }
 
 // hold ends a pass that found no key any more, as another one before it: the rest waits until its
 // time is over.
-func (e *Engine) hold(ctx context.Context, slot store.Slot, a *Attempt) error {
-	e.Log.InfoContext(ctx, "the keys are revoked, and the rest is held back", "user", slot.User, "provider", slot.Provider,
-		"attempt", slot.Attempt, "until", slot.HeldUntil)
-	e.release(ctx, slot, store.Release{
+func (c *claim) hold(ctx context.Context) {
+	c.log.InfoContext(ctx, "the keys are revoked, and the rest is held back", "until", c.slot.HeldUntil)
+	c.release(ctx, store.Release{
 		State:    store.Revoking,
 		Settled:  true,
-		DueAt:    slot.HeldUntil,
+		DueAt:    c.slot.HeldUntil,
 		Reason:   store.ReasonHeldBack,
-		Resource: a.Resource,
+		Resource: c.attempt.Resource(),
 	})
-	return nil
 }
 
 // HoldbackRequest says whose resources are to be held back no longer, who asks for it, and why.
@@ -72,13 +69,13 @@ type HoldbackRequest struct {
 func (e *Engine) EndHoldback(ctx context.Context, r HoldbackRequest) (ended int, more bool, err error) {
 	if r.User != "" {
 		var keys []store.Key
-		for _, p := range e.Providers {
+		for _, p := range e.cfg.Providers {
 			keys = append(keys, store.SlotKey(r.User, p.Name()))
 		}
 		return e.endHoldbackOf(ctx, r, keys)
 	}
 	busy := false
-	more, err = e.waiting(ctx, MaxHoldback+e.Lease+store.SkewMargin, func(keys []store.Key) (bool, error) {
+	more, err = e.waiting(ctx, MaxHoldback+e.cfg.Lease+store.SkewMargin, func(keys []store.Key) (bool, error) {
 		n, some, err := e.endHoldbackOf(ctx, r, keys)
 		ended, busy = ended+n, busy || some
 		return true, err
@@ -115,7 +112,7 @@ func (e *Engine) endHoldbackOf(ctx context.Context, r HoldbackRequest, keys []st
 // endHoldback reports whether the slot was held back. It returns store.ErrStale for one that
 // somebody works on, who would write down again until when it is held back.
 func (e *Engine) endHoldback(ctx context.Context, r HoldbackRequest, key store.Key) (bool, error) {
-	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
+	slots, err := e.cfg.Store.Slots(ctx, key.User(), key.Provider())
 	if !errors.Is(err, credential.ErrAccountDeleted) {
 		return false, err
 	}
@@ -126,10 +123,10 @@ func (e *Engine) endHoldback(ctx context.Context, r HoldbackRequest, key store.K
 	if slot.Owner != "" {
 		return false, store.ErrStale
 	}
-	err = telemetry.Audit(ctx, e.Log, "holdback ended", "by", r.By, "reason", r.Reason, "user", slot.User, "provider", slot.Provider,
+	err = telemetry.Audit(ctx, e.cfg.Log, "holdback ended", "by", r.By, "reason", r.Reason, "user", slot.User, "provider", slot.Provider,
 		"resource", slot.Resource.ID, "held_until", slot.HeldUntil)
 	if err != nil {
 		return false, err
 	}
-	return true, e.Store.EndHoldback(ctx, slot)
+	return true, e.cfg.Store.EndHoldback(ctx, slot)
 }

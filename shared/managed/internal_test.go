@@ -165,7 +165,7 @@ func TestUnderALimitNearlyAllThatItAllowsIsUsed(t *testing.T) {
 func TestACallThatWasHeldBackLowersNoRateAndIsForeseenTheNextTime(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
-	e := &Engine{Config: Config{
+	e := &Engine{cfg: Config{
 		Now:     func() time.Time { return now },
 		Wait:    func(context.Context, time.Duration) error { return errors.New("there is no time") },
 		Metrics: telemetry.NewMetrics(io.Discard),

@@ -19,11 +19,11 @@ const jobLease = 2 * time.Minute
 // It returns the job as it is now, as far as it knows. What a run that died has done since it
 // claimed the job is done again by the next one, so work has to be safe to repeat.
 func (e *Engine) goOn(ctx context.Context, name string, wanted func(store.Job) bool, work func(context.Context, *store.Job)) (store.Job, error) {
-	job, err := e.Store.Job(ctx, name)
+	job, err := e.cfg.Store.Job(ctx, name)
 	if err != nil || !wanted(job) {
 		return job, err
 	}
-	claimed, err := e.Store.ClaimJob(ctx, job, e.Now().Add(jobLease))
+	claimed, err := e.cfg.Store.ClaimJob(ctx, job, e.cfg.Now().Add(jobLease))
 	if errors.Is(err, store.ErrStale) { // somebody else works on it
 		return job, nil
 	}
@@ -35,5 +35,5 @@ func (e *Engine) goOn(ctx context.Context, name string, wanted func(store.Job) b
 	work(inTime, &claimed)
 	wctx, cancel := writing(ctx)
 	defer cancel()
-	return claimed, e.Store.EndJob(wctx, claimed)
+	return claimed, e.cfg.Store.EndJob(wctx, claimed)
 }

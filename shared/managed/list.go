@@ -51,11 +51,11 @@ func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 	l := &listing{
 		Engine:   e,
 		user:     user,
-		deadline: e.Now().Add(e.Budget),
+		deadline: e.cfg.Now().Add(e.cfg.Budget),
 		standing: map[string]Standing{},
 		passes:   map[string]*pass{},
 	}
-	account, err := e.Store.Account(ctx, user)
+	account, err := e.cfg.Store.Account(ctx, user)
 	if err != nil {
 		return Listing{}, err
 	}
@@ -64,7 +64,7 @@ func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 	}
 	e.noteUnreadable(ctx, account.Unreadable)
 	l.slots = account.Slots
-	for _, p := range e.Providers {
+	for _, p := range e.cfg.Providers {
 		if p.OnDemand() || only != "" && only != p.Name() {
 			continue
 		}
@@ -100,24 +100,21 @@ type listing struct {
 // ensure provisions what is missing and waits for what others are provisioning. Its only error is
 // ErrAccountDeleted.
 func (l *listing) ensure(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.deadline.Sub(l.Now()))
+	ctx, cancel := context.WithTimeout(ctx, l.deadline.Sub(l.cfg.Now()))
 	defer cancel()
 	defer func() {
 		for _, x := range l.passes {
 			x.end()
 		}
 	}()
-	was, claimed, claimedAt, err := l.claim(ctx)
+	claims, err := l.claim(ctx)
 	if err != nil {
 		return err
 	}
-	results := make(chan store.Slot, len(claimed))
+	results := make(chan store.Slot, len(claims))
 	var workers sync.WaitGroup
-	for i, slot := range claimed {
-		workers.Go(func() {
-			work := l.passes[slot.Provider].in(ctx)
-			results <- l.provision(work, l.byName[slot.Provider], slot, was[i], claimedAt)
-		})
+	for _, c := range claims {
+		workers.Go(func() { results <- c.provision(ctx) })
 	}
 	err = l.await(ctx)
 	// Joined before the handler answers: a goroutine that Lambda froze would thaw in a later
@@ -132,24 +129,26 @@ func (l *listing) ensure(ctx context.Context) error {
 
 // claim takes all that is to be provisioned, in one transaction. After a refusal it reads again,
 // and claims once more what is still claimable: at once, and then with growing pauses, for as long
-// as enough of the budget is left to make something. It returns the slots as they were and as they
-// are claimed, and a time before the claim was sent.
-func (l *listing) claim(ctx context.Context) (was, claimed []store.Slot, at time.Time, err error) {
-	trying, cancel := context.WithTimeout(ctx, l.Budget*4/5)
+// as enough of the budget is left to make something. Its only error is ErrAccountDeleted.
+func (l *listing) claim(ctx context.Context) ([]*claim, error) {
+	trying, cancel := context.WithTimeout(ctx, l.cfg.Budget*4/5)
 	defer cancel()
+	var was, claimed []store.Slot
+	var at time.Time
+	var err error
 	for pause := firstClaimAgain; ; pause = min(2*pause, longestClaimAgain) {
 		was = l.missing(trying)
 		if len(was) == 0 {
-			return nil, nil, at, nil
+			return nil, nil
 		}
-		at = l.Now()
-		claimed, err = l.Store.Claim(ctx, l.user, was, store.Provisioning, at.Add(l.Lease))
+		at = l.cfg.Now()
+		claimed, err = l.cfg.Store.Claim(ctx, l.user, was, store.Provisioning, at.Add(l.cfg.Lease))
 		if !errors.Is(err, store.ErrStale) {
 			break
 		}
 		gone := l.reread(ctx)
 		if gone != nil {
-			return nil, nil, at, gone
+			return nil, gone
 		}
 		if sleep(trying, jittered(pause)) != nil {
 			break
@@ -157,27 +156,29 @@ func (l *listing) claim(ctx context.Context) (was, claimed []store.Slot, at time
 	}
 	switch {
 	case errors.Is(err, credential.ErrAccountDeleted):
-		return nil, nil, at, err
+		return nil, err
 	case errors.Is(err, store.ErrStale): // nothing was written
 		for _, slot := range l.missing(trying) {
-			l.Metrics.Count(telemetry.ClaimsConflicted, slot.Provider, 1)
-			l.Log.WarnContext(ctx, "a slot could not be claimed for as long as there was time: DynamoDB is writing it, or short of capacity",
+			l.cfg.Metrics.Count(telemetry.ClaimsConflicted, slot.Provider, 1)
+			l.cfg.Log.WarnContext(ctx, "a slot could not be claimed for as long as there was time: DynamoDB is writing it, or short of capacity",
 				"user", l.user, "provider", slot.Provider)
-			l.standing[slot.Provider] = Standing{State: StandingFailed, RetryAt: l.Now().Add(backoffBase)}
+			l.standing[slot.Provider] = Standing{State: StandingFailed, RetryAt: l.cfg.Now().Add(backoffBase)}
 		}
-		return nil, nil, at, nil
+		return nil, nil
 	case err != nil: // whether they are claimed is unknown: the lease runs out by itself
-		l.Log.WarnContext(ctx, "claiming failed", "error", err)
+		l.cfg.Log.WarnContext(ctx, "claiming failed", "error", err)
 		for _, slot := range was {
 			l.standing[slot.Provider] = Standing{State: StandingProvisioning}
 		}
-		return nil, nil, at, nil
+		return nil, nil
 	}
-	for _, slot := range claimed {
+	var claims []*claim
+	for i, slot := range claimed {
 		l.slots[slot.Provider] = slot
 		l.owner = slot.Owner
+		claims = append(claims, l.passes[slot.Provider].claimed(was[i], slot, at))
 	}
-	return was, claimed, at, nil
+	return claims, nil
 }
 
 // The pauses before a claim is sent again.
@@ -197,7 +198,7 @@ func (l *listing) missing(ctx context.Context) []store.Slot {
 		if !ok {
 			slot = store.Slot{User: l.user, Provider: name}
 		}
-		clean := slot.State == store.Absent || slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(l.Now())
+		clean := slot.State == store.Absent || slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(l.cfg.Now())
 		if clean && l.may(ctx, p) {
 			slot.Title = p.Title()
 			missing = append(missing, slot)
@@ -213,10 +214,10 @@ func (l *listing) may(ctx context.Context, p Provider) bool {
 	if l.passes[name] != nil {
 		return true
 	}
-	_, err := l.OrgKeys.Key(ctx, name)
+	_, err := l.cfg.OrgKeys.Key(ctx, name)
 	if err != nil {
 		l.noteOrgKey(ctx, p, err)
-		l.standing[name] = Standing{State: StandingFailed, RetryAt: l.Now().Add(backoffBase)}
+		l.standing[name] = Standing{State: StandingFailed, RetryAt: l.cfg.Now().Add(backoffBase)}
 		if errors.Is(err, orgkey.ErrNone) {
 			l.standing[name] = Standing{State: StandingUnavailable}
 		}
@@ -225,7 +226,7 @@ func (l *listing) may(ctx context.Context, p Provider) bool {
 	x := l.pass(p, l.user, making)
 	at := x.makes()
 	if at.IsZero() {
-		at = x.wait(ctx, func() time.Duration { return l.deadline.Add(-l.Budget / 2).Sub(l.Now()) })
+		at = x.wait(ctx, func() time.Duration { return l.deadline.Add(-l.cfg.Budget / 2).Sub(l.cfg.Now()) })
 	}
 	if !at.IsZero() {
 		x.end()
@@ -243,13 +244,13 @@ var waits = []float64{0.04, 0.12, 0.40, 0.95}
 // await reads the slots that others are provisioning again until they are done, at most len(waits)
 // times.
 func (l *listing) await(ctx context.Context) error {
-	start := l.deadline.Add(-l.Budget)
+	start := l.deadline.Add(-l.cfg.Budget)
 	for _, part := range waits {
 		if !slices.ContainsFunc(l.wanted, l.othersWork) {
 			return nil
 		}
-		at := start.Add(time.Duration(part * float64(l.Budget)))
-		timer := time.NewTimer(at.Sub(l.Now()))
+		at := start.Add(time.Duration(part * float64(l.cfg.Budget)))
+		timer := time.NewTimer(at.Sub(l.cfg.Now()))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -268,8 +269,8 @@ func (l *listing) await(ctx context.Context) error {
 // a list that was killed gives none.
 func (l *listing) othersWork(p Provider) bool {
 	slot := l.slots[p.Name()]
-	end := slot.LeaseUntil.Add(l.Budget - l.Lease)
-	return slot.State == store.Provisioning && slot.Owner != "" && slot.Owner != l.owner && l.Now().Before(end)
+	end := slot.LeaseUntil.Add(l.cfg.Budget - l.cfg.Lease)
+	return slot.State == store.Provisioning && slot.Owner != "" && slot.Owner != l.owner && l.cfg.Now().Before(end)
 }
 
 // reread reads the wanted slots again. Its only error is ErrAccountDeleted.
@@ -278,12 +279,12 @@ func (l *listing) reread(ctx context.Context) error {
 	for _, p := range l.wanted {
 		names = append(names, p.Name())
 	}
-	slots, err := l.Store.Slots(ctx, l.user, names...)
+	slots, err := l.cfg.Store.Slots(ctx, l.user, names...)
 	if errors.Is(err, credential.ErrAccountDeleted) {
 		return err
 	}
 	if err != nil {
-		l.Log.WarnContext(ctx, "reading slots again failed", "error", err)
+		l.cfg.Log.WarnContext(ctx, "reading slots again failed", "error", err)
 		return nil
 	}
 	maps.Copy(l.slots, slots)

@@ -54,7 +54,7 @@ func (e *Engine) Parked(ctx context.Context) (all []ParkedRevocation, more bool,
 // is time and visit wants more. It reports whether that ended it.
 func (e *Engine) waiting(ctx context.Context, horizon time.Duration, visit func([]store.Key) (bool, error)) (more bool, err error) {
 	shards := store.Shards()
-	for _, p := range e.Providers {
+	for _, p := range e.cfg.Providers {
 		shards = append(shards, store.KeylessShard(p.Name()))
 	}
 	wanted := true
@@ -65,7 +65,7 @@ func (e *Engine) waiting(ctx context.Context, horizon time.Duration, visit func(
 			if !wanted || ok && clock.Until(deadline) < parkedReserve {
 				return true, nil
 			}
-			keys, next, err := e.Store.Due(ctx, shard, e.Now().Add(horizon), pageSize, from)
+			keys, next, err := e.cfg.Store.Due(ctx, shard, e.cfg.Now().Add(horizon), pageSize, from)
 			if err != nil {
 				return false, err
 			}
@@ -122,7 +122,7 @@ func (e *Engine) Retry(ctx context.Context, r RetryRequest) (retried int, more b
 		return int(all.Load()), more, err
 	}
 	var keys []store.Key
-	for _, p := range e.Providers {
+	for _, p := range e.cfg.Providers {
 		keys = append(keys, store.SlotKey(r.User, p.Name()))
 	}
 	_, err = visit(keys)
@@ -132,16 +132,16 @@ func (e *Engine) Retry(ctx context.Context, r RetryRequest) (retried int, more b
 // retry makes one slot due, if it waits and nobody works on it, and reports whether it did.
 func (e *Engine) retry(ctx context.Context, key store.Key, by string) (bool, error) {
 	slot, err := e.slotOf(ctx, key)
-	now := e.Now()
+	now := e.cfg.Now()
 	waits := slot.State == store.Failed || slot.State == store.Provisioning || slot.Dead() && !slot.Revoked() && slot.Reason != store.ReasonHeldBack
 	if err != nil || !waits || !slot.Claimable(now) || !slot.DueAt.After(now) {
 		return false, err
 	}
-	err = telemetry.Audit(ctx, e.Log, "retry", "by", by, "user", slot.User, "provider", slot.Provider, "state", slot.State, "reason", slot.Reason)
+	err = telemetry.Audit(ctx, e.cfg.Log, "retry", "by", by, "user", slot.User, "provider", slot.Provider, "state", slot.State, "reason", slot.Reason)
 	if err != nil {
 		return false, err
 	}
-	err = e.Store.Postpone(ctx, slot, slot.State, "an operator asked", now)
+	err = e.cfg.Store.Postpone(ctx, slot, slot.State, "an operator asked", now)
 	if errors.Is(err, store.ErrStale) {
 		return false, nil // somebody is at it now
 	}
@@ -151,7 +151,7 @@ func (e *Engine) retry(ctx context.Context, key store.Key, by string) (bool, err
 // slotOf reads the slot with that key, of a deleted account as well; the zero slot if there is
 // none.
 func (e *Engine) slotOf(ctx context.Context, key store.Key) (store.Slot, error) {
-	slots, err := e.Store.Slots(ctx, key.User(), key.Provider())
+	slots, err := e.cfg.Store.Slots(ctx, key.User(), key.Provider())
 	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
 		return store.Slot{}, err
 	}
@@ -213,7 +213,7 @@ var ErrNotParked = errors.New("no such revocation is parked, or somebody works o
 //
 // It returns ErrNotParked. Not to be repeated after success: ErrNotParked is the answer then.
 func (e *Engine) Force(ctx context.Context, user, provider, by, reason string) error {
-	slots, err := e.Store.Slots(ctx, user, provider)
+	slots, err := e.cfg.Store.Slots(ctx, user, provider)
 	if err == nil {
 		return ErrNotParked // the account is not deleted
 	}
@@ -221,25 +221,25 @@ func (e *Engine) Force(ctx context.Context, user, provider, by, reason string) e
 		return err
 	}
 	slot := slots[provider]
-	if slot.State != store.Parked || !slot.Claimable(e.Now()) {
+	if slot.State != store.Parked || !slot.Claimable(e.cfg.Now()) {
 		return ErrNotParked
 	}
-	err = telemetry.Audit(ctx, e.Log, "revocation forced", "by", by, "reason", reason, "user", user, "provider", provider,
+	err = telemetry.Audit(ctx, e.cfg.Log, "revocation forced", "by", by, "reason", reason, "user", user, "provider", provider,
 		"resource", slot.Resource.ID, "key_id", slot.Resource.KeyID)
 	if err != nil {
 		return err
 	}
-	claimed, err := e.Store.ClaimDead(ctx, slot, e.Now().Add(e.Lease))
+	claimed, err := e.cfg.Store.ClaimDead(ctx, slot, e.cfg.Now().Add(e.cfg.Lease))
 	if errors.Is(err, store.ErrStale) {
 		return ErrNotParked
 	}
 	if err != nil {
 		return err
 	}
-	err = e.Store.Remove(ctx, claimed)
+	err = e.cfg.Store.Remove(ctx, claimed)
 	if err != nil {
 		return err
 	}
-	e.Metrics.Count(telemetry.RevocationsForced, provider, 1)
+	e.cfg.Metrics.Count(telemetry.RevocationsForced, provider, 1)
 	return nil
 }

@@ -71,11 +71,8 @@ func TestAParkedRevocationIsForcedOnRecord(t *testing.T) {
 	}
 }
 
-// deaf is a log that can be written to no more.
-func deaf(e *managed.Engine) *managed.Engine {
-	e.Log = telemetry.Logger(full{}, slog.LevelDebug)
-	return e
-}
+// deaf has a log that can be written to no more.
+func deaf(c *managed.Config) { c.Log = telemetry.Logger(full{}, slog.LevelDebug) }
 
 type full struct{}
 
@@ -85,7 +82,7 @@ func TestNothingIsForcedWithoutARecord(t *testing.T) {
 	t.Parallel()
 	w := parkedWorld(t)
 	before := w.Dump()
-	err := deaf(w.Engine()).Force(t.Context(), alice, managedtest.Provider, "Ops", "removed in the console")
+	err := w.EngineWith(deaf).Force(t.Context(), alice, managedtest.Provider, "Ops", "removed in the console")
 	if err == nil || !strings.Contains(err.Error(), "writing the audit line") {
 		t.Errorf("it was forced: %v", err)
 	}

@@ -34,8 +34,8 @@ import (
 // does not name that resource, nothing of the user's is there once these are gone. What carries no
 // id is ours.
 //
-// Where a.Resource names something, an org key of another organisation creates nothing and proves
-// nothing gone: that is Foreign.
+// Where Attempt.Resource names something, an org key of another organisation creates nothing and
+// proves nothing gone: that is Foreign.
 //
 // An absence is a suspicion. One look may have met a replica that lags, or a list that was cut
 // short, so a provider says Gone only for what it has looked for by every path that there is (by
@@ -56,28 +56,28 @@ type Provider interface {
 
 	// Provision makes the user's resource and one key, named after the attempt. An attempt above
 	// the first is a take-over: it first removes every key of ours that a lower one may have left,
-	// but the one that a.Resource names, and then calls Attempt.Accounted. A key that it made but
-	// cannot return is left for the next attempt. After an unknown outcome it sends no create
-	// again, unless that is idempotent. Where a.Resource names a key, the new one is to replace it:
-	// the old one is removed by a later sweep, once the new one is stored.
+	// but the one that Attempt.Resource names, and then calls Attempt.Accounted. A key that it made
+	// but cannot return is left for the next attempt. After an unknown outcome it sends no create
+	// again, unless that is idempotent. Where Attempt.Resource names a key, the new one is to
+	// replace it: the old one is removed by a later sweep, once the new one is stored.
 	Provision(ctx context.Context, org credential.Secret, a *Attempt) (Grant, error)
 
-	// Sweep removes every key of ours from the user's resource but the one that a.Resource names,
-	// and then calls Attempt.Accounted. What the key may do is brought up to date, where the third
-	// party can change that. If the key, or the resource itself, is not there, the class is Gone,
-	// and nothing was removed. Safe to repeat.
+	// Sweep removes every key of ours from the user's resource but the one that Attempt.Resource
+	// names, and then calls Attempt.Accounted. What the key may do is brought up to date, where the
+	// third party can change that. If the key, or the resource itself, is not there, the class is
+	// Gone, and nothing was removed. Safe to repeat.
 	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error
 
 	// Discard deletes the one key that r names, which the caller has just made. One that is gone
 	// already is no error.
 	Discard(ctx context.Context, org credential.Secret, r credential.Resource) error
 
-	// Deprovision removes all that was made for the user. It first looks at what a.Resource names:
-	// if that is there and is not this user's, or is the organisation's own, the class is Mismatch,
-	// and nothing is touched. Then the stored key goes, by its own id; then every child, whatever
-	// becomes of the others, their errors collected; then the resource. Only where a.Resource names
-	// nothing, or there may be more (Attempt.Inherited), does it look for more, after what the slot
-	// names has been emptied, and then calls Attempt.Accounted.
+	// Deprovision removes all that was made for the user. It first looks at what Attempt.Resource
+	// names: if that is there and is not this user's, or is the organisation's own, the class is
+	// Mismatch, and nothing is touched. Then the stored key goes, by its own id; then every child,
+	// whatever becomes of the others, their errors collected; then the resource. Only where
+	// Attempt.Resource names nothing, or there may be more (Attempt.Inherited), does it look for
+	// more, after what the slot names has been emptied, and then calls Attempt.Accounted.
 	//
 	// nil means that all of it was there and has been removed, by the answer that the third party
 	// documents for that; what it cannot delete at all does not count (Staying). Gone means that
@@ -150,8 +150,6 @@ type Attempt struct {
 	User string
 	// Number is the attempt's, which belongs to this claim for ever. Keys carry it in their names.
 	Number int64
-	// Resource is what the slot has stored so far.
-	Resource credential.Resource
 	// Deployment is this deployment's id, of eight lower-case characters of base32. The names of
 	// keys carry it, and what a new resource is called. "" marks nothing.
 	Deployment string
@@ -164,16 +162,35 @@ type Attempt struct {
 	cutoff time.Time
 
 	mu        sync.Mutex
+	resource  credential.Resource
 	inherited bool
 	unknown   bool
 	found     bool
 }
 
-// NewAttempt describes a claim to a provider: creates are sent until cutoff by the clock now, and
-// inherited says whether a lower attempt may have left something that stored does not name. It is
-// exported for the tests of providers.
-func NewAttempt(user string, number int64, stored credential.Resource, inherited bool, now func() time.Time, cutoff time.Time) *Attempt {
-	return &Attempt{User: user, Number: number, Resource: stored, now: now, cutoff: cutoff, inherited: inherited}
+// Terms are those of a claim, from which its attempt is made.
+type Terms struct {
+	User   string
+	Number int64
+	// Stored is what the slot names when it is claimed.
+	Stored credential.Resource
+	// Inherited says whether a lower attempt may have left something that Stored does not name.
+	Inherited bool
+	// Creates are sent until Cutoff, by the clock Now.
+	Now    func() time.Time
+	Cutoff time.Time
+}
+
+// NewAttempt describes a claim to a provider. It is exported for the tests of providers.
+func NewAttempt(t Terms) *Attempt {
+	return &Attempt{User: t.User, Number: t.Number, resource: t.Stored, inherited: t.Inherited, now: t.Now, cutoff: t.Cutoff}
+}
+
+// Resource is what the slot has stored, and what was found since.
+func (a *Attempt) Resource() credential.Resource {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.resource
 }
 
 // Outcome says what is known of a create after it was sent.
@@ -231,7 +248,7 @@ func (a *Attempt) Accounted() {
 func (a *Attempt) Found(id, orgID string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.Resource.ID, a.Resource.OrgID, a.found = id, orgID, true
+	a.resource.ID, a.resource.OrgID, a.found = id, orgID, true
 }
 
 // hasFound reports whether this pass knows of something that it found or made.

@@ -12,7 +12,6 @@ import (
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/store"
-	"managed-credentials/shared/telemetry"
 )
 
 // Report counts what a round of reconcile did.
@@ -33,7 +32,7 @@ const pageSize = 100
 // holds up no other's. It starts nothing new once too little is left of ctx for a claim's outside
 // calls. An error means that due work could not be read. Safe to repeat, and to run twice at once.
 func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
-	r := &round{Engine: e, now: e.Now(), lanes: map[string][]store.Key{}, stopped: map[string]bool{}}
+	r := &round{Engine: e, now: e.cfg.Now(), lanes: map[string][]store.Key{}, stopped: map[string]bool{}}
 	err := errors.Join(r.read(ctx), r.wake(ctx))
 	var lanes sync.WaitGroup
 	for name, lane := range r.lanes {
@@ -48,7 +47,7 @@ func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
 	}
 	lanes.Wait()
 	e.noteUnreadable(ctx, r.undecodable)
-	e.Log.InfoContext(ctx, "reconciled", "done", r.report.Done, "failed", r.report.Failed, "more", r.report.More)
+	e.cfg.Log.InfoContext(ctx, "reconciled", "done", r.report.Done, "failed", r.report.Failed, "more", r.report.More)
 	return r.report, err
 }
 
@@ -95,8 +94,8 @@ func (r *round) lane(key store.Key) string {
 // wake makes due what waits for an org key that is there.
 func (r *round) wake(ctx context.Context) error {
 	var errs []error
-	for _, p := range r.Providers {
-		_, err := r.OrgKeys.Key(ctx, p.Name())
+	for _, p := range r.cfg.Providers {
+		_, err := r.cfg.OrgKeys.Key(ctx, p.Name())
 		if err == nil {
 			errs = append(errs, r.wakeAll(ctx, p.Name()))
 		}
@@ -110,7 +109,7 @@ func (r *round) wakeAll(ctx context.Context, provider string) error {
 		if r.late(ctx) {
 			return nil
 		}
-		keys, next, err := r.Store.Due(ctx, store.KeylessShard(provider), r.now.Add(longestPostponed), pageSize, from)
+		keys, next, err := r.cfg.Store.Due(ctx, store.KeylessShard(provider), r.now.Add(longestPostponed), pageSize, from)
 		if err != nil {
 			return err
 		}
@@ -135,14 +134,14 @@ func (r *round) wakeOne(ctx context.Context, key store.Key) error {
 	if err != nil || slot.Reason != store.ReasonNoKey || slot.Owner != "" {
 		return err
 	}
-	next, due := slot.State, r.Now()
+	next, due := slot.State, r.cfg.Now()
 	if next == store.Parked {
 		next = store.Revoking
 	}
 	if !slot.Claimable(due) {
 		due = slot.ClaimableAt()
 	}
-	return r.Store.Postpone(ctx, slot, next, "the org key is there", due)
+	return r.cfg.Store.Postpone(ctx, slot, next, "the org key is there", due)
 }
 
 // turn is the number of the shard that is read first. Each minute it is another one, so that none
@@ -160,7 +159,7 @@ func (r *round) read(ctx context.Context) error {
 	for page := 0; page < pagesOfAShard && len(shards) > 0 && !r.late(ctx); page++ {
 		var unfinished []string
 		for _, shard := range shards {
-			keys, next, err := r.Store.Due(ctx, shard, r.now, pageSize, cursors[shard])
+			keys, next, err := r.cfg.Store.Due(ctx, shard, r.now, pageSize, cursors[shard])
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -223,7 +222,7 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 		}
 		return err
 	}
-	slots, err := r.Store.Slots(ctx, key.User(), key.Provider())
+	slots, err := r.cfg.Store.Slots(ctx, key.User(), key.Provider())
 	deleted := errors.Is(err, credential.ErrAccountDeleted)
 	if err != nil && !deleted {
 		return err
@@ -232,7 +231,7 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 	switch {
 	case !ok:
 		return r.setAside(ctx, key)
-	case slot.DueAt.IsZero() || slot.DueAt.After(r.Now()):
+	case slot.DueAt.IsZero() || slot.DueAt.After(r.cfg.Now()):
 		return nil // the index was behind
 	case slot.Dead():
 		return r.revoke(ctx, slot)
@@ -247,14 +246,14 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	p := r.byName[slot.Provider]
 	if p == nil {
-		return r.Store.Postpone(ctx, slot, slot.State, "no such provider is registered", r.Now().Add(jittered(slowRetry)))
+		return r.cfg.Store.Postpone(ctx, slot, slot.State, "no such provider is registered", r.cfg.Now().Add(jittered(slowRetry)))
 	}
-	if !slot.Claimable(r.Now()) {
-		return r.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
+	if !slot.Claimable(r.cfg.Now()) {
+		return r.cfg.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
 	}
-	_, err := r.OrgKeys.Key(ctx, slot.Provider)
+	_, err := r.cfg.OrgKeys.Key(ctx, slot.Provider)
 	if isNoKey(err) {
-		return r.Store.Postpone(ctx, slot, slot.State, store.ReasonNoKey, r.Now().Add(jittered(slowRetry)))
+		return r.cfg.Store.Postpone(ctx, slot, slot.State, store.ReasonNoKey, r.cfg.Now().Add(jittered(slowRetry)))
 	}
 	next, x := store.Provisioning, r.pass(p, slot.User, making)
 	defer x.end()
@@ -263,17 +262,16 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	} else {
 		at := x.makes()
 		if !at.IsZero() { // the rest of the lane is not held up: it may be to revoke
-			return r.Store.PutOff(ctx, slot, later(at, r.Now().Add(backoff(slot.Tries+1))))
+			return r.cfg.Store.PutOff(ctx, slot, later(at, r.cfg.Now().Add(backoff(slot.Tries+1))))
 		}
 	}
 	at := x.wait(ctx, func() time.Duration { return r.patience(ctx) })
 	if !at.IsZero() {
 		return errNotNow
 	}
-	ctx = x.in(ctx)
-	now := r.Now()
+	now := r.cfg.Now()
 	slot.Title = p.Title()
-	claimed, err := r.Store.Claim(ctx, slot.User, []store.Slot{slot}, next, now.Add(r.Lease))
+	claimed, err := r.cfg.Store.Claim(ctx, slot.User, []store.Slot{slot}, next, now.Add(r.cfg.Lease))
 	switch {
 	case errors.Is(err, store.ErrStale):
 		return nil // somebody else is at it
@@ -282,44 +280,11 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	case err != nil:
 		return err
 	}
+	c := x.claimed(slot, claimed[0], now)
 	if next == store.Ready {
-		r.sweep(ctx, p, claimed[0], slot, now)
+		c.sweep(ctx)
 	} else {
-		r.provision(ctx, p, claimed[0], slot, now)
+		c.provision(ctx)
 	}
 	return nil
-}
-
-// sweep looks at a ready slot's key, removes what a commit with an unknown outcome may have left
-// beside it, and settles the slot.
-func (r *round) sweep(ctx context.Context, p Provider, slot, was store.Slot, claimedAt time.Time) {
-	a := r.attempt(slot, was, claimedAt)
-	work, cancel := r.outside(ctx, a)
-	defer cancel()
-	err := r.under(work, p, a, func(ctx context.Context, org credential.Secret) error { return p.Sweep(ctx, org, a) })
-	release := store.Release{State: store.Ready, Settled: a.Settled(), Resource: slot.Resource}
-	switch {
-	case isGone(err) && r.confirms(slot):
-		r.Metrics.Count(telemetry.CredentialsLost, p.Name(), 1)
-		r.Log.WarnContext(ctx, "what was made is gone at the third party, by two looks: it is made anew", "user", slot.User,
-			"provider", slot.Provider, "resource", slot.Resource.ID, "key_id", slot.Resource.KeyID, "error", err)
-		r.produce(work, p, slot, a)
-		return
-	case isGone(err):
-		release.GoneSince = r.suspectedSince(slot)
-		release.DueAt = release.GoneSince.Add(LastLook)
-		release.Reason = string(Gone)
-		r.Log.WarnContext(ctx, "what was made is not found at the third party: it is looked for once more", "user", slot.User,
-			"provider", slot.Provider, "resource", slot.Resource.ID, "key_id", slot.Resource.KeyID, "retry_at", release.DueAt, "error", err)
-	case err != nil:
-		classed := classified(err)
-		release.Tries = slot.Tries + 1
-		release.Reason = string(classed.Class)
-		release.DueAt = r.retryAt(release.Tries, classed)
-		if release.Tries >= triesUntilPark {
-			r.Metrics.Count(telemetry.SweepsStuck, p.Name(), 1)
-		}
-		r.Log.WarnContext(ctx, "sweeping failed", "user", slot.User, "provider", slot.Provider, "error", err)
-	}
-	r.release(ctx, slot, release)
 }

@@ -17,11 +17,11 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	if p == nil {
 		return e.park(ctx, slot, "no such provider is registered")
 	}
-	now := e.Now()
+	now := e.cfg.Now()
 	if !slot.Claimable(now) {
-		return e.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
+		return e.cfg.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
 	}
-	_, err := e.OrgKeys.Key(ctx, slot.Provider)
+	_, err := e.cfg.OrgKeys.Key(ctx, slot.Provider)
 	if isNoKey(err) {
 		return e.park(ctx, slot, store.ReasonNoKey)
 	}
@@ -34,51 +34,57 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	if !at.IsZero() {
 		return errNotNow
 	}
-	ctx, now = x.in(ctx), e.Now()
-	claimed, err := e.Store.ClaimDead(ctx, slot, now.Add(e.Lease))
+	now = e.cfg.Now()
+	claimed, err := e.cfg.Store.ClaimDead(ctx, slot, now.Add(e.cfg.Lease))
 	if errors.Is(err, store.ErrStale) {
 		return nil // somebody else is at it
 	}
 	if err != nil {
 		return err
 	}
-	a := e.attempt(claimed, slot, now)
-	work, cancel := e.outside(ctx, a)
+	return x.claimed(slot, claimed, now).revoke(ctx)
+}
+
+// revoke removes what the slot is for at the third party, or its keys alone, and ends the claim.
+// Its errors are those of the table.
+func (c *claim) revoke(ctx context.Context) error {
+	work, cancel := c.outside(ctx)
 	defer cancel()
-	remove, holds := e.removal(p, slot)
-	err = e.under(work, p, a, func(ctx context.Context, org credential.Secret) error { return remove(ctx, org, a) })
+	remove, holds := c.removal()
+	err := c.under(work, func(ctx context.Context, org credential.Secret) error { return remove(ctx, org, c.attempt) })
 	if err != nil && !isGone(err) {
-		e.revocationFailed(ctx, claimed, a, err)
+		c.revocationFailed(ctx, err)
 		return nil
 	}
-	return e.revoked(ctx, claimed, a, err == nil || a.hasFound(), holds)
+	return c.revoked(ctx, err == nil || c.attempt.hasFound(), holds)
 }
 
 // revoked ends a pass that left nothing. The slot goes only when another pass, late enough, has
 // found nothing to remove: what was not there may have been hidden by a replica that lags, and what
 // was deleted may not be. removed says whether this pass had something to remove, be it what its
 // own look for more has made, and holds whether it left what is held back.
-func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt, removed, holds bool) error {
-	settled := a.Settled() // or a create of this pass may still take effect
-	confirmed := settled && !removed && e.confirms(slot)
+func (c *claim) revoked(ctx context.Context, removed, holds bool) error {
+	settled := c.attempt.Settled() // or a create of this pass may still take effect
+	confirmed := settled && !removed && c.confirms()
 	if confirmed && holds {
-		return e.hold(ctx, slot, a)
+		c.hold(ctx)
+		return nil
 	}
 	if confirmed {
-		return e.remove(ctx, slot)
+		return c.remove(ctx)
 	}
-	r := store.Release{State: store.Revoking, Settled: settled, Tries: slot.Tries, Resource: a.Resource}
+	r := store.Release{State: store.Revoking, Settled: settled, Tries: c.slot.Tries, Resource: c.attempt.Resource()}
 	switch {
 	case !settled: // due when the lease ends
 	case holds:
-		r.Reason, r.GoneSince = store.ReasonHeldBack, e.suspectedSince(slot)
+		r.Reason, r.GoneSince = store.ReasonHeldBack, c.suspectedSince()
 		if removed {
-			r.GoneSince = e.Now()
+			r.GoneSince = c.e.cfg.Now()
 		}
 	case removed:
-		r.Reason, r.GoneSince = store.ReasonLastLook, e.Now()
+		r.Reason, r.GoneSince = store.ReasonLastLook, c.e.cfg.Now()
 	default:
-		r.Reason, r.GoneSince = slot.Reason, e.suspectedSince(slot)
+		r.Reason, r.GoneSince = c.slot.Reason, c.suspectedSince()
 		if r.Reason != store.ReasonLastLook {
 			r.Reason = string(Gone)
 		}
@@ -86,22 +92,21 @@ func (e *Engine) revoked(ctx context.Context, slot store.Slot, a *Attempt, remov
 	if settled {
 		r.DueAt = r.GoneSince.Add(LastLook)
 	}
-	e.Log.InfoContext(ctx, "nothing is left at the third party, as far as this pass saw: another one looks", "user", slot.User,
-		"provider", slot.Provider, "attempt", slot.Attempt, "removed", removed, "settled", settled)
-	e.release(ctx, slot, r)
+	c.log.InfoContext(ctx, "nothing is left at the third party, as far as this pass saw: another one looks", "removed", removed, "settled", settled)
+	c.release(ctx, r)
 	return nil
 }
 
 // remove ends a revocation that is complete.
-func (e *Engine) remove(ctx context.Context, slot store.Slot) error {
+func (c *claim) remove(ctx context.Context) error {
 	wctx, cancel := writing(ctx)
 	defer cancel()
-	err := e.Store.Remove(wctx, slot)
+	err := c.e.cfg.Store.Remove(wctx, c.slot)
 	if err != nil {
 		return err
 	}
-	e.Metrics.Count(telemetry.CredentialsRevoked, slot.Provider, 1)
-	e.Log.InfoContext(ctx, "revoked", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt)
+	c.e.cfg.Metrics.Count(telemetry.CredentialsRevoked, c.slot.Provider, 1)
+	c.log.InfoContext(ctx, "revoked")
 	return nil
 }
 
@@ -111,46 +116,46 @@ const stuckAfter = time.Hour
 
 // revocationFailed ends a pass that did not finish. Many failures park the slot, and so does one
 // that no repeat can mend; it is still tried, slowly.
-func (e *Engine) revocationFailed(ctx context.Context, slot store.Slot, a *Attempt, cause error) {
+func (c *claim) revocationFailed(ctx context.Context, cause error) {
 	classed := classified(cause)
-	now := e.Now()
+	now := c.e.cfg.Now()
 	r := store.Release{
-		State:    slot.State,
-		Settled:  a.Settled(),
-		Tries:    slot.Tries,
+		State:    c.slot.State,
+		Settled:  c.attempt.Settled(),
+		Tries:    c.slot.Tries,
 		Reason:   string(classed.Class),
-		Resource: a.Resource,
+		Resource: c.attempt.Resource(),
 	}
 	failed := classed.Class != RateLimited
 	if classed.Class == NotYet { // something is there
-		r.Left, r.LeftSince = classed.Left, slot.LeftSince
-		if slot.LeftSince.IsZero() || classed.Left < slot.Left {
+		r.Left, r.LeftSince = classed.Left, c.slot.LeftSince
+		if c.slot.LeftSince.IsZero() || classed.Left < c.slot.Left {
 			r.LeftSince = now
 		}
 		failed = now.Sub(r.LeftSince) > stuckAfter
 	}
 	if failed {
 		r.Tries++
-		e.Metrics.Count(telemetry.RevocationFailed, slot.Provider, 1)
+		c.e.cfg.Metrics.Count(telemetry.RevocationFailed, c.slot.Provider, 1)
 	} else if classed.Class == NotYet { // it goes on there, whatever went wrong before
 		r.State, r.Tries = store.Revoking, 0
 	}
-	r.DueAt = e.retryAt(r.Tries, classed)
+	r.DueAt = c.e.retryAt(r.Tries, classed)
 	if failed && (r.Tries >= triesUntilPark || classed.Class == Mismatch || classed.Class == NotYet) {
 		r.State = store.Parked
 		r.DueAt = now.Add(jittered(parkedRetry))
-		e.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
+		c.e.cfg.Metrics.Count(telemetry.RevocationsParked, c.slot.Provider, 1)
 	}
-	e.Log.WarnContext(ctx, "revoking did not finish", "user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt,
+	c.log.WarnContext(ctx, "revoking did not finish",
 		"tries", r.Tries, "state", r.State, "settled", r.Settled, "left", r.Left, "retry_at", r.DueAt, "error", cause)
-	e.release(ctx, slot, r)
+	c.release(ctx, r)
 }
 
 // park puts a revocation aside that cannot be done as the service is configured: never "done"
 // without proof.
 func (e *Engine) park(ctx context.Context, slot store.Slot, reason string) error {
-	e.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
-	e.Log.ErrorContext(ctx, "a revocation is parked: configure the provider, then it goes on by itself",
+	e.cfg.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
+	e.cfg.Log.ErrorContext(ctx, "a revocation is parked: configure the provider, then it goes on by itself",
 		"user", slot.User, "provider", slot.Provider, "reason", reason)
-	return e.Store.Postpone(ctx, slot, store.Parked, reason, e.Now().Add(jittered(parkedRetry)))
+	return e.cfg.Store.Postpone(ctx, slot, store.Parked, reason, e.cfg.Now().Add(jittered(parkedRetry)))
 }

@@ -57,10 +57,10 @@ func auditJob(provider string) string { return "AUDIT#" + provider }
 //
 // Safe to repeat, and to run twice at once: an audit goes on in one of them.
 func (e *Engine) AuditsDue(ctx context.Context) ([]ScheduledAudit, error) {
-	all := make([]ScheduledAudit, len(e.Providers))
-	errs := make([]error, len(e.Providers))
+	all := make([]ScheduledAudit, len(e.cfg.Providers))
+	errs := make([]error, len(e.cfg.Providers))
 	var lanes sync.WaitGroup
-	for i, p := range e.Providers {
+	for i, p := range e.cfg.Providers {
 		lanes.Go(func() {
 			all[i].Provider = p.Name()
 			all[i].AuditStatus, errs[i] = e.auditDue(ctx, p)
@@ -73,9 +73,9 @@ func (e *Engine) AuditsDue(ctx context.Context) ([]ScheduledAudit, error) {
 func (e *Engine) auditDue(ctx context.Context, p Provider) (AuditStatus, error) {
 	job, err := e.goOn(ctx, auditJob(p.Name()), e.auditWanted, func(ctx context.Context, job *store.Job) { e.goOnAuditing(ctx, p, job) })
 	status := auditStatus(job)
-	if status.UnderWay != nil && e.Now().Sub(status.UnderWay.BegunAt) > e.AuditEvery {
-		e.Metrics.Count(telemetry.AuditsOverdue, p.Name(), 1)
-		e.Log.ErrorContext(ctx, "an audit has not come to its end by the time when the next one is due", "provider", p.Name(),
+	if status.UnderWay != nil && e.cfg.Now().Sub(status.UnderWay.BegunAt) > e.cfg.AuditEvery {
+		e.cfg.Metrics.Count(telemetry.AuditsOverdue, p.Name(), 1)
+		e.cfg.Log.ErrorContext(ctx, "an audit has not come to its end by the time when the next one is due", "provider", p.Name(),
 			"begun_at", status.UnderWay.BegunAt, "stopped", status.UnderWay.Stopped)
 	}
 	return status, err
@@ -83,11 +83,11 @@ func (e *Engine) auditDue(ctx context.Context, p Provider) (AuditStatus, error) 
 
 // auditWanted reports whether an audit is under way, or to be begun.
 func (e *Engine) auditWanted(job store.Job) bool {
-	if e.AuditEvery == 0 {
+	if e.cfg.AuditEvery == 0 {
 		return false
 	}
 	s := auditStatus(job)
-	return s.UnderWay != nil || s.Complete == nil || e.Now().Sub(s.Complete.BegunAt) >= e.AuditEvery
+	return s.UnderWay != nil || s.Complete == nil || e.cfg.Now().Sub(s.Complete.BegunAt) >= e.cfg.AuditEvery
 }
 
 // auditStatus is what a job has noted. What cannot be read is as if nothing had been: then the audit
@@ -105,7 +105,7 @@ func auditStatus(job store.Job) AuditStatus {
 func (e *Engine) goOnAuditing(ctx context.Context, p Provider, job *store.Job) {
 	status := auditStatus(*job)
 	if status.UnderWay == nil {
-		status.UnderWay, job.Cursor = &AuditRun{BegunAt: e.Now()}, ""
+		status.UnderWay, job.Cursor = &AuditRun{BegunAt: e.cfg.Now()}, ""
 	}
 	run, was := status.UnderWay, job.Cursor
 	report, err := e.Audit(ctx, AuditRequest{Provider: p.Name(), Cursor: was})
@@ -121,9 +121,9 @@ func (e *Engine) goOnAuditing(ctx context.Context, p Provider, job *store.Job) {
 	job.Cursor = report.Next
 	switch {
 	case err == nil && report.Next == "":
-		run.EndedAt = e.Now()
+		run.EndedAt = e.cfg.Now()
 		status.Complete, status.UnderWay = run, nil
-		e.Metrics.Count(telemetry.AuditsCompleted, p.Name(), 1)
+		e.cfg.Metrics.Count(telemetry.AuditsCompleted, p.Name(), 1)
 	case report.Next == was && !report.tooMany:
 		run.Vain++
 	default:
@@ -160,8 +160,8 @@ func (e *Engine) tell(ctx context.Context, provider string, found []Finding) {
 	}
 	for kind, all := range byKind {
 		// Whose pod is unclaimed may only not have come yet. All others want somebody to look.
-		e.Metrics.CountKind(telemetry.AuditFindings, provider, string(kind), len(all), kind != Unclaimed)
-		e.Log.WarnContext(ctx, "an audit has found something: the first of so many of a kind", "provider", provider, "kind", kind,
+		e.cfg.Metrics.CountKind(telemetry.AuditFindings, provider, string(kind), len(all), kind != Unclaimed)
+		e.cfg.Log.WarnContext(ctx, "an audit has found something: the first of so many of a kind", "provider", provider, "kind", kind,
 			"count", len(all), "user", all[0].User, "resource", all[0].Resource, "key_id", all[0].KeyID, "error", all[0].Error)
 	}
 }

@@ -24,9 +24,7 @@ var auditJob = store.Key{PK: "JOB", SK: "AUDIT#" + managedtest.Provider}
 
 // daily is an engine that audits once a day.
 func daily(w *managedtest.World) *managed.Engine {
-	e := w.Engine()
-	e.AuditEvery = 24 * time.Hour
-	return e
+	return w.EngineWith(func(c *managed.Config) { c.AuditEvery = 24 * time.Hour })
 }
 
 // scheduled is one invocation by the schedule, five minutes after the last one.

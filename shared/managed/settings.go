@@ -33,8 +33,8 @@ const (
 // noteSettings counts a failure that only a change of the settings ends.
 func (e *Engine) noteSettings(ctx context.Context, provider string, err error) {
 	if errors.Is(err, ErrSettings) {
-		e.Metrics.Count(telemetry.SettingsRefused, provider, 1)
-		e.Log.ErrorContext(ctx, "the third party refuses what is configured: change the setting, then it goes on by itself",
+		e.cfg.Metrics.Count(telemetry.SettingsRefused, provider, 1)
+		e.cfg.Log.ErrorContext(ctx, "the third party refuses what is configured: change the setting, then it goes on by itself",
 			"provider", provider, "error", err)
 	}
 }
@@ -59,27 +59,27 @@ func (l *expiryLooks) due(now time.Time) bool {
 // WatchOrgKeys counts the org keys that expire soon, once an hour, and takes at most 10 s. Safe to
 // repeat.
 func (e *Engine) WatchOrgKeys(ctx context.Context) {
-	now := e.Now()
+	now := e.cfg.Now()
 	if !e.expiry.due(now) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, expiryPatience)
 	defer cancel()
-	for _, p := range e.Providers {
+	for _, p := range e.cfg.Providers {
 		expiring, ok := p.(Expiring)
 		if !ok {
 			continue
 		}
-		org, err := e.OrgKeys.Key(ctx, p.Name())
+		org, err := e.cfg.OrgKeys.Key(ctx, p.Name())
 		if err != nil {
 			continue // others count that
 		}
 		expires, err := expiring.OrgKeyExpires(ctx, org)
 		if err != nil {
-			e.Log.WarnContext(ctx, "nobody can say whether the org key expires", "provider", p.Name(), "error", err)
+			e.cfg.Log.WarnContext(ctx, "nobody can say whether the org key expires", "provider", p.Name(), "error", err)
 		} else if !expires.IsZero() && expires.Sub(now) < expiryNotice {
-			e.Metrics.Count(telemetry.OrgKeyExpiring, p.Name(), 1)
-			e.Log.ErrorContext(ctx, "the org key expires: make one that does not, and put it into the org keys secret",
+			e.cfg.Metrics.Count(telemetry.OrgKeyExpiring, p.Name(), 1)
+			e.cfg.Log.ErrorContext(ctx, "the org key expires: make one that does not, and put it into the org keys secret",
 				"provider", p.Name(), "expires_at", expires)
 		}
 	}

@@ -21,26 +21,26 @@ const UnknownUser FindingKind = "unknown_user"
 // stranger looks for a living slot's user in the user pool, and remembers on the slot since when
 // they are not there: one look may meet a pool that lags, and a user who is being made.
 func (a *audit) stranger(ctx context.Context, slot store.Slot) ([]*suspect, error) {
-	if a.Members == nil || slot.Dead() {
+	if a.cfg.Members == nil || slot.Dead() {
 		return nil, nil
 	}
 	f := Finding{User: slot.User, Resource: slot.Resource.ID}
-	known, err := a.Members.Has(ctx, slot.User)
+	known, err := a.cfg.Members.Has(ctx, slot.User)
 	switch {
 	case err != nil:
 		return f.notInspected(err)
 	case known && slot.UnknownSince.IsZero():
 		return nil, nil
 	case known:
-		err = a.Store.NoteUnknown(ctx, slot, time.Time{})
+		err = a.cfg.Store.NoteUnknown(ctx, slot, time.Time{})
 	case slot.UnknownSince.IsZero():
-		err = a.Store.NoteUnknown(ctx, slot, a.Now())
-	case a.Now().Sub(slot.UnknownSince) >= a.UnknownAfter:
+		err = a.cfg.Store.NoteUnknown(ctx, slot, a.cfg.Now())
+	case a.cfg.Now().Sub(slot.UnknownSince) >= a.cfg.UnknownAfter:
 		f.Kind = UnknownUser
 		found := &suspect{Finding: f}
-		if a.DeleteUnknown != nil {
+		if a.cfg.DeleteUnknown != nil {
 			found.Remedy = Delete
-			found.remedy = func(ctx context.Context) error { return a.DeleteUnknown(ctx, slot.User) }
+			found.remedy = func(ctx context.Context) error { return a.cfg.DeleteUnknown(ctx, slot.User) }
 		}
 		return []*suspect{found}, nil
 	}

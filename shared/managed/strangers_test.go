@@ -22,11 +22,15 @@ func (m members) Has(_ context.Context, sub string) (bool, error) {
 	return m[sub], nil
 }
 
+// knowing has audits look for the users in the pool.
+func knowing(pool members) func(*managed.Config) {
+	return func(c *managed.Config) { c.Members, c.UnknownAfter = pool, 24*time.Hour }
+}
+
 // look is an audit that also looks for the users in a pool, and says whom it does not find.
 func look(t *testing.T, w *managedtest.World, pool members) string {
 	t.Helper()
-	e := w.Engine()
-	e.Members, e.UnknownAfter = pool, 24*time.Hour
+	e := w.EngineWith(knowing(pool))
 	r, err := e.Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, Repair: 100, By: "the tests"})
 	if err != nil || r.Stopped != "" {
 		t.Fatalf("%v, the report is %+v", err, r)
@@ -78,8 +82,7 @@ func TestAPoolThatIsDownMakesNobodyUnknown(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
 	before := w.Dump()
-	e := w.Engine()
-	e.Members, e.UnknownAfter = members(nil), 24*time.Hour
+	e := w.EngineWith(knowing(members(nil)))
 	r, err := e.Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider})
 	if err != nil || !strings.Contains(r.Stopped, "the user pool is down") || w.Dump() != before {
 		t.Errorf("%v, the report is %+v, the table:\n%s", err, r, w.Dump())
@@ -91,16 +94,17 @@ func TestAPoolThatIsDownMakesNobodyUnknown(t *testing.T) {
 func repairs(t *testing.T, w *managedtest.World, pool members, n int) (managed.AuditReport, []string) {
 	t.Helper()
 	var deleted []string
-	e := w.Engine()
-	e.Members, e.UnknownAfter = pool, 24*time.Hour
-	e.DeleteUnknown = func(ctx context.Context, user string) error {
-		if !strings.Contains(w.Logs(), `"remedy":"delete"`) {
-			t.Error("the deletion is not on record")
+	e := w.EngineWith(func(c *managed.Config) {
+		knowing(pool)(c)
+		c.DeleteUnknown = func(ctx context.Context, user string) error {
+			if !strings.Contains(w.Logs(), `"remedy":"delete"`) {
+				t.Error("the deletion is not on record")
+			}
+			deleted = append(deleted, user)
+			_, _, err := w.Engine().DeleteAccount(ctx, user, "")
+			return err
 		}
-		deleted = append(deleted, user)
-		_, _, err := e.DeleteAccount(ctx, user, "")
-		return err
-	}
+	})
 	r, err := e.Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, Repair: n, By: "the tests"})
 	if err != nil {
 		t.Fatal(err)

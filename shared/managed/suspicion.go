@@ -1,10 +1,6 @@
 package managed
 
-import (
-	"time"
-
-	"managed-credentials/shared/store"
-)
+import "time"
 
 // An absence is a suspicion. One answer that something is not there may come from a replica that
 // lags, or be a list that was cut short, and what follows from it cannot be undone: a key that
@@ -17,16 +13,16 @@ const suspicionHolds = time.Hour
 
 // suspectedSince is when the look was taken that the next one may confirm: now, unless the slot has
 // an earlier one that still counts.
-func (e *Engine) suspectedSince(slot store.Slot) time.Time {
-	now := e.Now()
-	if slot.GoneSince.IsZero() || now.Sub(slot.GoneSince) > suspicionHolds {
+func (c *claim) suspectedSince() time.Time {
+	now := c.e.cfg.Now()
+	if c.slot.GoneSince.IsZero() || now.Sub(c.slot.GoneSince) > suspicionHolds {
 		return now
 	}
-	return slot.GoneSince
+	return c.slot.GoneSince
 }
 
 // confirms reports whether a look taken now that finds nothing may be believed: an earlier one, far
 // enough back, has found nothing either.
-func (e *Engine) confirms(slot store.Slot) bool {
-	return !e.Now().Before(e.suspectedSince(slot).Add(LastLook))
+func (c *claim) confirms() bool {
+	return !c.e.cfg.Now().Before(c.suspectedSince().Add(LastLook))
 }

@@ -124,7 +124,7 @@ func (x *pass) end() {
 // makes reports until when nothing can be made for this slot, whatever the wait: the organisation
 // is full, or KMS is in trouble, and a key that cannot be sealed is made for nothing.
 func (x *pass) makes() time.Time {
-	now := x.e.Now()
+	now := x.e.cfg.Now()
 	at, _ := x.e.sealer.enter(x, now)
 	x.h.mu.Lock()
 	defer x.h.mu.Unlock()
@@ -141,11 +141,11 @@ func (x *pass) wait(ctx context.Context, patience func() time.Duration) time.Tim
 	select {
 	case x.h.turn <- struct{}{}:
 	case <-ctx.Done():
-		return x.e.Now().Add(firstOpening)
+		return x.e.cfg.Now().Add(firstOpening)
 	}
 	defer func() { <-x.h.turn }()
 	for {
-		now := x.e.Now()
+		now := x.e.cfg.Now()
 		at, probed := x.h.circuit.enter(x, now)
 		if at.IsZero() {
 			at = x.key(ctx, now)
@@ -166,7 +166,7 @@ func (x *pass) wait(ctx context.Context, patience func() time.Duration) time.Tim
 // pause waits until a probe has ended, for most at most, or for d if there is none.
 func (x *pass) pause(ctx context.Context, probed <-chan struct{}, d, most time.Duration) error {
 	if probed == nil {
-		return x.e.Wait(ctx, d)
+		return x.e.cfg.Wait(ctx, d)
 	}
 	timer := time.NewTimer(most)
 	defer timer.Stop()
@@ -198,7 +198,7 @@ func (x *pass) reserve(now time.Time) time.Time {
 // key sees that the org keys can be read, which is nobody's slot's fault either. Without a key the
 // slot is not held up: it has to be told.
 func (x *pass) key(ctx context.Context, now time.Time) time.Time {
-	_, err := x.e.OrgKeys.Key(ctx, x.provider.Name())
+	_, err := x.e.cfg.OrgKeys.Key(ctx, x.provider.Name())
 	if err == nil || isNoKey(err) {
 		return time.Time{}
 	}
@@ -215,12 +215,12 @@ func isNoKey(err error) bool {
 
 // noteOrgKey counts and logs that a provider's org key cannot be had.
 func (e *Engine) noteOrgKey(ctx context.Context, p Provider, err error) {
-	e.Metrics.Count(telemetry.OrgKeyUnavailable, p.Name(), 1)
+	e.cfg.Metrics.Count(telemetry.OrgKeyUnavailable, p.Name(), 1)
 	if isNoKey(err) {
-		e.Log.WarnContext(ctx, "there is no org key: put one into the org keys secret", "provider", p.Name(), "error", err)
+		e.cfg.Log.WarnContext(ctx, "there is no org key: put one into the org keys secret", "provider", p.Name(), "error", err)
 		return
 	}
-	e.Log.WarnContext(ctx, "the org keys cannot be read", "provider", p.Name(), "error", err)
+	e.cfg.Log.WarnContext(ctx, "the org keys cannot be read", "provider", p.Name(), "error", err)
 }
 
 // patience is how long work may wait that is to be done before ctx ends. A context's deadline is by
@@ -267,11 +267,11 @@ var errPaced = errors.New("the third party takes no more calls for now, nothing 
 
 func (x *pass) sending(ctx context.Context) error {
 	for {
-		wait := x.send(x.e.Now())
+		wait := x.send(x.e.cfg.Now())
 		if wait == 0 {
 			return nil
 		}
-		if wait > x.longestPause() || x.e.Wait(ctx, wait) != nil {
+		if wait > x.longestPause() || x.e.cfg.Wait(ctx, wait) != nil {
 			return &Error{Class: RateLimited, RetryAfter: wait, Err: errPaced}
 		}
 	}
@@ -308,14 +308,14 @@ func SlowDown(ctx context.Context, wait time.Duration) {
 }
 
 func (x *pass) slowDown(wait time.Duration) {
-	x.e.Metrics.Count(telemetry.CallsRefused, x.provider.Name(), 1)
+	x.e.cfg.Metrics.Count(telemetry.CallsRefused, x.provider.Name(), 1)
 	x.h.mu.Lock()
 	defer x.h.mu.Unlock()
 	x.slowed = true
 	if wait <= 0 {
 		wait = shortPause
 	}
-	x.h.pace.refused(x.e.Now(), x.last, wait)
+	x.h.pace.refused(x.e.cfg.Now(), x.last, wait)
 }
 
 // call makes an outside call with the provider's org key, and once more with a fresh one if that
@@ -336,13 +336,13 @@ func (e *Engine) call(ctx context.Context, p Provider, user string, do func(ctx 
 		}
 		x.note(ctx, err)
 	}()
-	org, err := e.OrgKeys.Key(ctx, p.Name())
+	org, err := e.cfg.OrgKeys.Key(ctx, p.Name())
 	if err != nil {
 		return fmt.Errorf("fetching the org key: %w", err)
 	}
 	err = do(ctx, org)
 	if x.blamesKey(err) {
-		fresh, refreshErr := e.OrgKeys.Refresh(ctx, p.Name(), org)
+		fresh, refreshErr := e.cfg.OrgKeys.Refresh(ctx, p.Name(), org)
 		if refreshErr != nil {
 			return errors.Join(err, fmt.Errorf("fetching the org key anew: %w", refreshErr))
 		}
@@ -351,8 +351,8 @@ func (e *Engine) call(ctx context.Context, p Provider, user string, do func(ctx 
 		}
 	}
 	if x.keyIsBad(err) {
-		e.Metrics.Count(telemetry.OrgKeyRejected, p.Name(), 1)
-		e.Log.ErrorContext(ctx, "the org key was rejected, or is another organisation's, also after it was fetched anew: "+
+		e.cfg.Metrics.Count(telemetry.OrgKeyRejected, p.Name(), 1)
+		e.cfg.Log.ErrorContext(ctx, "the org key was rejected, or is another organisation's, also after it was fetched anew: "+
 			"put a valid one into the org keys secret", "provider", p.Name(), "error", err)
 	}
 	return err
@@ -362,7 +362,7 @@ func (e *Engine) call(ctx context.Context, p Provider, user string, do func(ctx 
 func (x *pass) begin() {
 	x.h.mu.Lock()
 	defer x.h.mu.Unlock()
-	x.began = x.e.Now()
+	x.began = x.e.cfg.Now()
 }
 
 // blamesKey reports whether err is a reason to fetch the org key anew: it was rejected; or what
@@ -396,7 +396,7 @@ func (x *pass) keyIsBad(err error) bool {
 // note remembers what an answer says of the third party, which is mostly nothing: a failure belongs
 // to its slot, unless several different ones fail in a row.
 func (x *pass) note(ctx context.Context, err error) {
-	now := x.e.Now()
+	now := x.e.cfg.Now()
 	classed := &Error{}
 	if err != nil {
 		classed = classified(err)
@@ -440,21 +440,21 @@ func (x *pass) foresee() {
 // failed notes a failure of the third party's.
 func (x *pass) failed(ctx context.Context, now time.Time, wait time.Duration, cause error) {
 	if x.h.circuit.failed(x, now, min(wait, longestWaitSaid)) {
-		x.e.Metrics.Count(telemetry.CircuitOpened, x.provider.Name(), 1)
-		x.e.Log.WarnContext(ctx, "several slots in a row have failed: the third party is left alone for a while",
+		x.e.cfg.Metrics.Count(telemetry.CircuitOpened, x.provider.Name(), 1)
+		x.e.cfg.Log.WarnContext(ctx, "several slots in a row have failed: the third party is left alone for a while",
 			"provider", x.provider.Name(), "error", cause)
 	}
 }
 
 // sealed notes what became of sealing a key.
 func (x *pass) sealed(ctx context.Context, err error) {
-	now := x.e.Now()
+	now := x.e.cfg.Now()
 	switch {
 	case err == nil:
 		x.e.sealer.succeeded(x)
 	case !x.cutOff(ctx, now, err) && x.e.sealer.failed(x, now, 0):
-		x.e.Metrics.Count(telemetry.CircuitOpened, "", 1)
-		x.e.Log.WarnContext(ctx, "a key could not be sealed: none is made for a while", "error", err)
+		x.e.cfg.Metrics.Count(telemetry.CircuitOpened, "", 1)
+		x.e.cfg.Log.WarnContext(ctx, "a key could not be sealed: none is made for a while", "error", err)
 	}
 }
 

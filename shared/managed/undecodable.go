@@ -26,9 +26,9 @@ func (e *Engine) noteUnreadable(ctx context.Context, keys []store.Key) {
 		counts[name]++
 	}
 	for name, n := range counts {
-		e.Metrics.Count(telemetry.ItemsUndecodable, name, n)
+		e.cfg.Metrics.Count(telemetry.ItemsUndecodable, name, n)
 	}
-	e.Log.ErrorContext(ctx, "items cannot be decoded and are left alone", "count", len(keys), "first", keys[:min(len(keys), keysNamed)])
+	e.cfg.Log.ErrorContext(ctx, "items cannot be decoded and are left alone", "count", len(keys), "first", keys[:min(len(keys), keysNamed)])
 }
 
 // setAside notes an item that is due and that cannot be decoded, and has it come again later: it
@@ -37,5 +37,5 @@ func (r *round) setAside(ctx context.Context, key store.Key) error {
 	r.mu.Lock()
 	r.undecodable = append(r.undecodable, key)
 	r.mu.Unlock()
-	return r.Store.PostponeUndecodable(ctx, key, r.Now().Add(jittered(parkedRetry)))
+	return r.cfg.Store.PostponeUndecodable(ctx, key, r.cfg.Now().Add(jittered(parkedRetry)))
 }

@@ -11,12 +11,15 @@ import (
 
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/store"
 )
 
 // Process is what one instance of a function has: an engine with clients and memories of its own,
 // behind proxies of its own, so that it can be ended without harm to others.
 type Process struct {
 	*managed.Engine
+	// Store is the engine's.
+	Store *store.Store
 	// Context is for what the process does. It ends with it.
 	Context context.Context
 
@@ -30,7 +33,7 @@ func (w *World) Process(now func() time.Time, hook func(*fault.Call) fault.Fault
 	w.t.Helper()
 	p := &Process{}
 	p.Context, p.end = context.WithCancel(context.Background())
-	p.Engine = w.engine(now, func(before *fault.Proxy) string {
+	c := w.config(now, func(before *fault.Proxy) string {
 		proxy := fault.New(w.targets[before])
 		proxy.SetHook(func(c *fault.Call) fault.Fault {
 			if p.dead.Load() {
@@ -44,6 +47,7 @@ func (w *World) Process(now func() time.Time, hook func(*fault.Call) fault.Fault
 		p.servers = append(p.servers, server)
 		return server.URL
 	})
+	p.Engine, p.Store = w.engine(c), c.Store
 	return p
 }
 

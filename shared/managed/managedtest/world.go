@@ -314,12 +314,32 @@ func (w *World) Engine() *managed.Engine {
 // EngineAt is an engine with a clock of its own.
 func (w *World) EngineAt(now func() time.Time) *managed.Engine {
 	w.t.Helper()
-	return w.engine(now, func(p *fault.Proxy) string { return w.urls[p] })
+	return w.engine(w.config(now, w.url))
 }
 
-// engine makes an engine that reaches each service where url says, given the world's own proxy
+// EngineWith is an engine whose configuration was changed.
+func (w *World) EngineWith(change func(*managed.Config)) *managed.Engine {
+	w.t.Helper()
+	c := w.config(w.Clock.Now, w.url)
+	change(&c)
+	return w.engine(c)
+}
+
+func (w *World) engine(c managed.Config) *managed.Engine {
+	w.t.Helper()
+	e, err := managed.New(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+// url is where the world's own proxy listens.
+func (w *World) url(p *fault.Proxy) string { return w.urls[p] }
+
+// config is of an engine that reaches each service where url says, given the world's own proxy
 // before it.
-func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *managed.Engine {
+func (w *World) config(now func() time.Time, url func(*fault.Proxy) string) managed.Config {
 	w.t.Helper()
 	cfg := w.aws()
 	db := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
@@ -335,7 +355,7 @@ func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *man
 			o.BaseEndpoint = aws.String(url(w.Cognito))
 		}), poolID)
 	}
-	e, err := managed.New(managed.Config{
+	return managed.Config{
 		Store:     store.New(db, w.table, now),
 		Providers: w.providers(url(w.AgentMail)),
 		OrgKeys:   keys,
@@ -350,11 +370,7 @@ func (w *World) engine(now func() time.Time, url func(*fault.Proxy) string) *man
 		Wait:      w.wait,
 		Log:       telemetry.Logger(w.logs, slog.LevelDebug),
 		Metrics:   telemetry.NewMetrics(w.logs),
-	})
-	if err != nil {
-		w.t.Fatal(err)
 	}
-	return e
 }
 
 // errNoWait: in this world only the test moves the clock.
@@ -398,7 +414,9 @@ func (w *World) RemoveKey(user string) {
 func (w *World) RemovePod(user string) {
 	w.t.Helper()
 	p, slot := w.byHand(user)
-	a := managed.NewAttempt(user, slot.Attempt, slot.Resource, false, time.Now, time.Now().Add(time.Hour))
+	a := managed.NewAttempt(managed.Terms{
+		User: user, Number: slot.Attempt, Stored: slot.Resource, Now: time.Now, Cutoff: time.Now().Add(time.Hour),
+	})
 	w.check(p.Deprovision(context.Background(), credential.NewSecret(fake.OrgKey), a))
 }
 

@@ -79,7 +79,9 @@ func (l *lockedBuffer) String() string {
 const half = 30 * time.Second
 
 func (b *bench) attemptFor(user string, number int64, stored credential.Resource, inherited bool) *managed.Attempt {
-	return managed.NewAttempt(user, number, stored, inherited, b.clock.Now, b.clock.Now().Add(half))
+	return managed.NewAttempt(managed.Terms{
+		User: user, Number: number, Stored: stored, Inherited: inherited, Now: b.clock.Now, Cutoff: b.clock.Now().Add(half),
+	})
 }
 
 // attempt is one for the examinee.
@@ -93,7 +95,7 @@ func (b *bench) after(a *managed.Attempt, stored credential.Resource, died bool)
 	if died {
 		return b.attempt(a.Number+1, stored, true)
 	}
-	return b.attempt(a.Number+1, a.Resource, !a.Settled())
+	return b.attempt(a.Number+1, a.Resource(), !a.Settled())
 }
 
 func (b *bench) provision(ctx context.Context, a *managed.Attempt) (managed.Grant, error) {

@@ -54,7 +54,7 @@ func (s suite) doubtsASuccess(t *testing.T) {
 	for _, c := range beginnings[:3] {
 		b := s.bench(t)
 		a := c.prepare(b)
-		stored := a.Resource
+		stored := a.Resource()
 		b.Proxy.SetHook(func(c *fault.Call) fault.Fault {
 			if c.Method == http.MethodDelete {
 				return page

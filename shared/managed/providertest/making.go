@@ -27,8 +27,8 @@ func (s suite) provisions(t *testing.T) {
 	a := b.attempt(1, credential.Resource{}, false)
 	g := b.mustProvision(a)
 	b.wantOne(examinee, g, 1)
-	if !a.Settled() || a.Resource.ID != g.Resource.ID || a.Resource.OrgID != g.Resource.OrgID {
-		t.Errorf("the attempt is settled: %t, and found %+v, but %+v was granted", a.Settled(), a.Resource, g.Resource)
+	if !a.Settled() || a.Resource().ID != g.Resource.ID || a.Resource().OrgID != g.Resource.OrgID {
+		t.Errorf("the attempt is settled: %t, and found %+v, but %+v was granted", a.Settled(), a.Resource(), g.Resource)
 	}
 }
 

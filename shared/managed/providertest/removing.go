@@ -85,7 +85,7 @@ func (s suite) deprovisions(t *testing.T) {
 				t.Error("it did not settle")
 			}
 			for range 2 {
-				a = b.attempt(a.Number+1, a.Resource, false)
+				a = b.attempt(a.Number+1, a.Resource(), false)
 				err := b.deprovision(t.Context(), a)
 				if class(err) != managed.Gone || !a.Settled() {
 					t.Errorf("once more: %v, settled: %t", err, a.Settled())
@@ -127,7 +127,7 @@ func (s suite) deprovisionsAfterTrouble(t *testing.T) {
 				calls := each(func(nth int) bool {
 					b := s.bench(t)
 					a := c.prepare(b)
-					stored := a.Resource
+					stored := a.Resource()
 					struck, err := b.suffer(nth, w, func(ctx context.Context) error { return b.deprovision(ctx, a) })
 					if struck {
 						b.wantDeleted(a, stored, err, w.fatal)
@@ -154,7 +154,7 @@ func (b *bench) wantDeleted(a *managed.Attempt, stored credential.Resource, err 
 			a = b.after(a, stored, true)
 		} else {
 			a = b.after(a, stored, false)
-			stored = a.Resource
+			stored = a.Resource()
 		}
 		died = false
 		err = b.deprovision(context.Background(), a)

@@ -27,22 +27,22 @@ var mutations = []mutation{
 	{
 		rule: "an absence is believed only at a second look",
 		file: managedDir + "/suspicion.go",
-		old:  "\treturn !e.Now().Before(e.suspectedSince(slot).Add(LastLook))",
+		old:  "\treturn !c.e.cfg.Now().Before(c.suspectedSince().Add(LastLook))",
 		new:  "\treturn true",
 		test: managedDir, run: "Suspicion",
 	},
 	{
 		rule: "two looks are apart in time",
 		file: managedDir + "/suspicion.go",
-		old:  "\treturn !e.Now().Before(e.suspectedSince(slot).Add(LastLook))",
-		new:  "\treturn !slot.GoneSince.IsZero()",
+		old:  "\treturn !c.e.cfg.Now().Before(c.suspectedSince().Add(LastLook))",
+		new:  "\treturn !c.slot.GoneSince.IsZero()",
 		test: managedDir, run: "GoneAlready",
 	},
 	{
 		rule: "an old suspicion does not count",
 		file: managedDir + "/suspicion.go",
-		old:  "slot.GoneSince.IsZero() || now.Sub(slot.GoneSince) > suspicionHolds",
-		new:  "slot.GoneSince.IsZero()",
+		old:  "c.slot.GoneSince.IsZero() || now.Sub(c.slot.GoneSince) > suspicionHolds",
+		new:  "c.slot.GoneSince.IsZero()",
 		test: managedDir, run: "SuspicionThatIsOld",
 	},
 	{
@@ -55,22 +55,22 @@ var mutations = []mutation{
 	{
 		rule: "a deletion ends with a look after it",
 		file: managedDir + "/revoke.go",
-		old:  "\tconfirmed := settled && !removed && e.confirms(slot)",
-		new:  "\tconfirmed := settled && (removed || e.confirms(slot))",
+		old:  "\tconfirmed := settled && !removed && c.confirms()",
+		new:  "\tconfirmed := settled && (removed || c.confirms())",
 		test: managedDir, run: "LookAfter",
 	},
 	{
 		rule: "what a pass has found itself is not gone by an earlier look",
 		file: managedDir + "/revoke.go",
-		old:  "err == nil || a.hasFound(), holds",
+		old:  "err == nil || c.attempt.hasFound(), holds",
 		new:  "err == nil, holds",
 		test: managedDir, run: "OfAPodThatTheRevocationMadeItself",
 	},
 	{
 		rule: "a replaced key is swept once its replacement is stored",
 		file: managedDir + "/provision.go",
-		old:  "a.Settled() && slot.Resource.KeyID == \"\"",
-		new:  "a.Settled()",
+		old:  "c.attempt.Settled() && c.slot.Resource.KeyID == \"\"",
+		new:  "c.attempt.Settled()",
 		test: managedDir, run: "MakeBeforeBreak",
 	},
 	{
@@ -111,8 +111,8 @@ var mutations = []mutation{
 	{
 		rule: "what is held back stays until its time is over",
 		file: managedDir + "/holdback.go",
-		old:  "\tif ok && slot.HeldUntil.After(e.Now()) {",
-		new:  "\tif ok && slot.HeldUntil.After(e.Now().Add(MaxHoldback)) {",
+		old:  "\tif ok && c.slot.HeldUntil.After(c.e.cfg.Now()) {",
+		new:  "\tif ok && c.slot.HeldUntil.After(c.e.cfg.Now().Add(MaxHoldback)) {",
 		test: managedDir, run: "HeldBack",
 	},
 	{
@@ -181,28 +181,28 @@ var mutations = []mutation{
 	{
 		rule: "an unknown outcome is sticky on commit",
 		file: managedDir + "/provision.go",
-		old:  "a.Settled() && slot.Resource.KeyID == \"\"",
-		new:  "slot.Resource.KeyID == \"\"",
+		old:  "c.attempt.Settled() && c.slot.Resource.KeyID == \"\"",
+		new:  "c.slot.Resource.KeyID == \"\"",
 		test: managedDir, run: "Sticky",
 	},
 	{
 		rule: "an unknown outcome is sticky on failure",
 		file: managedDir + "/provision.go",
-		old:  "Settled:  a.Settled(),",
+		old:  "Settled:  c.attempt.Settled(),",
 		new:  "Settled:  true,",
 		test: managedDir, run: "UnknownCreate",
 	},
 	{
 		rule: "what a lower attempt may have left stays unsettled until it is accounted for",
-		file: managedDir + "/engine.go",
-		old:  "slot.Resource, !was.Settled(), e.Now",
-		new:  "slot.Resource, false, e.Now",
+		file: managedDir + "/claim.go",
+		old:  "Inherited: !was.Settled(),",
+		new:  "Inherited: false && was.Settled(),",
 		test: managedDir, run: "AccountedFor",
 	},
 	{
 		rule: "a pass with an unknown lookup does not remove the slot",
 		file: managedDir + "/revoke.go",
-		old:  "\tsettled := a.Settled() // or a create",
+		old:  "\tsettled := c.attempt.Settled() // or a create",
 		new:  "\tsettled := true // or a create",
 		test: managedDir, run: "TwoDeletions",
 	},
@@ -237,8 +237,8 @@ var mutations = []mutation{
 	{
 		rule: "the create of a key is never repeated blindly",
 		file: agentMailDir + "/agentmail.go",
-		old:  "\t\t_, err := p.client.Send(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)",
-		new:  "\t\terr := p.client.Do(ctx, func(ctx context.Context) error {\n\t\t\t_, err := p.client.Send(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)\n\t\t\treturn err\n\t\t})",
+		old:  "\t\t_, err := p.client.Send(ctx, org, http.MethodPost, keysPath(a.Resource().ID), request, &key)",
+		new:  "\t\terr := p.client.Do(ctx, func(ctx context.Context) error {\n\t\t\t_, err := p.client.Send(ctx, org, http.MethodPost, keysPath(a.Resource().ID), request, &key)\n\t\t\treturn err\n\t\t})",
 		test: agentMailDir,
 	},
 	{
@@ -399,8 +399,8 @@ var mutations = []mutation{
 	{
 		rule: "so do those of a revocation",
 		file: managedDir + "/revoke.go",
-		old:  "work, cancel := e.outside(ctx, a)",
-		new:  "work, cancel := context.WithTimeout(ctx, e.workTime())",
+		old:  "work, cancel := c.outside(ctx)",
+		new:  "work, cancel := context.WithTimeout(c.in(ctx), c.e.workTime())",
 		test: managedDir, run: "TwoHalves",
 	},
 	{
@@ -412,16 +412,16 @@ var mutations = []mutation{
 	},
 	{
 		rule: "the halves count from before the claim was sent",
-		file: managedDir + "/engine.go",
-		old:  "claimedAt.Add(e.Lease/2))",
-		new:  "e.Now().Add(e.Lease/2))",
+		file: managedDir + "/claim.go",
+		old:  "at.Add(x.e.cfg.Lease / 2)",
+		new:  "x.e.cfg.Now().Add(x.e.cfg.Lease / 2)",
 		test: managedDir, run: "TwoHalves",
 	},
 	{
 		rule: "a list leaves an expired lease to reconcile",
 		file: managedDir + "/list.go",
-		old:  "slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(l.Now())",
-		new:  "slot.State == store.Failed && slot.Claimable(l.Now())",
+		old:  "slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(l.cfg.Now())",
+		new:  "slot.State == store.Failed && slot.Claimable(l.cfg.Now())",
 		test: managedDir, run: "ReconcilesAlone",
 	},
 	{
@@ -559,9 +559,9 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a Retry-After is honoured",
-		file: managedDir + "/engine.go",
-		old:  "\treturn e.Now().Add(max(pause, min(err.RetryAfter, longestWaitSaid)))",
-		new:  "\treturn e.Now().Add(pause)",
+		file: managedDir + "/backoff.go",
+		old:  "\treturn e.cfg.Now().Add(max(pause, min(err.RetryAfter, longestWaitSaid)))",
+		new:  "\treturn e.cfg.Now().Add(pause)",
 		test: managedDir, run: "RetryAfter",
 	},
 	{
@@ -595,7 +595,7 @@ var mutations = []mutation{
 	{
 		rule: "what is tried again is on record first",
 		file: managedDir + "/parked.go",
-		old:  "\terr = telemetry.Audit(ctx, e.Log, \"retry\", \"by\", by, \"user\", slot.User, \"provider\", slot.Provider, \"state\", slot.State, \"reason\", slot.Reason)\n",
+		old:  "\terr = telemetry.Audit(ctx, e.cfg.Log, \"retry\", \"by\", by, \"user\", slot.User, \"provider\", slot.Provider, \"state\", slot.State, \"reason\", slot.Reason)\n",
 		new:  "\terr = nil\n",
 		test: managedDir, run: "TriedAgainOnRecord",
 	},
@@ -630,8 +630,8 @@ var mutations = []mutation{
 	{
 		rule: "a key that could not be sealed is deleted",
 		file: managedDir + "/provision.go",
-		old:  "\t\te.discard(ctx, p, slot.User, grant.Resource)\n\t\treturn e.fail",
-		new:  "\t\treturn e.fail",
+		old:  "\t\tc.discard(ctx, grant.Resource)\n\t\treturn c.fail",
+		new:  "\t\treturn c.fail",
 		test: managedDir, run: "Outage",
 	},
 	{
@@ -645,7 +645,7 @@ var mutations = []mutation{
 		rule: "without an org key a revocation is parked, never done",
 		file: managedDir + "/revoke.go",
 		old:  "return e.park(ctx, slot, store.ReasonNoKey)",
-		new:  "return e.Store.Remove(ctx, slot)",
+		new:  "return e.cfg.Store.Remove(ctx, slot)",
 		test: managedDir, run: "WithoutProof",
 	},
 	{
@@ -665,7 +665,7 @@ var mutations = []mutation{
 	{
 		rule: "a deletion that takes too long is counted",
 		file: managedDir + "/cleanup.go",
-		old:  "if e.Now().Sub(t.CreatedAt) > overdue+e.Holdback {",
+		old:  "if e.cfg.Now().Sub(t.CreatedAt) > overdue+e.cfg.Holdback {",
 		new:  "if false {",
 		test: managedDir, run: "TooLong",
 	},
@@ -721,14 +721,14 @@ var mutations = []mutation{
 	{
 		rule: "what is left is not known where it cannot be read",
 		file: managedDir + "/cleanup.go",
-		old:  "\tfirst, err := e.Store.Remains(ctx, user, nil)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\tif first.Empty() {\n\t\treturn nil, e.rest(ctx, first)\n\t}\n\treturn e.pending",
-		new:  "\tfirst, err := e.Store.Remains(ctx, user, nil)\n\tif err != nil {\n\t\treturn nil, nil\n\t}\n\tif first.Empty() {\n\t\treturn nil, e.rest(ctx, first)\n\t}\n\treturn e.pending",
+		old:  "\tfirst, err := e.cfg.Store.Remains(ctx, user, nil)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\tif first.Empty() {\n\t\treturn nil, e.rest(ctx, first)\n\t}\n\treturn e.pending",
+		new:  "\tfirst, err := e.cfg.Store.Remains(ctx, user, nil)\n\tif err != nil {\n\t\treturn nil, nil\n\t}\n\tif first.Empty() {\n\t\treturn nil, e.rest(ctx, first)\n\t}\n\treturn e.pending",
 		test: managedDir, run: "NotCalledDone",
 	},
 	{
 		rule: "a repeated deletion does not ignore a slot's backoff",
 		file: managedDir + "/cleanup.go",
-		old:  "if !slot.Dead() || slot.DueAt.After(e.Now()) {",
+		old:  "if !slot.Dead() || slot.DueAt.After(e.cfg.Now()) {",
 		new:  "if !slot.Dead() {",
 		test: managedDir, run: "KeepsToTheBackoff",
 	},
@@ -923,8 +923,8 @@ var mutations = []mutation{
 	},
 	{
 		rule: "what is gone at the third party is made anew",
-		file: managedDir + "/reconcile.go",
-		old:  "\tcase isGone(err) && r.confirms(slot):",
+		file: managedDir + "/sweep.go",
+		old:  "\tcase isGone(err) && c.confirms():",
 		new:  "\tcase false:",
 		test: managedDir, run: "ByHand",
 	},
@@ -1008,7 +1008,7 @@ var mutations = []mutation{
 	{
 		rule: "a key that may have just been made is not called surplus",
 		file: managedDir + "/audit.go",
-		old:  "key.CreatedAt.After(a.Now().Add(-a.Lease-store.SkewMargin))",
+		old:  "key.CreatedAt.After(a.cfg.Now().Add(-a.cfg.Lease-store.SkewMargin))",
 		new:  "false",
 		test: managedDir, run: "BesideTheStored",
 	},
@@ -1022,7 +1022,7 @@ var mutations = []mutation{
 	{
 		rule: "what is forced is on record first",
 		file: managedDir + "/parked.go",
-		old:  "\terr = telemetry.Audit(ctx, e.Log, \"revocation forced\"",
+		old:  "\terr = telemetry.Audit(ctx, e.cfg.Log, \"revocation forced\"",
 		new:  "\terr = nil\n\t_ = append([]any{telemetry.Audit}, \"revocation forced\"",
 		test: managedDir, run: "OnRecord",
 	},
@@ -1085,8 +1085,8 @@ var mutations = []mutation{
 	{
 		rule: "nothing is forced that is not on record",
 		file: managedDir + "/parked.go",
-		old:  "\terr = telemetry.Audit(ctx, e.Log, \"revocation forced\"",
-		new:  "\t_ = telemetry.Audit(ctx, e.Log, \"revocation forced\"",
+		old:  "\terr = telemetry.Audit(ctx, e.cfg.Log, \"revocation forced\"",
+		new:  "\t_ = telemetry.Audit(ctx, e.cfg.Log, \"revocation forced\"",
 		test: managedDir, run: "ForcedWithoutARecord",
 	},
 	{
@@ -1106,21 +1106,21 @@ var mutations = []mutation{
 	{
 		rule: "one look makes nobody unknown",
 		file: managedDir + "/strangers.go",
-		old:  "a.Now().Sub(slot.UnknownSince) >= a.UnknownAfter",
+		old:  "a.cfg.Now().Sub(slot.UnknownSince) >= a.cfg.UnknownAfter",
 		new:  "true",
 		test: managedDir, run: "PoolDoesNotKnow",
 	},
 	{
 		rule: "a pool that knows nobody has nobody deleted",
 		file: managedDir + "/audit.go",
-		old:  "a.exceeds(at.Condemned, at.Slots, a.GoneFloor)",
-		new:  "a.exceeds(at.Condemned, at.Slots, max(a.GoneFloor, a.request.Repair))",
+		old:  "a.exceeds(at.Condemned, at.Slots, a.cfg.GoneFloor)",
+		new:  "a.exceeds(at.Condemned, at.Slots, max(a.cfg.GoneFloor, a.request.Repair))",
 		test: managedDir, run: "PoolThatKnowsNobody",
 	},
 	{
 		rule: "who was found again is not unknown any more",
 		file: managedDir + "/strangers.go",
-		old:  "\tcase known:\n\t\terr = a.Store.NoteUnknown(ctx, slot, time.Time{})",
+		old:  "\tcase known:\n\t\terr = a.cfg.Store.NoteUnknown(ctx, slot, time.Time{})",
 		new:  "\tcase known && time.Second > 0:",
 		test: managedDir, run: "PoolDoesNotKnow",
 	},

@@ -117,7 +117,9 @@ func (w wrongTable) Query(ctx context.Context, in *dynamodb.QueryInput, o ...fun
 func unbound(ctx context.Context, a *managed.Attempt, pause time.Duration) (context.Context, *managed.Attempt, context.CancelFunc) {
 	time.Sleep(pause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	free := managed.NewAttempt(a.User, a.Number, a.Resource, a.Inherited(), time.Now, time.Now().Add(time.Hour))
+	free := managed.NewAttempt(managed.Terms{
+		User: a.User, Number: a.Number, Stored: a.Resource(), Inherited: a.Inherited(), Now: time.Now, Cutoff: time.Now().Add(time.Hour),
+	})
 	free.Deployment, free.Organization = a.Deployment, a.Organization
 	return ctx, free, cancel
 }
@@ -154,7 +156,7 @@ var planted = []struct {
 	}},
 	{"a sweep deletes the stored key", "I4: ", bug{
 		sweep: func(ctx context.Context, p managed.Provider, org credential.Secret, a *managed.Attempt) error {
-			return errors.Join(p.Sweep(ctx, org, a), p.Discard(ctx, org, a.Resource))
+			return errors.Join(p.Sweep(ctx, org, a), p.Discard(ctx, org, a.Resource()))
 		},
 	}},
 	{"a transaction does not ask for the tombstone", "I5: ", bug{

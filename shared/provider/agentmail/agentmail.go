@@ -237,7 +237,7 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 	if err != nil {
 		return managed.Grant{}, err
 	}
-	mark, stored := markOf(pod.Name, a.User), a.Resource
+	mark, stored := markOf(pod.Name, a.User), a.Resource()
 	if isOthers(mark, a) {
 		return managed.Grant{}, errShared
 	}
@@ -277,8 +277,8 @@ func (p *Provider) pod(ctx context.Context, org credential.Secret, a *managed.At
 	if err != nil {
 		return pod{}, err
 	}
-	if a.Resource.OrgID != "" { // or the user would get a second pod, in another organisation
-		err := p.proveOwner(ctx, org, a.Resource)
+	if a.Resource().OrgID != "" { // or the user would get a second pod, in another organisation
+		err := p.proveOwner(ctx, org, a.Resource())
 		if err != nil {
 			return pod{}, err
 		}
@@ -321,10 +321,10 @@ func (p *Provider) createKey(ctx context.Context, org credential.Secret, a *mana
 	}{keyName(a), p.permissions}
 	var key createdKey
 	err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
-		_, err := p.client.Send(ctx, org, http.MethodPost, keysPath(a.Resource.ID), request, &key)
+		_, err := p.client.Send(ctx, org, http.MethodPost, keysPath(a.Resource().ID), request, &key)
 		switch {
 		case err != nil:
-		case key.PodID != a.Resource.ID:
+		case key.PodID != a.Resource().ID:
 			err = &managed.Error{Class: managed.Permanent, Err: errors.New("AgentMail answered with a key of another pod: it is left alone")}
 		case key.ID == "" || !strings.HasPrefix(key.APIKey, "am_"):
 			err = rest.ErrAnswer
@@ -343,12 +343,12 @@ func (p *Provider) Sweep(ctx context.Context, org credential.Secret, a *managed.
 }
 
 func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	keys, err := p.keys(ctx, org, a.Resource)
+	keys, err := p.keys(ctx, org, a.Resource())
 	if err != nil {
 		return err
 	}
 	switch {
-	case has(keys, a.Resource.KeyID):
+	case has(keys, a.Resource().KeyID):
 	case has(keys, ""): // that may be the one
 		return fmt.Errorf("listing the pod's keys: %w", rest.ErrAnswer)
 	default:
@@ -359,7 +359,7 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 		return err
 	}
 	a.Accounted()
-	return p.updateKey(ctx, org, a.Resource, keys)
+	return p.updateKey(ctx, org, a.Resource(), keys)
 }
 
 // keys lists all keys in the pod. Gone means that there is no such pod any more, by every path that
@@ -387,13 +387,13 @@ func has(keys []listedKey, id string) bool {
 func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *managed.Attempt, keys []listedKey) error {
 	for _, key := range keys {
 		attempt, ours := attemptOf(key.Name, a)
-		if !ours || attempt >= a.Number || key.ID != "" && key.ID == a.Resource.KeyID {
+		if !ours || attempt >= a.Number || key.ID != "" && key.ID == a.Resource().KeyID {
 			continue
 		}
 		if key.ID == "" { // the path without it would be answered with 404, which reads as done
 			return fmt.Errorf("listing the pod's keys: %w", rest.ErrAnswer)
 		}
-		err := p.removeKey(ctx, org, credential.Resource{ID: a.Resource.ID, KeyID: key.ID, OrgID: a.Resource.OrgID})
+		err := p.removeKey(ctx, org, credential.Resource{ID: a.Resource().ID, KeyID: key.ID, OrgID: a.Resource().OrgID})
 		if err != nil {
 			return fmt.Errorf("deleting a key of an earlier attempt: %w", err)
 		}

@@ -183,7 +183,9 @@ func attempt(number int64, stored credential.Resource, inherited bool) *managed.
 }
 
 func attemptFor(user string, number int64, stored credential.Resource, inherited bool) *managed.Attempt {
-	return managed.NewAttempt(user, number, stored, inherited, time.Now, time.Now().Add(time.Hour))
+	return managed.NewAttempt(managed.Terms{
+		User: user, Number: number, Stored: stored, Inherited: inherited, Now: time.Now, Cutoff: time.Now().Add(time.Hour),
+	})
 }
 
 func (m *mail) mustProvision(a *managed.Attempt) managed.Grant {

@@ -35,8 +35,8 @@ func TestAPodThatIsNotTheUsersIsLeftAlone(t *testing.T) {
 			a := attempt(2, credential.Resource{}, false)
 			_, err := m.provider.Provision(t.Context(), orgKey, a)
 			wantClass(t, err, managed.Permanent)
-			if a.Settled() || a.Resource != (credential.Resource{}) {
-				t.Errorf("settled: %t, found %+v: what the create has made is unknown", a.Settled(), a.Resource)
+			if a.Settled() || a.Resource() != (credential.Resource{}) {
+				t.Errorf("settled: %t, found %+v: what the create has made is unknown", a.Settled(), a.Resource())
 			}
 			wantClass(t, m.provider.Deprovision(t.Context(), orgKey, attempt(3, credential.Resource{}, true)), managed.Permanent)
 			if n := len(m.proxy.Calls()); n != m.sent(createPod) || n != 2 {
@@ -76,7 +76,7 @@ func TestAKeyThatIsNotThePodsIsNotTaken(t *testing.T) {
 				t.Errorf("settled: %t, %d keys created, %d deleted", a.Settled(), m.sent(createKey), m.sent(deleteKey))
 			}
 			m.ClearFaults()
-			m.mustProvision(attempt(2, a.Resource, true))
+			m.mustProvision(attempt(2, a.Resource(), true))
 			pod, _ := m.Pod(alice)
 			if len(pod.Keys) != 1 || pod.Keys[0].Name != "alice-agpt-managed.2" {
 				t.Errorf("the next attempt left %+v", pod.Keys)
@@ -245,7 +245,7 @@ func TestABrokenOffAnswerIsNoAnswer(t *testing.T) {
 		if m.Count(fake.CreateKey) > 1 {
 			t.Errorf("%d keys", m.Count(fake.CreateKey))
 		}
-		m.mustDeprovision(attempt(2, a.Resource, true))
+		m.mustDeprovision(attempt(2, a.Resource(), true))
 		m.wantNoPods()
 	}
 	m := start(t)
@@ -269,7 +269,7 @@ func TestAPodThatTheSlotDoesNotNameIsFound(t *testing.T) {
 	_, err := m.provider.Provision(t.Context(), orgKey, a)
 	wantClass(t, err, managed.Transient)
 	m.proxy.SetHook(nil)
-	m.mustDeprovision(attempt(4, a.Resource, !a.Settled()))
+	m.mustDeprovision(attempt(4, a.Resource(), !a.Settled()))
 	m.wantNoPods()
 }
 

@@ -28,7 +28,7 @@ func (p *Provider) Deprovision(ctx context.Context, org credential.Secret, a *ma
 func (p *Provider) Disarm(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
 	r := removal{Provider: p, org: org}
 	there, err := r.look(ctx, a)
-	if err == nil && (a.Inherited() || a.Resource.ID == "") {
+	if err == nil && (a.Inherited() || a.Resource().ID == "") {
 		var found pod
 		found, err = r.pod(ctx, org, a)
 		if err == nil {
@@ -38,8 +38,8 @@ func (p *Provider) Disarm(ctx context.Context, org credential.Secret, a *managed
 		}
 	}
 	if there {
-		r.empty(ctx, a.Resource, families[:1])
-		r.keysOfInboxes(ctx, a.Resource)
+		r.empty(ctx, a.Resource(), families[:1])
+		r.keysOfInboxes(ctx, a.Resource())
 	}
 	r.note(err)
 	r.deleted = r.removed > 0
@@ -67,10 +67,10 @@ type removal struct {
 // else's by its own mark, or the organisation's own, is a Mismatch. So is one that is another
 // deployment's, once our own keys in it are gone.
 func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
-	if a.Resource.ID == "" {
+	if a.Resource().ID == "" {
 		return false, nil
 	}
-	found, err := r.find(ctx, r.org, a.Resource)
+	found, err := r.find(ctx, r.org, a.Resource())
 	var classed *managed.Error
 	switch {
 	case errors.As(err, &classed) && classed.Class == managed.Gone:
@@ -78,7 +78,7 @@ func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("looking at the pod: %w", err)
-	case found.ClientID != r.clientID(a.User) || found.PodID == found.OrganizationID || found.PodID == a.Resource.OrgID:
+	case found.ClientID != r.clientID(a.User) || found.PodID == found.OrganizationID || found.PodID == a.Resource().OrgID:
 		return false, &managed.Error{Class: managed.Mismatch, Err: errors.New("the pod that the slot names does not have this user's client_id, or is the organisation's own: it is left alone")}
 	}
 	shared, err := r.shared(ctx, a, found)
@@ -97,8 +97,8 @@ func (r *removal) shared(ctx context.Context, a *managed.Attempt, found pod) (bo
 		return false, nil
 	}
 	at := credential.Resource{ID: found.PodID, OrgID: found.OrganizationID}
-	if a.Resource.ID == at.ID {
-		at.KeyID = a.Resource.KeyID
+	if a.Resource().ID == at.ID {
+		at.KeyID = a.Resource().KeyID
 	}
 	r.empty(ctx, at, nil) // the stored key, whatever becomes of the list
 	keys, err := r.keys(ctx, r.org, at)
@@ -132,7 +132,7 @@ func (r *removal) claims(ctx context.Context, a *managed.Attempt, found pod) (bo
 	switch {
 	case err != nil:
 		return false, err
-	case shared && found.PodID == a.Resource.ID:
+	case shared && found.PodID == a.Resource().ID:
 		return false, errShared
 	case shared:
 		a.Accounted()
@@ -149,7 +149,7 @@ func (r *removal) claims(ctx context.Context, a *managed.Attempt, found pod) (bo
 // pods last: a repeated POST finds a pod that is still there, and would make another one after it.
 // What comes of that POST keeps nothing else from being deleted.
 func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
-	stored := a.Resource
+	stored := a.Resource()
 	if there {
 		r.empty(ctx, stored, families)
 	}

@@ -156,8 +156,8 @@ func TestADyingPod(t *testing.T) {
 				class = managed.NotYet
 			}
 			wantClass(t, err, class)
-			if a.Resource.ID != g.Resource.ID {
-				t.Fatalf("found %+v, not the dying pod: this test proves nothing", a.Resource)
+			if a.Resource().ID != g.Resource.ID {
+				t.Fatalf("found %+v, not the dying pod: this test proves nothing", a.Resource())
 			}
 			for _, d := range []*managed.Attempt{attempt(4, g.Resource, false), attempt(5, credential.Resource{}, true)} {
 				want := managed.Gone
@@ -167,7 +167,7 @@ func TestADyingPod(t *testing.T) {
 				wantClass(t, m.provider.Deprovision(t.Context(), orgKey, d), want)
 			}
 			m.clock.Advance(time.Minute)
-			fresh := m.mustProvision(attempt(6, a.Resource, !a.Settled()))
+			fresh := m.mustProvision(attempt(6, a.Resource(), !a.Settled()))
 			pod, _ := m.Pod(alice)
 			if fresh.Resource.ID == g.Resource.ID || len(pod.Keys) != 1 {
 				t.Errorf("granted %+v, there is %+v", fresh.Resource, pod)
@@ -190,7 +190,7 @@ func TestBothPodsGo(t *testing.T) {
 	a := attempt(2, credential.Resource{ID: older.ID, OrgID: older.OrganizationID}, true)
 	wantClass(t, m.provider.Deprovision(t.Context(), orgKey, a), managed.NotYet)
 	m.clock.Advance(time.Minute)
-	m.mustDeprovision(attempt(3, a.Resource, !a.Settled()))
+	m.mustDeprovision(attempt(3, a.Resource(), !a.Settled()))
 	m.wantNoPods()
 }
 

@@ -142,7 +142,7 @@ func FuzzAnswers(f *testing.F) {
 		switch {
 		case err != nil && (!grant.Key.Empty() || r != credential.Resource{}):
 			t.Errorf("an error came with a part of a grant: %+v", r)
-		case err == nil && (r.ID == "" || r.KeyID == "" || r.OrgID == "" || r.ID == r.OrgID || r.ID != a.Resource.ID || !strings.HasPrefix(grant.Key.Reveal(), "am_")):
+		case err == nil && (r.ID == "" || r.KeyID == "" || r.OrgID == "" || r.ID == r.OrgID || r.ID != a.Resource().ID || !strings.HasPrefix(grant.Key.Reveal(), "am_")):
 			t.Errorf("the grant cannot be: %+v", r)
 		}
 

@@ -116,7 +116,7 @@ func TestALookupThatFailsKeepsNothingAlive(t *testing.T) {
 			t.Error("what a lower attempt may have left counts as found")
 		}
 		m.proxy.SetHook(nil)
-		m.mustDeprovision(attempt(3, a.Resource, true))
+		m.mustDeprovision(attempt(3, a.Resource(), true))
 		m.wantNoPods()
 	}
 }

@@ -1,0 +1,42 @@
+package managed
+
+import (
+	"context"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
+)
+
+// sweep looks at a ready slot's key, removes what a commit with an unknown outcome may have left
+// beside it, and settles the slot.
+func (c *claim) sweep(ctx context.Context) {
+	work, cancel := c.outside(ctx)
+	defer cancel()
+	err := c.under(work, func(ctx context.Context, org credential.Secret) error { return c.provider.Sweep(ctx, org, c.attempt) })
+	release := store.Release{State: store.Ready, Settled: c.attempt.Settled(), Resource: c.slot.Resource}
+	switch {
+	case isGone(err) && c.confirms():
+		c.e.cfg.Metrics.Count(telemetry.CredentialsLost, c.slot.Provider, 1)
+		c.log.WarnContext(ctx, "what was made is gone at the third party, by two looks: it is made anew",
+			"resource", c.slot.Resource.ID, "key_id", c.slot.Resource.KeyID, "error", err)
+		c.provision(work)
+		return
+	case isGone(err):
+		release.GoneSince = c.suspectedSince()
+		release.DueAt = release.GoneSince.Add(LastLook)
+		release.Reason = string(Gone)
+		c.log.WarnContext(ctx, "what was made is not found at the third party: it is looked for once more",
+			"resource", c.slot.Resource.ID, "key_id", c.slot.Resource.KeyID, "retry_at", release.DueAt, "error", err)
+	case err != nil:
+		classed := classified(err)
+		release.Tries = c.slot.Tries + 1
+		release.Reason = string(classed.Class)
+		release.DueAt = c.e.retryAt(release.Tries, classed)
+		if release.Tries >= triesUntilPark {
+			c.e.cfg.Metrics.Count(telemetry.SweepsStuck, c.slot.Provider, 1)
+		}
+		c.log.WarnContext(ctx, "sweeping failed", "error", err)
+	}
+	c.release(ctx, release)
+}
