@@ -378,8 +378,8 @@ var mutations = []mutation{
 	{
 		rule: "permissions that are refused are no user's trouble",
 		file: agentMailDir + "/permissions.go",
-		old:  "answered.member != \"permissions\" && answered.code",
-		new:  "true || answered.code",
+		old:  "refusal.Member != \"permissions\" && refusal.Code",
+		new:  "true || refusal.Code",
 		test: agentMailDir, run: "CalledOtherwise",
 	},
 	{
