@@ -152,8 +152,22 @@ test-sdk: $(VENV)/sdk/installed ## hold the fake AgentMail to AgentMail's Python
 # against Go's checksum database, like every other module.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: lint lint-code lint-page lint-template
-lint: lint-code lint-page lint-template ## check format, the code, its modules, types and the template
+.PHONY: lint lint-api lint-code lint-page lint-template
+lint: lint-api lint-code lint-page lint-template ## check format, the code, its modules, types, the template and the contract
+
+# Programs for Node, pinned, each where Go does not look for packages.
+APILINT := shared/proof/contract/lint
+$(VENV)/apilint/node_modules/.package-lock.json: $(APILINT)/package.json $(APILINT)/package-lock.json
+	@mkdir -p $(VENV)/apilint
+	cp $(APILINT)/package.json $(APILINT)/package-lock.json $(VENV)/apilint
+	cd $(VENV)/apilint && npm ci --no-audit --no-fund
+	touch $@
+
+lint-api: export REDOCLY_TELEMETRY := off
+lint-api: export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
+lint-api: $(VENV)/apilint/node_modules/.package-lock.json
+	cd $(APILINT) && $(abspath $(VENV))/apilint/node_modules/.bin/redocly lint --config redocly.yaml ../../../../docs/openapi.yaml
+	cd $(APILINT) && $(abspath $(VENV))/apilint/node_modules/.bin/spectral lint --ruleset spectral.yaml --fail-severity hint ../../../../docs/openapi.yaml
 
 lint-code:
 	test -z "$$(gofmt -l functions shared)" || { gofmt -d functions shared; exit 1; }

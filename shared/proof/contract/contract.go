@@ -147,7 +147,7 @@ func (c *Contract) check(r *http.Request, body []byte, answer *httptest.Response
 
 // beyondSchema is in the 422s of what a schema cannot say, and of what does not fit the stored
 // credential; the descriptions say it.
-var beyondSchema = regexp.MustCompile(`but the credential's is|would lose |begins with .{1,2}Bearer |is in the past|one name twice, in whatever case|was sent with another body before`)
+var beyondSchema = regexp.MustCompile(`a character that can be seen|but the credential's is|would lose |begins with .{1,2}Bearer |is in the past|one name twice, in whatever case|was sent with another body before`)
 
 // hasToken is whether a request has what may be a token: whether it passes is the authorizer's to
 // say.
