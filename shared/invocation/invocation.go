@@ -24,8 +24,11 @@ import (
 // Wire makes a function's handler from its environment.
 type Wire func(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handler, error)
 
-// Serve runs a function for as long as its process lives. It does not return. A function that
-// cannot be wired says why, and ends.
+// version is of which version the code is, set by the linker: see the Makefile.
+var version = "unknown"
+
+// Serve runs a function for as long as its process lives, and logs of which version it is. It does
+// not return. A function that cannot be wired says why, and ends.
 func Serve(wire Wire) {
 	env := config.Environ()
 	log := telemetry.Logger(os.Stdout, env.LogLevel())
@@ -33,9 +36,10 @@ func Serve(wire Wire) {
 	stdlog.SetOutput(library{log})
 	handler, err := wire(context.Background(), env, log)
 	if err != nil {
-		log.Error("the function cannot start", "error", err)
+		log.Error("the function cannot start", "error", err, "version", version)
 		os.Exit(1)
 	}
+	log.Info("the function starts", "version", version)
 	lambda.Start(Bounded(handler, log))
 }
 

