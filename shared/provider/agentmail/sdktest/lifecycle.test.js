@@ -1,8 +1,10 @@
-// The life of a pod and its key, through AgentMail's official SDK. Run by lifecycle_test.go against the fake; it asks nothing of a fake, so that
+// The life of a pod and its key, through AgentMail's official SDK. Run by lifecycle_test.go against
+// the fake; it asks nothing of a fake, so that
 //
 //   AGENTMAIL_BASE_URL=https://api.agentmail.to AGENTMAIL_API_KEY=… npm test
 //
-// tells whether the real service still behaves as the fake does. It deletes everything that it creates.
+// tells whether the real service still behaves as the fake does. It deletes everything that it
+// creates.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
