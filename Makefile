@@ -231,7 +231,7 @@ sbom: build ## write what each function is made of into dist/sbom, as CycloneDX
 	@for f in $(FUNCTIONS); do \
 		go run $(CYCLONEDX_GOMOD) bin -json -noserial -version $(VERSION) -output dist/sbom/$$f.cdx.json dist/$$f/bootstrap || exit 1; \
 	done
-	@cd $(PAGE)/web && npm sbom --omit=dev --sbom-format=cyclonedx > $(abspath dist)/sbom/page.cdx.json
+	@cd $(PAGE)/web && npm sbom --omit=dev --package-lock-only --sbom-format=cyclonedx > $(abspath dist)/sbom/page.cdx.json
 	@echo "dist/sbom has $$(ls dist/sbom | wc -l) lists"
 
 # What runs this long is worth java's better compiler, which takes its time, and more memory.
