@@ -4,6 +4,7 @@
 //
 //	go run ./shared/proof/mutate            all of them
 //	go run ./shared/proof/mutate -only sticky   those whose rule has that in it, a regular expression
+//	go run ./shared/proof/mutate -only sticky -update   and writes into docs/proof.md what noticed them
 //	go run ./shared/proof/mutate -sim 60s       has the simulation look for each that is in the engine, the store or AgentMail's client
 //
 // First the same tests run on the code as it is, and have to pass. A mutation is caught if one of
@@ -12,6 +13,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,9 +46,10 @@ type mutation struct {
 
 func main() {
 	only := flag.String("only", "", "run only the mutations whose rule has this in it, a regular expression")
+	update := flag.Bool("update", false, "write into the table in docs/proof.md what noticed each mutation")
 	sim := flag.Duration("sim", 0, "have the simulation look for each mutation for that long, in place of the tests")
 	flag.Parse()
-	work := run
+	work := func(ctx context.Context, only string) error { return run(ctx, only, *update) }
 	if *sim > 0 {
 		work = func(ctx context.Context, only string) error { return simulate(ctx, only, *sim) }
 	}
@@ -57,7 +60,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, only string) error {
+func run(ctx context.Context, only string, update bool) error {
 	pattern, err := regexp.Compile(only)
 	if err != nil {
 		return err
@@ -93,6 +96,7 @@ func run(ctx context.Context, only string) error {
 	fmt.Println("| rule taken out | caught by |\n|---|---|")
 	var mu sync.Mutex
 	var failures []error
+	noticed := map[string]string{} // by rule
 	survived := 0
 	var all errgroup.Group
 	all.SetLimit(runtime.NumCPU())
@@ -110,12 +114,48 @@ func run(ctx context.Context, only string) error {
 				caught = "**nothing**"
 			}
 			fmt.Printf("| %s | %s |\n", m.rule, caught)
+			if err == nil {
+				noticed[m.rule] = caught
+			}
 			return nil
 		})
 	}
 	_ = all.Wait() // the failures are collected
 	fmt.Printf("\n%d mutations, %d not caught, %d not tried\n", len(chosen), survived, len(failures)-survived)
+	if update {
+		failures = append(failures, document(filepath.Join(root, "docs", "proof.md"), noticed))
+	}
 	return errors.Join(failures...)
+}
+
+// row is a row of the table in docs/proof.md: a rule, and what noticed that it was taken out.
+var row = regexp.MustCompile("(?m)^\\| ([^|\n]+) \\| (`Test\\w+`) \\|\n")
+
+// document writes the table anew, a row for each mutation in their order. What was not tried keeps
+// what it says already; it is an error if that is nothing.
+func document(file string, noticed map[string]string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	rows := row.FindAllSubmatchIndex(text, -1)
+	if len(rows) == 0 {
+		return fmt.Errorf("%s has no table of mutations", file)
+	}
+	before := map[string]string{}
+	for _, r := range rows {
+		before[string(text[r[2]:r[3]])] = string(text[r[4]:r[5]])
+	}
+	var table strings.Builder
+	for _, m := range mutations {
+		test := cmp.Or(noticed[m.rule], before[m.rule])
+		if test == "" {
+			return fmt.Errorf("nothing is known to notice %q: try it, too", m.rule)
+		}
+		fmt.Fprintf(&table, "| %s | %s |\n", m.rule, test)
+	}
+	first, last := rows[0][0], rows[len(rows)-1][1]
+	return os.WriteFile(file, slices.Concat(text[:first], []byte(table.String()), text[last:]), 0o644)
 }
 
 // laboratory is where mutations are tried.
