@@ -73,7 +73,7 @@ func (e *Engine) AuditsDue(ctx context.Context) ([]ScheduledAudit, error) {
 func (e *Engine) auditDue(ctx context.Context, p Provider) (AuditStatus, error) {
 	job, err := e.goOn(ctx, auditJob(p.Name()), e.auditWanted, func(ctx context.Context, job *store.Job) { e.goOnAuditing(ctx, p, job) })
 	status := auditStatus(job)
-	if status.UnderWay != nil && e.cfg.Now().Sub(status.UnderWay.BegunAt) > e.cfg.AuditEvery {
+	if e.cfg.AuditEvery > 0 && status.UnderWay != nil && e.cfg.Now().Sub(status.UnderWay.BegunAt) > e.cfg.AuditEvery {
 		e.cfg.Metrics.Count(telemetry.AuditsOverdue, p.Name(), 1)
 		e.cfg.Log.ErrorContext(ctx, "an audit has not come to its end by the time when the next one is due", "provider", p.Name(),
 			"begun_at", status.UnderWay.BegunAt, "stopped", status.UnderWay.Stopped)

@@ -4,8 +4,9 @@
 //
 // It proves what no test in Go can: that SAM takes the template and the Makefile as they are, and
 // that the binaries run under AWS's own Runtime Interface Emulator, each with the variables that
-// the template gives it and no others, and within what its role allows. It is no part of `go test
-// ./...`, since it takes minutes and downloads SAM: `make test-sam` starts it.
+// the template gives it and no others. It is no part of `go test ./...`, since it takes minutes and
+// downloads SAM: `make test-sam` starts it. That each function deals with each of its events within
+// what its role allows is a part: there the binaries run on the local Lambda host.
 package sam
 
 import (
@@ -70,14 +71,17 @@ func TestServiceRunsUnderAWSsOwnTools(t *testing.T) {
 			}
 		}
 	})
-	t.Run("roles", func(t *testing.T) {
-		for name, role := range roles {
-			for _, unused := range role.unused() {
-				t.Errorf("the role of %s allows what none of the events makes it use: %s", name, unused)
-			}
-		}
-	})
+	t.Run("roles", func(t *testing.T) { allAreUsed(t, roles) })
 	t.Run("start-api", func(t *testing.T) { s.checkAPI(ctx, t, deployed.Functions) })
+}
+
+// allAreUsed checks that the events made use of all that the roles allow.
+func allAreUsed(t *testing.T, roles map[string]*role) {
+	for name, role := range roles {
+		for _, unused := range role.unused() {
+			t.Errorf("the role of %s allows what none of the events makes it use: %s", name, unused)
+		}
+	}
 }
 
 // step does one of the long ones, and says how long it took.
@@ -94,13 +98,22 @@ func step(t *testing.T, doing string, do func() error) {
 
 // checkEvent invokes a function with one of its events and compares what it answers.
 func (s *sam) checkEvent(ctx context.Context, t *testing.T, w *world, f template.Function, event string, r *role) {
+	w.checkEvent(t, f, event, r, func() ([]byte, string, error) {
+		file := filepath.Join(s.root, "functions", f.Name, "events", event+".json")
+		return s.invoke(ctx, f.LogicalID, file, w.variables(t))
+	})
+}
+
+// checkEvent has a function invoked with one of its events, in its role, and compares what it
+// answers.
+func (w *world) checkEvent(t *testing.T, f template.Function, event string, r *role, invoke func() (stdout []byte, stderr string, err error)) {
+	t.Helper()
 	want := expectations[f.Name][event]
 	if want.given != nil {
 		want.given(w)
 	}
-	file := filepath.Join(s.root, "functions", f.Name, "events", event+".json")
 	w.acting.Store(r)
-	stdout, stderr, err := s.invoke(ctx, f.LogicalID, file, w.variables(t))
+	stdout, stderr, err := invoke()
 	w.acting.Store(nil)
 	if err != nil {
 		t.Fatal(err)
