@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -52,6 +54,37 @@ func TestTheProofNamesEachMutation(t *testing.T) {
 	}
 	if !bytes.Equal(again, proof) {
 		t.Error("the table in docs/proof.md has other rows, or another order, than the mutations: go run ./shared/proof/mutate -only '…' -update writes it")
+	}
+}
+
+func TestTheProofNamesTestsThatThereAre(t *testing.T) {
+	t.Parallel()
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		for _, match := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(code, -1) {
+			there[string(match[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof, err := os.ReadFile(filepath.Join(root, "docs", "proof.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(proof, -1) {
+		if !there[string(match[1])] {
+			t.Errorf("docs/proof.md names %s, which there is not", match[1])
+		}
 	}
 }
 
