@@ -17,14 +17,12 @@ type apiError struct {
 func (e *apiError) Error() string { return e.body.Code + ": " + e.body.Message }
 
 type errorBody struct {
-	Name     string  `json:"name"`
-	Code     string  `json:"code"`
-	Message  string  `json:"message"`
-	Errors   []issue `json:"errors,omitempty"`
-	Fix      string  `json:"fix,omitempty"`
-	Resource string  `json:"resource,omitempty"`
-	Limit    int     `json:"limit,omitempty"`
-	Docs     string  `json:"docs"`
+	Name    string  `json:"name"`
+	Code    string  `json:"code"`
+	Message string  `json:"message"`
+	Errors  []issue `json:"errors,omitempty"`
+	Fix     string  `json:"fix,omitempty"`
+	Docs    string  `json:"docs"`
 }
 
 // issue is one thing wrong with a request. Path names the member or parameter; it is empty when the

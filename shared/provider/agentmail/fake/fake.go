@@ -83,9 +83,6 @@ type Switches struct {
 	// HideDeletingInboxes leaves such an inbox out of lists and answers a repeated DELETE with 404.
 	// False: it is listed, and the repeat is 202.
 	HideDeletingInboxes bool `json:"hide_deleting_inboxes"`
-	// InboxLimit is how many inboxes the organisation may have before creating one is 403
-	// limit_exceeded. Zero: any number.
-	InboxLimit int `json:"inbox_limit"`
 	// KeyOutlives is how long a key goes on working after it was revoked, or has expired. Zero: not
 	// at all.
 	KeyOutlives time.Duration `json:"-"`

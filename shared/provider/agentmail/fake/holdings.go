@@ -114,12 +114,6 @@ func (s *Server) createInbox(c *call) (any, error) {
 	if s.addresses[made.address] {
 		return nil, refuse("already_exists", "Inbox already exists")
 	}
-	limit := s.switches.InboxLimit
-	if limit > 0 && s.inboxCount(p.organization) >= limit {
-		e := refuse("limit_exceeded", "Inbox limit exceeded")
-		e.body.Resource, e.body.Limit = "inbox", limit
-		return nil, e
-	}
 	s.addInbox(p, made)
 	return made.view(), nil
 }
@@ -128,16 +122,6 @@ func (s *Server) addInbox(p *pod, i *inbox) {
 	i.stamp, i.pod = s.stamp(), p
 	p.inboxes = append(p.inboxes, i)
 	s.addresses[i.address] = true
-}
-
-func (s *Server) inboxCount(organization string) int {
-	count := 0
-	for _, p := range s.pods {
-		if p.organization == organization {
-			count += len(p.inboxes)
-		}
-	}
-	return count
 }
 
 // freeAddress makes up an address in AgentMail's manner: adjective, noun, three digits.
