@@ -43,17 +43,17 @@ type AuditRun struct {
 // counted with each invocation until that is over.
 const Implausible FindingKind = "implausible"
 
-// mostVain is how many invocations in a row an audit is tried at one page before it begins anew: the
-// third party may not know the place any more.
+// mostVain is how many invocations in a row an audit is tried at one page before it begins anew:
+// the third party may not know the place any more.
 const mostVain = 12
 
 // auditJob is the name of the job of a provider's audits.
 func auditJob(provider string) string { return "AUDIT#" + provider }
 
-// AuditsDue goes on with the audit of each provider that is under way, and begins one where the last
-// was begun Config.AuditEvery ago, each provider's by itself. It repairs nothing. What an audit finds
-// is logged and counted, and each page again if the invocation ends before it has noted that it is
-// past it. It returns where they stand. An error means that the table failed.
+// AuditsDue goes on with the audit of each provider that is under way, and begins one where the
+// last was begun Config.AuditEvery ago, each provider's by itself. It repairs nothing. What an
+// audit finds is logged and counted, and again if the invocation ends before it has noted where the
+// audit stands. It returns where they stand. An error means that the table failed.
 //
 // Safe to repeat, and to run twice at once: an audit goes on in one of them.
 func (e *Engine) AuditsDue(ctx context.Context) ([]ScheduledAudit, error) {
@@ -90,8 +90,8 @@ func (e *Engine) auditWanted(job store.Job) bool {
 	return s.UnderWay != nil || s.Complete == nil || e.cfg.Now().Sub(s.Complete.BegunAt) >= e.cfg.AuditEvery
 }
 
-// auditStatus is what a job has noted. What cannot be read is as if nothing had been: then the audit
-// begins anew.
+// auditStatus is what a job has noted. What cannot be read is as if nothing had been: then the
+// audit begins anew.
 func auditStatus(job store.Job) AuditStatus {
 	var s AuditStatus
 	err := json.Unmarshal([]byte(job.Progress), &s)

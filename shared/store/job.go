@@ -78,9 +78,9 @@ func (s *Store) ClaimJob(ctx context.Context, j Job, until time.Time) (Job, erro
 	return j, nil
 }
 
-// EndJob notes where a claimed job stands now, and gives the claim up. It returns ErrLost if somebody
-// else has claimed the job since, and goes on from where it stood before: nothing was written then.
-// Safe to repeat.
+// EndJob notes where a claimed job stands now, and gives the claim up. It returns ErrLost if
+// somebody else has claimed the job since, and goes on from where it stood before: nothing was
+// written then. Safe to repeat.
 func (s *Store) EndJob(ctx context.Context, j Job) error {
 	values := args{}
 	expression := "SET #cursor = " + values.str("cursor", j.Cursor) + ", #progress = " + values.str("progress", j.Progress) + " REMOVE #lease_until"

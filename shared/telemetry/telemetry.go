@@ -71,13 +71,13 @@ const (
 	ClaimsConflicted = "ClaimsConflicted"
 	// ItemsUndecodable: items that were left out because this version cannot read them.
 	ItemsUndecodable = "ItemsUndecodable"
-	// AuditFindings: what scheduled audits have found, by kind; in all, what an operator has to look
-	// at.
+	// AuditFindings: what scheduled audits have found, by kind; in all, what an operator has to
+	// look at.
 	AuditFindings = "AuditFindings"
 	// AuditsCompleted: scheduled audits of a provider that got to their end.
 	AuditsCompleted = "AuditsCompleted"
-	// AuditsOverdue: scheduled audits that are under way when the next one is due. Counted with each
-	// invocation.
+	// AuditsOverdue: scheduled audits that are under way when the next one is due. Counted with
+	// each invocation.
 	AuditsOverdue = "AuditsOverdue"
 )
 
