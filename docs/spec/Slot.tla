@@ -8,6 +8,7 @@
 EXTENDS Integers, Sequences
 
 CONSTANTS MaxAttempt,  \* how many claims a behaviour has at most
+          MaxSends,    \* how many creates of a pod one claim has on their way at most
           Without      \* the rule that is taken out; "" for the protocol as it is
 
 Attempt == 1..MaxAttempt
@@ -30,15 +31,20 @@ vars == <<tomb, slot, phase, worker, flight, pod, keys, lag, hand>>
 (* nothing. gone: a look has found nothing: "no", "seen", or "lied" if the replica was lagging then.     *)
 Absent == [state |-> "absent", owner |-> 0, attempt |-> 0, lease |-> FALSE, pod |-> 0, key |-> 0, gone |-> "no"]
 
-(* was: the slot as it was claimed. settled: all outcomes are known, and so is what lower attempts left. *)
-(* listed: what a look found and is to be deleted. removed: this pass of a revocation removed something. *)
-Idle == [pc |-> "idle", work |-> "none", was |-> Absent, settled |-> FALSE, pod |-> 0, listed |-> {}, removed |-> FALSE]
+(* was: the slot as it was claimed. inherited: a lower attempt may have left something that it does not  *)
+(* name. unknown: the outcome of a create of this attempt is. listed: what a look found and is to be      *)
+(* deleted. found: this pass of a revocation found or made a pod itself, or removed one. look: it found   *)
+(* nothing, as slot.gone says it, or "believed" if an earlier look confirms that.                         *)
+Idle == [pc |-> "idle", work |-> "none", was |-> Absent, inherited |-> FALSE, unknown |-> FALSE, pod |-> 0, listed |-> {},
+         found |-> FALSE, look |-> "no"]
 
 Init ==
   /\ tomb = "none" /\ slot = Absent /\ phase = [a \in Attempt |-> 0] /\ worker = [a \in Attempt |-> Idle]
   /\ flight = {} /\ pod = 0 /\ keys = {} /\ lag = "ahead" /\ hand = FALSE
 
 Mine(a) == slot.owner = a /\ slot.attempt = a
+Settled(a) == ~worker[a].inherited /\ ~worker[a].unknown
+Nothing == IF lag = "now" THEN "lied" ELSE "seen"
 Go(a, pc) == worker' = [worker EXCEPT ![a].pc = pc]
 End(a) == worker' = [worker EXCEPT ![a] = Idle]
 
@@ -50,40 +56,49 @@ MaySend(a) == phase[a] = 0 \/ (~Holds("two halves") /\ phase[a] = 1)
 
 Claimable == (slot.lease /\ Holds("wait for the lease")) => phase[slot.attempt] = 2
 NotDeleted == tomb = "none" \/ ~Holds("claim on the condition of no tombstone")
-(* The second look is far enough from the first that the replica no longer lags. *)
-LookAgain == slot.gone # "lied" \/ lag = "over"
-
 Claim(work, next) ==
   LET a == slot.attempt + 1 IN
   /\ a \in Attempt
   /\ slot' = [slot EXCEPT !.state = next, !.owner = a, !.attempt = a, !.lease = TRUE]
-  /\ worker' = [worker EXCEPT ![a] = [Idle EXCEPT !.pc = "begun", !.work = work, !.was = slot, !.settled = ~slot.lease, !.pod = slot.pod]]
+  /\ worker' = [worker EXCEPT ![a] = [Idle EXCEPT !.pc = "begun", !.work = work, !.was = slot, !.inherited = slot.lease, !.pod = slot.pod]]
   /\ UNCHANGED <<tomb, phase, flight, pod, keys, lag, hand>>
 
 ClaimToProvision ==
   /\ NotDeleted /\ Claimable /\ slot.state \in {"absent", "failed", "provisioning"}
   /\ Claim("provision", "provisioning")
 
-ClaimToSweep == NotDeleted /\ Claimable /\ LookAgain /\ slot.state = "ready" /\ Claim("sweep", "ready")
+ClaimToSweep == NotDeleted /\ Claimable /\ slot.state = "ready" /\ Claim("sweep", "ready")
 
-ClaimToRevoke == Claimable /\ LookAgain /\ slot.state = "revoking" /\ Claim("revoke", "revoking")
+ClaimToRevoke == Claimable /\ slot.state = "revoking" /\ Claim("revoke", "revoking")
 
 -----------------------------------------------------------------------------
 (* Creates: sent once, with an effect now, later within half a lease, or never. *)
 
+OnItsWay(a, what) ==
+  LET n == CHOOSE k \in 1..(MaxSends + 1) : ~\E m \in flight : m.by = a /\ m.what = what /\ m.n = k IN
+  /\ MaySend(a) /\ n <= MaxSends
+  /\ flight' = flight \union {[what |-> what, by |-> a, n |-> n, late |-> phase[a] = 1]}
+
 Send(a, what, waiting) ==
-  /\ MaySend(a)
-  /\ flight' = flight \union {[what |-> what, by |-> a, late |-> phase[a] = 1]}
+  /\ OnItsWay(a, what)
   /\ Go(a, waiting)
   /\ UNCHANGED <<tomb, slot, phase, pod, keys, lag, hand>>
 
+(* What is not named is looked for: a pod that no claim has named yet, and what lower attempts may have left. *)
+LooksForMore(a) == worker[a].inherited \/ worker[a].was.pod = 0
+
 SendPod(a) ==
   /\ worker[a].pc = "begun"
-  /\ \/ worker[a].work = "provision"
-     \/ worker[a].work = "revoke" /\ ~worker[a].settled   \* the look for what lower attempts may have left
+  /\ worker[a].work = "provision" \/ (worker[a].work = "revoke" /\ LooksForMore(a))
   /\ Send(a, "pod", "pod sent")
 
 SendKey(a) == worker[a].pc = "key" /\ Send(a, "key", "key sent")
+
+(* A pod's create whose answer does not come is sent again. An unknown outcome is sticky. *)
+SendPodAgain(a) ==
+  /\ worker[a].pc = "pod sent" /\ OnItsWay(a, "pod")
+  /\ worker' = [worker EXCEPT ![a].unknown = @ \/ Holds("an unknown outcome is sticky")]
+  /\ UNCHANGED <<tomb, slot, phase, pod, keys, lag, hand>>
 
 (* A repeated POST answers with the pod that is there. *)
 Effect(m) ==
@@ -94,14 +109,16 @@ Effect(m) ==
 EffectAndAnswer(m) ==
   LET a == m.by IN
   /\ worker[a].pc = m.what \o " sent" /\ Effect(m)
-  /\ IF m.what = "pod" THEN worker' = [worker EXCEPT ![a].pc = "look", ![a].pod = pod']
+  /\ IF m.what = "pod" THEN worker' = [worker EXCEPT ![a].pc = "look", ![a].pod = pod', ![a].found = worker[a].work = "revoke"]
      ELSE Go(a, IF pod = 0 THEN "failed" ELSE "commit")
   /\ UNCHANGED <<tomb, slot, phase, lag, hand>>
 
 EffectWithoutAnswer(m) == Effect(m) /\ UNCHANGED <<tomb, slot, phase, worker, lag, hand>>
 
+(* Where there are too many calls, a pod's create is sent again later. *)
 Refused(m) ==
-  /\ worker[m.by].pc = m.what \o " sent" /\ flight' = flight \ {m} /\ Go(m.by, "failed")
+  /\ worker[m.by].pc = m.what \o " sent" /\ flight' = flight \ {m}
+  /\ Go(m.by, "failed") \/ (m.what = "pod" /\ Go(m.by, "begun"))
   /\ UNCHANGED <<tomb, slot, phase, pod, keys, lag, hand>>
 
 Dropped(m) == flight' = flight \ {m} /\ UNCHANGED <<tomb, slot, phase, worker, pod, keys, lag, hand>>
@@ -109,7 +126,12 @@ Dropped(m) == flight' = flight \ {m} /\ UNCHANGED <<tomb, slot, phase, worker, p
 (* An unknown outcome is sticky. *)
 GiveUp(a) ==
   /\ worker[a].pc \in {"pod sent", "key sent"}
-  /\ worker' = [worker EXCEPT ![a].pc = "failed", ![a].settled = IF Holds("an unknown outcome is sticky") THEN FALSE ELSE @]
+  /\ worker' = [worker EXCEPT ![a].pc = "failed", ![a].unknown = @ \/ Holds("an unknown outcome is sticky")]
+  /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
+
+(* A look or a deletion fails, or there is no time left. *)
+Stop(a) ==
+  /\ worker[a].work = "provision" /\ worker[a].pc \in {"begun", "look", "clear", "key"} /\ Go(a, "failed")
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
 -----------------------------------------------------------------------------
@@ -131,17 +153,16 @@ SweepFinds(a) ==
   /\ worker' = [worker EXCEPT ![a].pc = "clear", ![a].listed = Lower(a)]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
+(* An absence is believed if an earlier look, far enough back that no replica lags any more, saw the same. *)
+Confirms(a) == ~Holds("two looks") \/ (worker[a].was.gone # "no" /\ (worker[a].was.gone = "lied" => lag = "over"))
+
 (* The first look that finds nothing is noted; the second one has the key made anew, under the same claim. *)
 SweepFindsNothing(a) ==
   /\ worker[a].pc = "begun" /\ worker[a].work = "sweep" /\ MaySend(a)
   /\ ~Found(a) \/ lag = "now"
-  /\ IF worker[a].was.gone # "no" \/ ~Holds("two looks")
-     THEN worker' = [worker EXCEPT ![a].work = "provision"] /\ UNCHANGED slot
-     ELSE /\ End(a)
-          /\ slot' = IF Mine(a) /\ slot.state = "ready"
-                     THEN [slot EXCEPT !.owner = 0, !.lease = ~worker[a].settled, !.gone = IF lag = "now" THEN "lied" ELSE "seen"]
-                     ELSE slot
-  /\ UNCHANGED <<tomb, phase, flight, pod, keys, lag, hand>>
+  /\ \/ Confirms(a) /\ worker' = [worker EXCEPT ![a].work = "provision"]
+     \/ worker' = [worker EXCEPT ![a].pc = "suspects", ![a].look = IF worker[a].was.gone = "no" THEN Nothing ELSE worker[a].was.gone]
+  /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
 Delete(a) ==
   /\ worker[a].pc = "clear" /\ MaySend(a)
@@ -153,7 +174,7 @@ Delete(a) ==
 (* What lower attempts may have left is accounted for. *)
 Cleared(a) ==
   /\ worker[a].pc = "clear" /\ worker[a].listed = {} /\ worker[a].work \in {"provision", "sweep"}
-  /\ worker' = [worker EXCEPT ![a].pc = IF worker[a].work = "sweep" THEN "swept" ELSE "key", ![a].settled = TRUE]
+  /\ worker' = [worker EXCEPT ![a].pc = IF worker[a].work = "sweep" THEN "swept" ELSE "key", ![a].inherited = FALSE]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
 -----------------------------------------------------------------------------
@@ -164,7 +185,7 @@ Commit(a) ==
   /\ LET fenced == Mine(a) /\ slot.state \in {"provisioning", "ready"}
      IN IF fenced \/ (~Holds("fence") /\ slot.state # "absent")
         THEN /\ slot' = [slot EXCEPT !.state = "ready", !.owner = 0, !.pod = worker[a].pod, !.key = a, !.gone = "no",
-                                     !.lease = ~worker[a].settled \/ worker[a].was.key # 0]
+                                     !.lease = ~Settled(a) \/ worker[a].was.key # 0]
              /\ End(a)
         ELSE Go(a, "lost") /\ UNCHANGED slot
   /\ UNCHANGED <<tomb, phase, flight, pod, keys, lag, hand>>
@@ -173,9 +194,14 @@ Commit(a) ==
 CommitLooksLost(a) ==
   /\ worker[a].pc = "commit" /\ Mine(a) /\ slot.state \in {"provisioning", "ready"}
   /\ slot' = [slot EXCEPT !.state = "ready", !.owner = 0, !.pod = worker[a].pod, !.key = a, !.gone = "no",
-                          !.lease = ~worker[a].settled \/ worker[a].was.key # 0]
+                          !.lease = ~Settled(a) \/ worker[a].was.key # 0]
   /\ Go(a, "lost")
   /\ UNCHANGED <<tomb, phase, flight, pod, keys, lag, hand>>
+
+(* A key that cannot be sealed is deleted, if that succeeds: the next attempt finds it by its name otherwise. *)
+SealFails(a) ==
+  /\ worker[a].pc = "commit" /\ Go(a, "failed") /\ keys' \in {keys, keys \ {a}}
+  /\ UNCHANGED <<tomb, slot, phase, flight, pod, lag, hand>>
 
 (* The worker's own key goes, by its id, unless the slot stores it. *)
 Lost(a) ==
@@ -187,16 +213,19 @@ Lost(a) ==
 Fail(a) ==
   /\ worker[a].pc = "failed" /\ worker[a].work = "provision"
   /\ slot' = IF Mine(a) /\ slot.state \in {"provisioning", "ready"}
-             THEN [slot EXCEPT !.state = "failed", !.owner = 0, !.pod = worker[a].pod, !.lease = ~worker[a].settled]
+             THEN [slot EXCEPT !.state = "failed", !.owner = 0, !.pod = worker[a].pod, !.lease = ~Settled(a)]
              ELSE slot
   /\ End(a)
   /\ UNCHANGED <<tomb, phase, flight, pod, keys, lag, hand>>
 
-Swept(a) ==
-  /\ worker[a].pc = "swept"
-  /\ slot' = IF Mine(a) /\ slot.state = "ready" THEN [slot EXCEPT !.owner = 0, !.lease = FALSE, !.gone = "no"] ELSE slot
+SweepEnds(a, lease, gone) ==
+  /\ slot' = IF Mine(a) /\ slot.state = "ready" THEN [slot EXCEPT !.owner = 0, !.lease = lease, !.gone = gone] ELSE slot
   /\ End(a)
   /\ UNCHANGED <<tomb, phase, flight, pod, keys, lag, hand>>
+
+Swept(a) == worker[a].pc = "swept" /\ SweepEnds(a, FALSE, "no")
+Suspects(a) == worker[a].pc = "suspects" /\ SweepEnds(a, ~Settled(a), worker[a].look)
+SweepFails(a) == worker[a].work = "sweep" /\ worker[a].pc \in {"begun", "clear"} /\ SweepEnds(a, ~Settled(a), "no")
 
 -----------------------------------------------------------------------------
 (* Deletion of the account *)
@@ -214,37 +243,49 @@ Mark ==
 (* A settled slot names all that there is; the look of another one is the repeated POST. *)
 RevokeLooks(a) ==
   /\ worker[a].work = "revoke" /\ MaySend(a)
-  /\ worker[a].pc = "look" \/ (worker[a].pc = "begun" /\ (worker[a].settled \/ ~Holds("look for what is not named")))
+  /\ \/ worker[a].pc \in {"look", "remove"}
+     \/ worker[a].pc = "begun" /\ (~LooksForMore(a) \/ ~Holds("look for what is not named"))
   /\ LET there == pod # 0 /\ pod = worker[a].pod IN
      \/ /\ there
-        /\ worker' = [worker EXCEPT ![a].pc = "remove", ![a].pod = pod]
+        /\ worker' = [worker EXCEPT ![a].pc = "remove", ![a].inherited = FALSE]
      \/ /\ ~there \/ lag = "now"
-        /\ worker' = [worker EXCEPT ![a].pc = "nothing", ![a].settled = TRUE]
+        /\ \/ worker' = [worker EXCEPT ![a].pc = "nothing", ![a].inherited = FALSE, ![a].look = Nothing]
+           \/ Confirms(a) /\ worker' = [worker EXCEPT ![a].pc = "nothing", ![a].inherited = FALSE, ![a].look = "believed"]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
+(* What the slot names is emptied first, key by key. *)
+RemoveKey(a) ==
+  /\ worker[a].work = "revoke" /\ worker[a].pc \in {"begun", "remove"} /\ MaySend(a)
+  /\ pod # 0 /\ pod = worker[a].pod
+  /\ \E k \in keys : keys' = keys \ {k}
+  /\ UNCHANGED <<tomb, slot, phase, worker, flight, pod, lag, hand>>
+
+(* The answer may be lost; then the look that follows finds nothing. *)
 RemovePod(a) ==
-  /\ worker[a].pc = "remove" /\ MaySend(a)
-  /\ IF pod = worker[a].pod THEN pod' = 0 /\ keys' = {} ELSE UNCHANGED <<pod, keys>>
-  /\ worker' = [worker EXCEPT ![a].pc = "nothing", ![a].removed = TRUE, ![a].settled = TRUE]
+  /\ worker[a].pc = "remove" /\ MaySend(a) /\ pod = worker[a].pod
+  /\ pod' = 0 /\ keys' = {}
+  /\ \/ worker' = [worker EXCEPT ![a].pc = "nothing", ![a].found = TRUE, ![a].look = Nothing]
+     \/ UNCHANGED worker
   /\ UNCHANGED <<tomb, slot, phase, flight, lag, hand>>
 
 (* The slot goes by a pass that found nothing, after another one that found nothing or removed it. *)
 Revoked(a) ==
   /\ worker[a].pc = "nothing"
-  /\ LET looked == worker[a].was.lease /\ Holds("a find begins the looks anew")   \* its repeated POST has found or made a pod
-         confirmed == ~worker[a].removed /\ ~looked /\ worker[a].was.gone # "no"
+  /\ LET fresh == worker[a].found /\ Holds("a find begins the looks anew")   \* this is a first look at most
          mine == Mine(a) /\ slot.state = "revoking"
-     IN slot' = IF ~mine THEN slot
-                ELSE IF confirmed \/ ~Holds("two looks") THEN [Absent EXCEPT !.attempt = slot.attempt]
-                ELSE [slot EXCEPT !.owner = 0, !.lease = FALSE, !.pod = worker[a].pod,
-                                  !.gone = IF lag = "now" THEN "lied" ELSE "seen"]
+         kept == [slot EXCEPT !.owner = 0, !.lease = ~Settled(a), !.pod = worker[a].pod,
+                              !.gone = IF ~Settled(a) THEN "no"
+                                       ELSE IF worker[a].look = "believed" THEN "seen"
+                                       ELSE IF fresh \/ worker[a].was.gone = "no" THEN worker[a].look ELSE worker[a].was.gone]
+     IN \/ slot' = IF mine THEN kept ELSE slot
+        \/ mine /\ Settled(a) /\ ~fresh /\ worker[a].look = "believed" /\ slot' = [Absent EXCEPT !.attempt = slot.attempt]
   /\ End(a)
   /\ UNCHANGED <<tomb, phase, flight, pod, keys, lag, hand>>
 
 RevokeFails(a) ==
-  /\ worker[a].work = "revoke" /\ worker[a].pc \in {"failed", "look", "remove"}
+  /\ worker[a].work = "revoke" /\ worker[a].pc \in {"begun", "failed", "look", "remove"}
   /\ slot' = IF Mine(a) /\ slot.state = "revoking"
-             THEN [slot EXCEPT !.owner = 0, !.lease = ~worker[a].settled, !.pod = worker[a].pod] ELSE slot
+             THEN [slot EXCEPT !.owner = 0, !.lease = ~Settled(a), !.pod = worker[a].pod, !.gone = "no"] ELSE slot
   /\ End(a)
   /\ UNCHANGED <<tomb, phase, flight, pod, keys, lag, hand>>
 
@@ -276,9 +317,10 @@ ByHand ==
   /\ UNCHANGED <<tomb, slot, phase, worker, flight, pod, lag>>
 
 Work(a) ==
-  \/ SendPod(a) \/ SendKey(a) \/ GiveUp(a) \/ LookBefore(a) \/ SweepFinds(a) \/ SweepFindsNothing(a) \/ Delete(a) \/ Cleared(a)
-  \/ Commit(a) \/ CommitLooksLost(a) \/ Lost(a) \/ Fail(a) \/ Swept(a)
-  \/ RevokeLooks(a) \/ RemovePod(a) \/ Revoked(a) \/ RevokeFails(a) \/ Tick(a) \/ Die(a)
+  \/ SendPod(a) \/ SendPodAgain(a) \/ SendKey(a) \/ GiveUp(a) \/ Stop(a)
+  \/ LookBefore(a) \/ SweepFinds(a) \/ SweepFindsNothing(a) \/ Delete(a) \/ Cleared(a)
+  \/ Commit(a) \/ CommitLooksLost(a) \/ SealFails(a) \/ Lost(a) \/ Fail(a) \/ Swept(a) \/ Suspects(a) \/ SweepFails(a)
+  \/ RevokeLooks(a) \/ RemoveKey(a) \/ RemovePod(a) \/ Revoked(a) \/ RevokeFails(a) \/ Tick(a) \/ Die(a)
 
 Next ==
   \/ ClaimToProvision \/ ClaimToSweep \/ ClaimToRevoke \/ Bury \/ Mark \/ Rest \/ Lag \/ ByHand

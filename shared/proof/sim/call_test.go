@@ -11,8 +11,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
-
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -55,6 +55,7 @@ type call struct {
 	done   chan answer
 	before func() // looks at it as it is sent
 	body   []byte
+	caller caller
 	id     string
 	pause  time.Duration // it is no call, but a pause of that length
 	also   *call         // a pause like it, which ends with it
@@ -134,12 +135,13 @@ func (w *world) arrive(c *call) {
 	}
 	w.calls++
 	c.sent = w.now()
-	key := fmt.Sprintf("%d %s", c.p.number, c.op)
+	key := strconv.Itoa(c.p.number) + " " + c.op
 	w.counts[key]++
-	c.id = fmt.Sprintf("%s %d", key, w.counts[key])
+	c.id = key + " " + strconv.Itoa(w.counts[key])
 	if c.before != nil {
 		c.before()
 	}
+	w.histories.sent(c)
 	rng := rand.New(rand.NewPCG(w.seed, hashOf(c.id)))
 	way := w.way(c, rng)
 	if way.name == "" {
@@ -162,9 +164,9 @@ func (w *world) arrive(c *call) {
 	if way.effect == nil {
 		way.effect = c.do
 	}
-	w.at(at, func() { w.happen(c, way) })
+	w.outside(at, func() { w.happen(c, way) })
 	if way.again > 0 {
-		w.at(at.Add(way.again), func() { w.effect(c, c.do, "once more") })
+		w.outside(at.Add(way.again), func() { w.effect(c, c.do, "once more") })
 	}
 }
 
@@ -219,7 +221,10 @@ func (w *world) reply(c *call, a answer) {
 
 func (w *world) effect(c *call, do func() (any, error), how string) answer {
 	value, err := w.watch(c, do)
-	w.note("%s %s of %s %s: %s", c.op, c.about, c.p.name(), how, outcome(value, err))
+	w.histories.happened(c, value, err)
+	if w.heard != unheard {
+		w.note("%s %s of %s %s: %s", c.op, c.about, c.p.name(), how, outcome(value, err))
+	}
 	return answer{value, err}
 }
 
@@ -295,8 +300,8 @@ var hidden = map[string]bool{
 	"secret": true, "resource_id": true, "key_id": true,
 }
 
-// told is a text of values, of which none is drawn.
-func told(values map[string]types.AttributeValue) string {
+// textOfAll is a text of values, of which none is drawn.
+func textOfAll(values map[string]types.AttributeValue) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if hidden[name] || isDrawn(textOf(values[name])) {
@@ -329,7 +334,7 @@ func keyText(key map[string]types.AttributeValue) string {
 
 func (d db) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	return retried[*dynamodb.QueryOutput](ctx, d.p, func() *call {
-		return &call{op: "Query", about: aws.ToString(in.IndexName) + told(in.ExpressionAttributeValues) + keyText(in.ExclusiveStartKey),
+		return &call{op: "Query", about: aws.ToString(in.IndexName) + textOfAll(in.ExpressionAttributeValues) + keyText(in.ExclusiveStartKey),
 			do: func() (any, error) { return d.p.w.table.Query(ctx, in) }}
 	})
 }
@@ -371,14 +376,14 @@ func (d db) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, _ 
 
 func (d db) PutItem(ctx context.Context, in *dynamodb.PutItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
 	return retried[*dynamodb.PutItemOutput](ctx, d.p, func() *call {
-		return &call{op: "PutItem", about: told(in.Item), write: true, do: func() (any, error) { return d.p.w.table.PutItem(ctx, in) }}
+		return &call{op: "PutItem", about: textOfAll(in.Item), write: true, do: func() (any, error) { return d.p.w.table.PutItem(ctx, in) }}
 	})
 }
 
 func (d db) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
 	return retried[*dynamodb.UpdateItemOutput](ctx, d.p, func() *call {
 		return &call{
-			op: "UpdateItem", about: keyText(in.Key) + told(in.ExpressionAttributeValues), write: true,
+			op: "UpdateItem", about: keyText(in.Key) + textOfAll(in.ExpressionAttributeValues), write: true,
 			before: func() { d.p.claims(in.ExpressionAttributeValues) },
 			do: func() (any, error) {
 				out, err := d.p.w.table.UpdateItem(ctx, in)
@@ -393,7 +398,7 @@ func (d db) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...f
 
 func (d db) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
 	return retried[*dynamodb.DeleteItemOutput](ctx, d.p, func() *call {
-		return &call{op: "DeleteItem", about: keyText(in.Key) + told(in.ExpressionAttributeValues), write: true,
+		return &call{op: "DeleteItem", about: keyText(in.Key) + textOfAll(in.ExpressionAttributeValues), write: true,
 			do: func() (any, error) { return d.p.w.table.DeleteItem(ctx, in) }}
 	})
 }
@@ -431,9 +436,9 @@ func (d db) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteIt
 	for _, item := range in.TransactItems {
 		switch {
 		case item.Update != nil:
-			about = append(about, keyText(item.Update.Key)+told(item.Update.ExpressionAttributeValues))
+			about = append(about, keyText(item.Update.Key)+textOfAll(item.Update.ExpressionAttributeValues))
 		case item.Put != nil:
-			about = append(about, "put"+told(item.Put.Item))
+			about = append(about, "put"+textOfAll(item.Put.Item))
 		}
 	}
 	return retried[*dynamodb.TransactWriteItemsOutput](ctx, d.p, func() *call {
@@ -506,7 +511,13 @@ func (s secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecret
 		return &call{service: secretService, op: "GetSecretValue", do: func() (any, error) {
 			var entries []string
 			for _, name := range slices.Sorted(maps.Keys(s.p.w.orgKeys)) {
-				entries = append(entries, fmt.Sprintf("%q:%q", name, s.p.w.orgKeys[name]))
+				key, instead := s.p.w.shown[name]
+				if !instead {
+					key = s.p.w.orgKeys[name]
+				}
+				if key != "" {
+					entries = append(entries, fmt.Sprintf("%q:%q", name, key))
+				}
 			}
 			return &secretsmanager.GetSecretValueOutput{SecretString: aws.String("{" + strings.Join(entries, ",") + "}")}, nil
 		}}
@@ -552,7 +563,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	w, p := t.p.w, t.p
 	parts := strings.Split(r.URL.Path, "/")
 	c := &call{
-		service: mailService, op: r.Method + " " + w.pathText(parts), about: t.provider + " " + r.URL.RawQuery + " " + clientIDOf(body), body: body,
+		service: mailService, op: r.Method + " " + w.pathText(parts), about: t.provider + " " + r.URL.RawQuery + " " + clientIDOf(body), body: body, caller: callerIn(r.Context()),
 		write: r.Method != http.MethodGet, create: r.Method == http.MethodPost,
 		do: func() (any, error) { return w.serve(p, r, body) },
 	}

@@ -25,6 +25,9 @@ type config struct {
 	rates     map[string]float64 // of each kind of fault, by its name
 	stale     float64
 	tasks     int
+	apart     bool // the second provider is in an organisation of its own
+	// plain leaves out what the specification does: new org keys, and what happens to whole pods.
+	plain bool
 }
 
 // The ways in which a call goes wrong.
@@ -46,7 +49,7 @@ const (
 var ways = []string{lost, hung, late, slow, answerLost, answerLate, failed, failedAfter, twice, conflict, throttled, partly}
 
 func drawConfig(rng *rand.Rand) config {
-	c := config{providers: []string{agentmail.Name}, rates: map[string]float64{}, tasks: 3 + rng.IntN(14)}
+	c := config{providers: []string{agentmail.Name}, rates: map[string]float64{}, tasks: 3 + rng.IntN(14), apart: rng.IntN(2) == 0}
 	if rng.IntN(5) == 0 {
 		c.providers = append(c.providers, "second")
 	}

@@ -52,8 +52,8 @@ func (w *world) violated(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.violations = append(w.violations, fmt.Sprintf(format, args...))
-	if w.tell {
-		w.told = append(w.told, fmt.Sprintf("%9.3f *** ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
+	if w.heard == told {
+		w.story = append(w.story, fmt.Sprintf("%9.3f *** ", w.now().Sub(w.start).Seconds())+fmt.Sprintf(format, args...))
 	}
 }
 

@@ -225,7 +225,7 @@ func TestEachObserverSeesWhatItIsThereFor(t *testing.T) {
 			var others []string
 			for seed := range uint64(mostSeeds) {
 				s := schedule{seed: seed, bug: &b.bug}
-				for _, v := range s.run(t, false).violations {
+				for _, v := range s.run(t, unheard).violations {
 					if strings.HasPrefix(v, b.named) {
 						t.Logf("seed %d: %s", seed, v)
 						return

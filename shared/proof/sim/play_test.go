@@ -16,7 +16,6 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/store"
 )
@@ -52,8 +51,9 @@ var weights = []struct {
 	what string
 	n    int
 }{
-	{"list", 30}, {"delete", 10}, {"event", 3}, {"own", 8}, {"own deleted", 3}, {"resolve", 6}, {"report", 6}, {"audit", 4}, {"retry", 3},
-	{"holdback", 1}, {"revoked by hand", 4}, {"inbox", 4}, {"kill", 8}, {"freeze", 6}, {"outage", 4}, {"lag", 4}, {"rotate", 2},
+	{"list", 30}, {"delete", 10}, {"event", 3}, {"own", 8}, {"own deleted", 3}, {"many own", 1}, {"resolve", 6}, {"report", 6}, {"audit", 4},
+	{"retry", 3}, {"holdback", 1}, {"revoked by hand", 4}, {"pod by hand", 2}, {"inbox", 4}, {"kill", 8}, {"freeze", 6}, {"suspend", 6},
+	{"outage", 4}, {"lag", 4}, {"rotate", 2}, {"no org key", 2}, {"foreign org key", 2},
 }
 
 // plan draws the tasks.
@@ -132,6 +132,16 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 				_, _ = p.table.Create(ctx, user, credential.Metadata{ID: id, Provider: "github", Type: credential.APIKey, Title: &title}, []byte("sealed"))
 			})
 		}
+	case "many own": // as many as a hostile user gets in
+		return func() {
+			spawn(func(ctx context.Context, p *process) {
+				title := strings.Repeat("mine ", 40)
+				for i := range 40 {
+					id := uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "%d of %d", i, number)).String()
+					_, _ = p.table.Create(ctx, user, credential.Metadata{ID: id, Provider: "github", Type: credential.APIKey, Title: &title}, []byte("sealed"))
+				}
+			})
+		}
 	case "own deleted":
 		return func() {
 			spawn(func(ctx context.Context, p *process) {
@@ -176,7 +186,7 @@ func (w *world) trouble(what, user, provider string, rng *rand.Rand) func() {
 	case "inbox":
 		return func() {
 			for _, pod := range w.pods(user, provider) {
-				w.byHand(http.MethodPost, "/v0/pods/"+pod.ID+"/inboxes", "{}")
+				w.byHand(provider, http.MethodPost, "/v0/pods/"+pod.ID+"/inboxes", "{}")
 			}
 		}
 	case "kill":
@@ -199,13 +209,31 @@ func (w *world) trouble(what, user, provider string, rng *rand.Rand) func() {
 		}
 	case "lag":
 		return func() { w.lag(user, 0) }
+	case "suspend":
+		return func() { w.suspend(length) }
+	case "pod by hand":
+		return func() { w.removeByHand(user, provider) }
+	case "no org key":
+		return func() { w.show(provider, "", w.now(), length/3) }
+	case "foreign org key":
+		// One that came before anything was made would be taken for the right one.
+		return func() {
+			if w.table.Item("DEPLOYMENT", "ORG#"+provider) != nil {
+				w.show(provider, foreignKey, w.now().Add(lease), length/3)
+			}
+		}
 	default: // the org key is rotated
 		next := fmt.Sprintf("am_us_%064x", rng.Uint64())
 		return func() {
-			w.mail.AcceptOrgKey(next, "")
 			old := w.orgKeys[provider]
+			if w.config.plain {
+				return
+			}
+			w.mail.AcceptOrgKey(next, w.organization(provider))
 			for _, name := range w.config.providers {
-				w.orgKeys[name] = next
+				if w.orgKeys[name] == old {
+					w.orgKeys[name] = next
+				}
 			}
 			w.at(w.now().Add(length/3), func() {
 				if old != next {
@@ -217,10 +245,41 @@ func (w *world) trouble(what, user, provider string, rng *rand.Rand) func() {
 	}
 }
 
+// The organisations and keys beside the fake's own: the second provider's, and one that has nothing
+// to do with either.
+const (
+	otherOrganization   = "11111111-6a52-4b0f-9d3c-5f1e2b7a8c90"
+	otherKey            = "am_us_1111111111111111111111111111111111111111111111111111111111111111"
+	foreignOrganization = "22222222-6a52-4b0f-9d3c-5f1e2b7a8c90"
+	foreignKey          = "am_us_2222222222222222222222222222222222222222222222222222222222222222"
+)
+
+// organization is the one that a provider's resources are in; "" for the fake's own.
+func (w *world) organization(provider string) string {
+	if w.config.apart && provider != w.config.providers[0] {
+		return otherOrganization
+	}
+	return ""
+}
+
+// show has Secrets Manager hold something else in place of an org key, for a while.
+func (w *world) show(provider, key string, from time.Time, length time.Duration) {
+	if w.config.plain {
+		return
+	}
+	w.at(from, func() {
+		if !w.over {
+			w.note("the org key of %s is %q", provider, key)
+			w.shown[provider] = key
+		}
+	})
+	w.at(from.Add(length), func() { delete(w.shown, provider) })
+}
+
 // byHand is a call that somebody makes in AgentMail's console.
-func (w *world) byHand(method, path, body string) {
+func (w *world) byHand(provider, method, path, body string) {
 	r := httptest.NewRequest(method, "http://agentmail.sim"+path, strings.NewReader(body))
-	r.Header.Set("Authorization", "Bearer "+w.orgKeys[agentmail.Name])
+	r.Header.Set("Authorization", "Bearer "+w.orgKeys[provider])
 	w.mail.ServeHTTP(httptest.NewRecorder(), r)
 }
 
@@ -229,7 +288,23 @@ func (w *world) revokeByHand(user, provider string) {
 	if deleted || slot.State != store.Ready || slot.Resource.KeyID == "" {
 		return
 	}
-	w.byHand(http.MethodDelete, "/v0/pods/"+slot.Resource.ID+"/api-keys/"+slot.Resource.KeyID, "")
+	w.byHand(provider, http.MethodDelete, "/v0/pods/"+slot.Resource.ID+"/api-keys/"+slot.Resource.KeyID, "")
+	w.byHandKeys++
+	w.histories.byHand(user, provider)
+}
+
+// removeByHand removes a pod with its keys, if it holds nothing else.
+func (w *world) removeByHand(user, provider string) {
+	slot, deleted := w.slot(user, provider)
+	if w.config.plain || deleted || slot.State != store.Ready {
+		return
+	}
+	for _, pod := range w.pods(user, provider) {
+		for _, key := range pod.Keys {
+			w.byHand(provider, http.MethodDelete, "/v0/pods/"+pod.ID+"/api-keys/"+key.ID, "")
+		}
+		w.byHand(provider, http.MethodDelete, "/v0/pods/"+pod.ID, "")
+	}
 	w.byHandKeys++
 }
 
@@ -307,6 +382,7 @@ func (w *world) play() {
 	w.every(warm, time.Minute)
 	w.passed(horizon + time.Second)
 	w.over = true
+	clear(w.shown)
 	for _, p := range w.processes {
 		if p.frozen.After(w.now()) {
 			p.frozen = w.now()
@@ -510,7 +586,7 @@ func (w *world) check(err error) {
 func (w *world) dump() string {
 	var lines []string
 	for _, item := range w.table.Items() {
-		lines = append(lines, told(item))
+		lines = append(lines, textOfAll(item))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -18,6 +18,8 @@ type schedule struct {
 	only map[string]bool
 	// bug is one that a test has planted; nil in all others.
 	bug *bug
+	// recorded has the histories written down, and leaves out what the specification does.
+	recorded bool
 }
 
 // staleReads is the fault that an eventually consistent read sees what was. It strikes all of them
@@ -89,7 +91,7 @@ func shrunk(t *testing.T, s schedule) string {
 	runs := 0
 	fails := func(s schedule) *world {
 		runs++
-		w := s.run(t, false)
+		w := s.run(t, unheard)
 		if len(w.violations) > 0 {
 			return w
 		}
@@ -124,8 +126,8 @@ func shrunk(t *testing.T, s schedule) string {
 			return runs < mostRuns && fails(shorter) != nil
 		})
 	}
-	w := s.run(t, true)
-	return "shrunk in " + strconv.Itoa(runs) + " runs to\n\n" + strings.Join(slices.DeleteFunc(w.told, dull), "\n") + "\n\n" +
+	w := s.run(t, told)
+	return "shrunk in " + strconv.Itoa(runs) + " runs to\n\n" + strings.Join(slices.DeleteFunc(w.story, dull), "\n") + "\n\n" +
 		strings.Join(w.violations, "\n") + "\n\nAgain:  go test ./shared/proof/sim -run Replay -v -replay='" + s.String() +
 		"'\nTo keep it as a test:  replay(t, \"" + s.String() + "\")\n"
 }

@@ -19,6 +19,7 @@ var (
 	schedules = flag.Int("schedules", 1000, "how many schedules to run")
 	within    = flag.Duration("within", time.Hour, "how long to run them at most")
 	first     = flag.Uint64("seed", 1, "the first seed")
+	story     = flag.Bool("story", true, "make a failing schedule as short as it gets, and tell it")
 	worker    = flag.Bool("worker", false, "run the schedules in this process")
 	repeats   = flag.Int("twice", 50, "how many seeds to run twice")
 	again     = flag.String("replay", "", "tell the story of this schedule, as a failure prints it, or of a seed")
@@ -74,8 +75,11 @@ func work(t *testing.T) {
 			break
 		}
 		s := schedule{seed: *first + uint64(i)}
-		w := s.run(t, false)
+		w := s.run(t, unheard)
 		ran++
+		if len(w.violations) > 0 && !*story {
+			t.Fatalf("seed %d, after %.1f s: %s", s.seed, time.Since(begin).Seconds(), w.violations[0])
+		}
 		if len(w.violations) > 0 {
 			t.Fatalf("seed %d, after %.1f s: %s\n%s", s.seed, time.Since(begin).Seconds(), w.violations[0], shrunk(t, s))
 		}
@@ -87,10 +91,10 @@ func work(t *testing.T) {
 func TestTheSameSeedDoesTheSame(t *testing.T) {
 	for range *repeats {
 		s := schedule{seed: rand.Uint64()}
-		a, b := s.run(t, false), s.run(t, false)
+		a, b := s.run(t, hashed), s.run(t, hashed)
 		if a.hash != b.hash || a.lines != b.lines {
-			x, y := s.run(t, true), s.run(t, true)
-			t.Fatalf("seed %d went two ways: %s", s.seed, difference(x.told, y.told))
+			x, y := s.run(t, told), s.run(t, told)
+			t.Fatalf("seed %d went two ways: %s", s.seed, difference(x.story, y.story))
 		}
 	}
 }
@@ -120,9 +124,9 @@ func replay(t *testing.T, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := s.run(t, true)
+	w := s.run(t, told)
 	if testing.Verbose() {
-		fmt.Println(strings.Join(w.told, "\n"))
+		fmt.Println(strings.Join(w.story, "\n"))
 	}
 	if len(w.violations) > 0 {
 		t.Fatalf("%s\n%s", s, strings.Join(w.violations, "\n"))

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,18 +46,20 @@ const (
 // what comes first.
 type world struct {
 	schedule
-	told  []string
-	tell  bool
+	heard heard
+	story []string
 	hash  uint64
 	lines int
 
-	start     time.Time
-	config    config
-	table     *table.Table
-	mail      *fake.Server
-	store     *store.Store // goes past all faults, by the true time
-	sealer    *seal.Sealer // likewise
-	orgKeys   map[string]string
+	start   time.Time
+	config  config
+	table   *table.Table
+	mail    *fake.Server
+	store   *store.Store // goes past all faults, by the true time
+	sealer  *seal.Sealer // likewise
+	orgKeys map[string]string
+	// shown are what Secrets Manager holds in place of an org key; "" for nothing.
+	shown     map[string]string
 	pool      map[string]string // the user pool: names by sub
 	processes []*process
 
@@ -66,34 +69,68 @@ type world struct {
 	arrived  chan struct{}
 
 	events []event
-	seq    int
-	over   bool // faults are
-	counts map[string]int
-	struck []string
-	calls  int
+	// suspended is for how long all processes have been, altogether.
+	suspended time.Duration
+	over      bool // faults are
+	counts    map[string]int
+	struck    []string
+	calls     int
 	// staleDraws counts the items that eventually consistent reads have met.
 	staleDraws uint64
 
 	observed
+	// histories are what each slot shows; nil if nobody writes them down.
+	histories *histories
 }
 
 // event is what is to happen at a time.
 type event struct {
-	at  time.Time
-	seq int
-	do  func()
+	at time.Time
+	do func()
+	// outside says that it happens outside of all processes, whether they run or not.
+	outside bool
 }
 
 // at has something done at a time.
-func (w *world) at(at time.Time, do func()) {
-	w.seq++
-	e := event{at, w.seq, do}
-	i := sort.Search(len(w.events), func(i int) bool { return w.events[i].at.After(at) })
+func (w *world) at(at time.Time, do func()) { w.add(event{at, do, false}) }
+
+// outside has something happen at a time, also while all processes are suspended.
+func (w *world) outside(at time.Time, do func()) { w.add(event{at, do, true}) }
+
+func (w *world) add(e event) {
+	i := sort.Search(len(w.events), func(i int) bool { return w.events[i].at.After(e.at) })
 	w.events = slices.Insert(w.events, i, e)
 }
 
-// now is the true time.
-func (w *world) now() time.Time { return time.Now().Round(0) }
+// now is the true time. The bubble's own is behind it by how long all processes were suspended.
+func (w *world) now() time.Time { return time.Now().Round(0).Add(w.suspended) }
+
+// suspend stops all processes for that long, with their monotonic clocks: no timer goes on, and the
+// wall clock does. What they have sent takes effect meanwhile, and they hear of it afterwards.
+func (w *world) suspend(length time.Duration) {
+	end := w.now().Add(length)
+	w.note("all processes are suspended until %.3f", end.Sub(w.start).Seconds())
+	for _, p := range w.processes {
+		if p.frozen.Before(end) {
+			p.frozen = end
+		}
+	}
+	var waiting []event
+	for len(w.events) > 0 && !w.events[0].at.After(end) {
+		e := w.events[0]
+		w.events = w.events[1:]
+		if !e.outside {
+			waiting = append(waiting, e)
+			continue
+		}
+		w.suspended += max(0, e.at.Sub(w.now()))
+		e.do()
+	}
+	w.suspended += end.Sub(w.now())
+	for _, e := range waiting {
+		w.at(end, e.do)
+	}
+}
 
 // mix makes one number of many, of which each matters.
 func mix(parts ...uint64) uint64 {
@@ -122,32 +159,45 @@ func init() {
 	}
 }
 
-// run plays the schedule, and returns how it went. tell has it keep a story.
-func (s schedule) run(t *testing.T, tell bool) *world {
+// heard says what becomes of the lines of a run.
+type heard int
+
+const (
+	unheard heard = iota // nothing
+	hashed               // a hash of them is kept
+	told                 // that, and all of them
+)
+
+// run plays the schedule, and returns how it went.
+func (s schedule) run(t *testing.T, heard heard) *world {
 	t.Helper()
 	var w *world
 	synctest.Test(t, func(*testing.T) {
 		time.Sleep(time.Duration(mix(s.seed) % uint64(time.Hour)))
-		w = newWorld(s, tell)
+		w = newWorld(s, heard)
 		w.play()
 	})
 	return w
 }
 
-func newWorld(s schedule, tell bool) *world {
+func newWorld(s schedule, heard heard) *world {
 	w := &world{
 		schedule: s,
-		tell:     tell,
+		heard:    heard,
 		hash:     14695981039346656037,
 		start:    time.Now().Round(0),
 		table:    table.New(),
 		orgKeys:  map[string]string{},
+		shown:    map[string]string{},
 		pool:     map[string]string{},
 		arrived:  make(chan struct{}, 1),
 		counts:   map[string]int{},
 	}
 	w.observed = newObserved()
 	w.config = drawConfig(rand.New(rand.NewPCG(s.seed, 1)))
+	if s.recorded {
+		w.config.adopts, w.config.holdback, w.config.lingers, w.config.plain = false, 0, 0, true
+	}
 	w.mail = fake.New(fake.Config{Now: w.now, Switches: fake.Switches{PodLingers: w.config.lingers, InboxDeletion: w.config.inboxes}})
 	w.table.Stale = w.stale
 	w.store = store.New(w.table, tableName, w.now)
@@ -158,6 +208,14 @@ func newWorld(s schedule, tell bool) *world {
 	w.sealer = seal.New(kmsAPI{w: w}, "key")
 	for _, p := range w.config.providers {
 		w.orgKeys[p] = fake.OrgKey
+		if org := w.organization(p); org != "" {
+			w.orgKeys[p] = otherKey
+			w.mail.AcceptOrgKey(otherKey, org)
+		}
+	}
+	w.mail.AcceptOrgKey(foreignKey, foreignOrganization)
+	if s.recorded {
+		w.histories = newHistories(w)
 	}
 	for _, user := range users {
 		w.pool[user] = user + " in the pool"
@@ -165,15 +223,18 @@ func newWorld(s schedule, tell bool) *world {
 	return w
 }
 
-// note adds a line to the log, of which the hash is kept, and the text if somebody is to read it.
+// note adds a line to the log, if anybody hears it.
 func (w *world) note(format string, args ...any) {
-	line := fmt.Sprintf("%9.3f ", time.Since(w.start).Seconds()) + fmt.Sprintf(format, args...)
+	if w.heard == unheard {
+		return
+	}
+	line := fmt.Sprintf("%9.3f ", w.now().Sub(w.start).Seconds()) + fmt.Sprintf(format, args...)
 	for i := range len(line) {
 		w.hash = (w.hash ^ uint64(line[i])) * 1099511628211
 	}
 	w.lines++
-	if w.tell {
-		w.told = append(w.told, line)
+	if w.heard == told {
+		w.story = append(w.story, line)
 	}
 }
 
@@ -192,7 +253,7 @@ func (w *world) until(done func() bool) {
 			<-w.arrived
 			continue
 		}
-		wait := time.Until(w.events[0].at)
+		wait := w.events[0].at.Sub(w.now())
 		if wait > 0 {
 			timer := time.NewTimer(wait)
 			select {
@@ -263,9 +324,9 @@ type process struct {
 	trouble time.Time
 }
 
-func (p *process) name() string { return fmt.Sprintf("process %d", p.number) }
+func (p *process) name() string { return "process " + strconv.Itoa(p.number) }
 
-func (p *process) now() time.Time { return time.Now().Round(0).Add(p.skew) }
+func (p *process) now() time.Time { return p.w.now().Add(p.skew) }
 
 // process starts one.
 func (w *world) process() *process {
@@ -303,7 +364,7 @@ func (w *world) process() *process {
 
 // wait is a pause that the player ends, so that of two that end at once one goes first.
 func (p *process) wait(ctx context.Context, d time.Duration) error {
-	_, err := p.call(ctx, &call{op: "pause", about: d.String() + " " + whose(ctx), pause: max(d, time.Nanosecond)})
+	_, err := p.call(ctx, &call{op: "pause", about: fmt.Sprint(d, callerIn(ctx)), pause: max(d, time.Nanosecond)})
 	return err
 }
 
@@ -321,41 +382,47 @@ type named struct {
 	name string
 }
 
-type whoseKey struct{}
+// caller is whose a call is.
+type caller struct {
+	provider, user string
+	attempt        int64 // under whose claim it is made; 0 for none
+}
 
-// whose is whose call it is that has this context; "" if that does not matter.
-func whose(ctx context.Context) string {
-	who, _ := ctx.Value(whoseKey{}).(string)
+type callerKey struct{}
+
+// callerIn is whose the calls with this context are, as far as that is known.
+func callerIn(ctx context.Context) caller {
+	who, _ := ctx.Value(callerKey{}).(caller)
 	return who
 }
 
-func (n named) of(ctx context.Context, who string) context.Context {
-	return context.WithValue(ctx, whoseKey{}, n.name+" "+who)
+func (n named) of(ctx context.Context, user string, attempt int64) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller{n.name, user, attempt})
 }
 
 // Provision implements managed.Provider.
 func (n named) Provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
-	return n.Provider.Provision(n.of(ctx, a.User), org, a)
+	return n.Provider.Provision(n.of(ctx, a.User, a.Number), org, a)
 }
 
 // Sweep implements managed.Provider.
 func (n named) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return n.Provider.Sweep(n.of(ctx, a.User), org, a)
+	return n.Provider.Sweep(n.of(ctx, a.User, a.Number), org, a)
 }
 
 // Deprovision implements managed.Provider.
 func (n named) Deprovision(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return n.Provider.Deprovision(n.of(ctx, a.User), org, a)
+	return n.Provider.Deprovision(n.of(ctx, a.User, a.Number), org, a)
 }
 
 // Disarm implements managed.Disarmer.
 func (n named) Disarm(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return n.Provider.Disarm(n.of(ctx, a.User), org, a)
+	return n.Provider.Disarm(n.of(ctx, a.User, a.Number), org, a)
 }
 
 // Inspect implements managed.Provider.
 func (n named) Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]managed.HeldKey, error) {
-	return n.Provider.Inspect(n.of(ctx, user), org, user, r)
+	return n.Provider.Inspect(n.of(ctx, user, 0), org, user, r)
 }
 
 // Name implements managed.Provider.
@@ -393,7 +460,7 @@ func (l logs) WithGroup(string) slog.Handler { return l }
 func (l logs) Handle(_ context.Context, r slog.Record) error {
 	line := r.Message
 	r.Attrs(func(a slog.Attr) bool {
-		if l.w.tell || a.Value.Kind() == slog.KindAny || a.Value.Kind() == slog.KindString {
+		if l.w.heard == told || a.Value.Kind() == slog.KindAny || a.Value.Kind() == slog.KindString {
 			line += " " + a.Key + "=" + a.Value.String()
 		}
 		return true
@@ -401,9 +468,9 @@ func (l logs) Handle(_ context.Context, r slog.Record) error {
 	if strings.Contains(line, "am_us_") {
 		l.w.violated("I7: a secret is logged: %s", line)
 	}
-	if l.w.tell {
+	if l.w.heard == told {
 		l.w.mu.Lock()
-		l.w.told = append(l.w.told, fmt.Sprintf("%9.3f     %s says: %s", time.Since(l.w.start).Seconds(), l.p.name(), line))
+		l.w.story = append(l.w.story, fmt.Sprintf("%9.3f     %s says: %s", l.w.now().Sub(l.w.start).Seconds(), l.p.name(), line))
 		l.w.mu.Unlock()
 	}
 	return nil

@@ -64,11 +64,17 @@ func TestEachRuleOfTheSpecificationHasItsProperty(t *testing.T) {
 
 func TestTheSpecificationHolds(t *testing.T) {
 	t.Parallel()
-	out := check(t, *attempts, "")
-	if !strings.Contains(out, "Model checking completed. No error has been found.") {
-		t.Fatalf("TLC says:\n%s", out)
+	for _, bound := range []struct{ claims, sends int }{{*attempts, 1}, {2, 2}} {
+		t.Run(fmt.Sprintf("%d claims, %d sends", bound.claims, bound.sends), func(t *testing.T) {
+			t.Parallel()
+			out := check(t, bound.claims, bound.sends, "")
+			if !strings.Contains(out, "Model checking completed. No error has been found.") {
+				t.Fatalf("TLC says:\n%s", out)
+			}
+			states := regexp.MustCompile(`\d+ distinct states found`).FindString(out[strings.LastIndex(out, "states generated"):])
+			fmt.Printf("specification, %d claims, %d creates of a pod on their way: %s\n", bound.claims, bound.sends, states)
+		})
 	}
-	fmt.Println("specification:", regexp.MustCompile(`\d+ distinct states found`).FindString(out[strings.LastIndex(out, "states generated"):]))
 }
 
 func TestTheSpecificationBreaksWithoutEachRule(t *testing.T) {
@@ -76,7 +82,7 @@ func TestTheSpecificationBreaksWithoutEachRule(t *testing.T) {
 	for rule, v := range violated {
 		t.Run(rule, func(t *testing.T) {
 			t.Parallel()
-			out := check(t, v.claims, rule)
+			out := check(t, v.claims, 1, rule)
 			if !regexp.MustCompile(`(Invariant|Action property) ` + v.property + ` is violated`).MatchString(out) {
 				t.Errorf("%s holds without it. TLC says:\n%s", v.property, out)
 			}
@@ -85,13 +91,13 @@ func TestTheSpecificationBreaksWithoutEachRule(t *testing.T) {
 }
 
 // check runs TLC on the specification without a rule and returns what it wrote.
-func check(t *testing.T, attempts int, without string) string {
+func check(t *testing.T, attempts, sends int, without string) string {
 	t.Helper()
 	if *tlc == "" {
 		t.Skip("only with -tlc, the jar of TLC: make spec")
 	}
 	dir := t.TempDir()
-	config := strings.NewReplacer("MaxAttempt = 3", fmt.Sprintf("MaxAttempt = %d", attempts), `Without = ""`, fmt.Sprintf("Without = %q", without)).
+	config := strings.NewReplacer("MaxAttempt = 3", fmt.Sprintf("MaxAttempt = %d", attempts), "MaxSends = 1", fmt.Sprintf("MaxSends = %d", sends), `Without = ""`, fmt.Sprintf("Without = %q", without)).
 		Replace(read(t, "Slot.cfg"))
 	for name, text := range map[string]string{"Slot.cfg": config, "Slot.tla": read(t, "Slot.tla")} {
 		err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,8 +23,8 @@ type scope struct {
 	item   Item
 	names  map[string]string
 	values map[string]types.AttributeValue
-	// usedNames and usedValues are those that any expression of the request has.
-	usedNames, usedValues map[string]bool
+	// used are the expressions of the request.
+	used []*parsed
 }
 
 func (s *scope) name(token string) (string, error) {
@@ -457,27 +458,30 @@ func (s *scope) use(e *parsed) error {
 			if err != nil {
 				return err
 			}
-			s.usedNames[token] = true
 			continue
 		}
 		_, err := placeholder(token).value(s)
 		if err != nil {
 			return err
 		}
-		s.usedValues[token] = true
 	}
+	s.used = append(s.used, e)
 	return nil
+}
+
+func (s *scope) uses(token string) bool {
+	return slices.ContainsFunc(s.used, func(e *parsed) bool { return slices.Contains(e.tokens, token) })
 }
 
 // unused is an error if the request has a name or a value that no expression has.
 func (s *scope) unused() error {
 	for token := range s.names {
-		if !s.usedNames[token] {
+		if !s.uses(token) {
 			return invalid("value provided in ExpressionAttributeNames unused in expressions: keys: {%s}", token)
 		}
 	}
 	for token := range s.values {
-		if !s.usedValues[token] {
+		if !s.uses(token) {
 			return invalid("value provided in ExpressionAttributeValues unused in expressions: keys: {%s}", token)
 		}
 	}

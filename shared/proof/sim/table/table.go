@@ -157,7 +157,8 @@ func (t *Table) try(w write) (next Item, touched []string, err error) {
 	if r != nil {
 		old = r.now
 	}
-	s := &scope{item: old, names: w.names, values: w.values, usedNames: map[string]bool{}, usedValues: map[string]bool{}}
+	s := newScope(w.names, w.values)
+	s.item = old
 	var condition, update *parsed
 	if w.condition != nil {
 		condition = conditionOf(*w.condition)
@@ -527,7 +528,7 @@ func projector(expression *string, names map[string]string) (func(Item) Item, er
 }
 
 func newScope(names map[string]string, values map[string]types.AttributeValue) *scope {
-	return &scope{names: names, values: values, usedNames: map[string]bool{}, usedValues: map[string]bool{}}
+	return &scope{names: names, values: values}
 }
 
 func (s *scope) attributes(e *parsed) ([]string, error) {
