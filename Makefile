@@ -206,11 +206,15 @@ $(TLC):
 	mv $(dir $@).new/*.jar $@
 
 .PHONY: spec
-spec: $(TLC) ## have TLC check the specification of the protocol, and each of its rules
+spec: $(TLC) ## have TLC check the specification of the protocol, each of its rules, and that the code keeps to it
 	cd shared/proof/spec && go test -count=1 -timeout 120m -tlc $(abspath $(TLC)) -attempts $(ATTEMPTS)
+	cd shared/proof/sim && go test -count=1 -timeout 120m -run Specification -tlc $(abspath $(TLC)) -histories $(HISTORIES)
 
 # ATTEMPTS is how many claims a behaviour of the specification has at most.
 ATTEMPTS ?= 3
+
+# HISTORIES is how many histories of the simulation are held to the specification.
+HISTORIES ?= 1000
 
 .PHONY: vuln
 vuln: ## look the dependencies up in Go's vulnerability database
@@ -244,12 +248,32 @@ prove: build ## search pairs of faults, many random schedules, and more of every
 	cd shared/proof/latency && go test -count=1 -timeout 30m -prove
 	cd shared/proof/sim && go test -count=1 -timeout 60m -schedules=1000000 -within=30m -seed=1000000
 	cd shared/proof/crash && go test -count=1 -timeout 120m -run 'Pair|RandomSchedule' -prove -rapid.checks=500
-	$(MAKE) spec ATTEMPTS=4
+	$(MAKE) spec HISTORIES=20000
 
 .PHONY: mutate
 mutate: build ## remove each guard in turn and check that a test fails
 	go run ./shared/proof/mutate
 
+.PHONY: cover-sim
+cover-sim: ## print how much of the engine and the store the simulation reaches
+	@mkdir -p dist
+	cd shared/proof/sim && go test -count=1 -run '^TestNoScheduleBreaksAPromise$$' -coverpkg=managed-credentials/shared/managed,managed-credentials/shared/store \
+	  -coverprofile=$(abspath dist/sim.cover) -worker -schedules=5000
+	go tool cover -func=dist/sim.cover
+
+# SCHEDULES is how many schedules the simulation has for each mutation: a minute's worth on one processor.
+SCHEDULES ?= 20000
+
 .PHONY: mutate-sim
-mutate-sim: ## remove each guard in turn and have the simulation look for it, a minute each
-	go run ./shared/proof/mutate -sim 60s
+mutate-sim: ## remove each guard in turn and have the simulation look for it
+	go run ./shared/proof/mutate -sim $(SCHEDULES)
+
+# Gremlins only says what it would change; the simulation is what looks for it.
+.PHONY: mutate-gremlins
+mutate-gremlins: ## have the simulation look for every tenth change that a mutation tool of others makes
+	@rm -rf dist/gremlins && mkdir -p dist/gremlins/without-tests
+	@# It would run the tests first, to see what they cover; here the simulation is what is asked.
+	git archive HEAD go.mod go.sum shared | tar x -C dist/gremlins/without-tests --exclude '*_test.go'
+	for p in store managed; do (cd dist/gremlins/without-tests && \
+	  go run github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --dry-run -o ../$$p.json ./shared/$$p > ../$$p.txt) || exit 1; done
+	go run ./shared/proof/mutate -sim $(SCHEDULES) -gremlins dist/gremlins/store.json,dist/gremlins/managed.json -every 10

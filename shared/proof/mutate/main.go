@@ -5,7 +5,9 @@
 //	go run ./shared/proof/mutate            all of them
 //	go run ./shared/proof/mutate -only sticky   those whose rule has that in it, a regular expression
 //	go run ./shared/proof/mutate -only sticky -update   and writes into docs/proof.md what noticed them
-//	go run ./shared/proof/mutate -sim 60s       has the simulation look for each that is in the engine, the store or AgentMail's client
+//	go run ./shared/proof/mutate -sim 20000     has the simulation look for each that is in the engine, the store or AgentMail's client
+//	go run ./shared/proof/mutate -sim 20000 -gremlins store.json,managed.json -every 10
+//	                                            the same for every tenth of what gremlins would change
 //
 // First the same tests run on the code as it is, and have to pass. A mutation is caught if one of
 // them then fails, and fails again when it is run by itself. The program ends non-zero if a
@@ -47,11 +49,17 @@ type mutation struct {
 func main() {
 	only := flag.String("only", "", "run only the mutations whose rule has this in it, a regular expression")
 	update := flag.Bool("update", false, "write into the table in docs/proof.md what noticed each mutation")
-	sim := flag.Duration("sim", 0, "have the simulation look for each mutation for that long, in place of the tests")
+	sim := flag.Int("sim", 0, "have the simulation look for each mutation in that many schedules, in place of the tests")
+	reports := flag.String("gremlins", "", "with -sim: in place of our own mutations those of these reports, with commas between them")
+	every := flag.Int("every", 1, "with -gremlins: every how manieth of them")
 	flag.Parse()
 	work := func(ctx context.Context, only string) error { return run(ctx, only, *update) }
 	if *sim > 0 {
-		work = func(ctx context.Context, only string) error { return simulate(ctx, only, *sim) }
+		s := search{only: *only, schedules: *sim, every: *every}
+		if *reports != "" {
+			s.reports = strings.Split(*reports, ",")
+		}
+		work = func(ctx context.Context, _ string) error { return simulate(ctx, s) }
 	}
 	err := work(context.Background(), *only)
 	if err != nil {
@@ -235,13 +243,15 @@ func together(patterns []string) []string {
 	return all
 }
 
+var errDoesNotCompile = errors.New("it does not compile")
+
 // build makes the package's test binary.
 func (l *laboratory) build(ctx context.Context, test, binary string, more ...string) error {
 	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"test", "-c", "-o", binary}, more, []string{"./" + test})...)
 	cmd.Dir = l.root
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("it does not compile: %w\n%s", err, out)
+		return fmt.Errorf("%w: %w\n%s", errDoesNotCompile, err, out)
 	}
 	return nil
 }
