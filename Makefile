@@ -105,6 +105,7 @@ COUNT ?= 1
 
 .PHONY: test
 test: needs-test build ## run all tests, on real parts (COUNT=20 repeats them)
+	cd $(PAGE)/web && npm test --silent
 	go test -race -count=$(COUNT) -timeout 60m $$(go list ./... | grep -vE 'proof/(crash|processes|sim)$$')
 	@# These by themselves, so that one sees how much they have explored; the last two without the detector, in half the time.
 	cd shared/proof/processes && go test -race -count=$(COUNT) -timeout 60m
@@ -186,7 +187,7 @@ lint-code:
 	go mod tidy -diff
 	go run $(GOLANGCI_LINT) run
 
-lint-page: $(PAGE)/web/node_modules/.package-lock.json
+lint-page: $(PAGE)/web/node_modules/.package-lock.json $(PAGE)/web/types/node_modules/.package-lock.json
 	cd $(PAGE)/web && npm run --silent check
 
 # checkov passes over what a condition does not make, and so is shown the template with a trail. It

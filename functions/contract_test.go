@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -118,24 +119,32 @@ func TestThePageLoadsWithAllThatItNamesAndIsAskedForOnce(t *testing.T) {
 		}
 		return answer{res.StatusCode, res.Header, string(body)}
 	}
-	named := regexp.MustCompile(`"page-files/[^"]+`).FindAllString(get("/", "").body, -1)
-	if len(named) < 3 {
-		t.Fatalf("the page names %v", named)
+	files := pageFiles(get("/", "").body)
+	if len(files) < 3 {
+		t.Fatalf("the page names %v", files)
 	}
-	paths := []string{"/", "/config"}
-	for _, name := range named {
-		paths = append(paths, "/"+strings.Trim(name, `"`))
-	}
-	for _, path := range paths {
+	for _, path := range append([]string{"/", "/config", "/page-files/picker.js"}, files...) {
 		s.call("HEAD", path, "", "").want(t, http.StatusOK, "")
 		first := get(path, "")
 		first.want(t, http.StatusOK, "")
+		if kept := strings.Contains(first.header.Get("Cache-Control"), "immutable"); kept != slices.Contains(files, path) {
+			t.Errorf("%s: Cache-Control is %s", path, first.header.Get("Cache-Control"))
+		}
 		get(path, first.header.Get("ETag")).want(t, http.StatusNotModified, "")
 	}
 	get("/page-files/no-such-file", "").want(t, http.StatusNotFound, `{"message":"Not Found"}`)
 	if s.call("GET", "/config", s.token(alice), "").status != http.StatusOK {
 		t.Error("a token is in the page's way")
 	}
+}
+
+// pageFiles are the paths of the files that the page names.
+func pageFiles(page string) []string {
+	var paths []string
+	for _, name := range regexp.MustCompile(`"page-files/[^"]+`).FindAllString(page, -1) {
+		paths = append(paths, "/"+strings.Trim(name, `"`))
+	}
+	return paths
 }
 
 func TestTheServiceWorksBehindAStageOrAMappedPath(t *testing.T) {
@@ -145,10 +154,11 @@ func TestTheServiceWorksBehindAStageOrAMappedPath(t *testing.T) {
 	token := s.token(alice)
 	page := s.call("GET", "/api/integrations", "", "") // the client goes where it is sent
 	page.want(t, http.StatusOK, "")
-	if !strings.Contains(page.body, `src="page-files/app.js"`) {
+	files := pageFiles(page.body)
+	if len(files) < 3 {
 		t.Errorf("the page is %s", page.body)
 	}
-	for _, path := range []string{"/", "/config", "/page-files/app.js", "/page-files/style.css", "/page-files/icon.svg"} {
+	for _, path := range append([]string{"/", "/config", "/page-files/picker.js"}, files...) {
 		s.call("GET", "/api/integrations"+path, "", "").want(t, http.StatusOK, "")
 		s.call("HEAD", "/api/integrations"+path, "", "").want(t, http.StatusOK, "")
 	}

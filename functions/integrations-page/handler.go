@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"embed"
@@ -12,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -35,6 +38,8 @@ type settings struct {
 // file is one file of the page, as it is sent.
 type file struct {
 	contentType, etag, body string
+	// lasting: the name is the content's, so that a browser may keep the file for ever.
+	lasting bool
 	// gzipped is the body compressed, in base64; empty if there is no such form. API Gateway
 	// compresses nothing by itself.
 	gzipped string
@@ -51,18 +56,18 @@ var contentTypes = map[string]string{
 // stage's name, or what a custom domain maps to the API.
 type handler func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
 
-// newHandler reads the page's files once. index.html is served at /, the others under /page-files/,
-// the settings at /config.
+// newHandler reads the page's files once. index.html is served at /, with the settings in it, the
+// others under /page-files/, and the settings alone at /config.
 func newHandler(source fs.FS, s settings) (handler, error) {
 	headers, err := headersFor(s)
 	if err != nil {
 		return nil, err
 	}
-	files, err := readFiles(source)
+	config, _ := json.Marshal(s) // texts always marshal, without a character that would end a script
+	files, err := readFiles(source, config)
 	if err != nil {
 		return nil, fmt.Errorf("reading the page's files: %w", err)
 	}
-	config, _ := json.Marshal(s) // texts always marshal
 	files["/config"] = newFile("application/json", config, nil)
 
 	return func(_ context.Context, e events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
@@ -89,6 +94,9 @@ func newHandler(source fs.FS, s settings) (handler, error) {
 			response.Headers["etag"] = f.etag
 		}
 		response.Headers["content-type"] = f.contentType
+		if f.lasting {
+			response.Headers["cache-control"] = "public, max-age=31536000, immutable"
+		}
 		response.Body = f.body
 		if f.gzipped != "" && acceptsGzip(e.Headers["accept-encoding"]) {
 			response.Body, response.IsBase64Encoded = f.gzipped, true
@@ -118,9 +126,15 @@ func acceptsGzip(header string) bool {
 	return named
 }
 
+// named is the name of a file whose name is its content's: the build puts a hash into it.
+var named = regexp.MustCompile(`-[A-Z0-9]{8}\.[a-z]+$`)
+
+// noSettings is where the built page has the place of its settings.
+var noSettings = []byte(`<script id="config" type="application/json">{}</script>`)
+
 // readFiles returns the files by the paths that they are served at. A name that ends in .gz is
-// another form of a file, not a file.
-func readFiles(source fs.FS) (map[string]file, error) {
+// another form of a file, not a file. The page itself gets its settings.
+func readFiles(source fs.FS, config []byte) (map[string]file, error) {
 	files := map[string]file{}
 	names, err := fs.Glob(source, "page/[^.]*")
 	if err != nil {
@@ -142,10 +156,23 @@ func readFiles(source fs.FS) (map[string]file, error) {
 		at := "/page-files/" + path.Base(name)
 		if name == "page/index.html" {
 			at = "/"
+			body = bytes.Replace(body, noSettings, bytes.Replace(noSettings, []byte("{}"), config, 1), 1)
+			gzipped = compress(body)
 		}
-		files[at] = newFile(contentType, body, gzipped)
+		f := newFile(contentType, body, gzipped)
+		f.lasting = named.MatchString(name)
+		files[at] = f
 	}
 	return files, nil
+}
+
+// compress returns a body in the form of gzip.
+func compress(body []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write(body) // memory takes all
+	_ = w.Close()
+	return b.Bytes()
 }
 
 func newFile(contentType string, body, gzipped []byte) file {
@@ -181,8 +208,8 @@ func headersFor(s settings) (map[string]string, error) {
 		"cross-origin-opener-policy":   "same-origin-allow-popups", // the sign-in window is another origin's
 		"cross-origin-resource-policy": "same-origin",
 		"permissions-policy":           "camera=(), geolocation=(), microphone=()",
-		// Kept, and asked about each time: a new version is seen at once, and an old one costs an
-		// answer without a body.
+		// Kept, and asked about each time, unless the name says which version it is: a new one is seen
+		// at once, and an old one costs an answer without a body.
 		"cache-control": "no-cache",
 		"vary":          "accept-encoding",
 	}, nil

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -21,10 +24,13 @@ import (
 
 var built = fstest.MapFS{
 	"page/.gitignore":    {Data: []byte("*")},
-	"page/index.html":    {Data: []byte("<!doctype html>")},
+	"page/index.html":    {Data: []byte(`<!doctype html><script id="config" type="application/json">{}</script>`)},
 	"page/index.html.gz": {Data: []byte("zipped page")},
 	"page/app.js":        {Data: []byte("run()")},
 	"page/app.js.gz":     {Data: []byte("zipped script")},
+
+	"page/app-EGUMEK7J.js":    {Data: []byte("go()")},
+	"page/app-EGUMEK7J.js.gz": {Data: []byte("zipped lasting script")},
 }
 
 // get asks a handler of the page's files for a path.
@@ -108,17 +114,19 @@ func TestThePageIsServedBehindAStageAndAMappedPath(t *testing.T) {
 
 func TestFilesAreServedAndNothingElse(t *testing.T) {
 	t.Parallel()
+	const none = `{"managed_login_url":"","client_id":"","sign_in_as":""}`
 	for path, want := range map[string]struct {
 		status            int
 		contentType, body string
 	}{
-		"/":                        {200, "text/html; charset=utf-8", "<!doctype html>"},
-		"/page-files/app.js":       {200, "text/javascript; charset=utf-8", "run()"},
-		"/page-files/index.html":   {404, "application/json", `{"message":"Not Found"}`},
-		"/page-files/app.js.gz":    {404, "application/json", `{"message":"Not Found"}`},
-		"/page-files/.gitignore":   {404, "application/json", `{"message":"Not Found"}`},
-		"/page-files/../main.go":   {404, "application/json", `{"message":"Not Found"}`},
-		"/page-files/no-such-file": {404, "application/json", `{"message":"Not Found"}`},
+		"/":                           {200, "text/html; charset=utf-8", `<!doctype html><script id="config" type="application/json">` + none + `</script>`},
+		"/page-files/app-EGUMEK7J.js": {200, "text/javascript; charset=utf-8", "go()"},
+		"/page-files/app.js":          {200, "text/javascript; charset=utf-8", "run()"},
+		"/page-files/index.html":      {404, "application/json", `{"message":"Not Found"}`},
+		"/page-files/app.js.gz":       {404, "application/json", `{"message":"Not Found"}`},
+		"/page-files/.gitignore":      {404, "application/json", `{"message":"Not Found"}`},
+		"/page-files/../main.go":      {404, "application/json", `{"message":"Not Found"}`},
+		"/page-files/no-such-file":    {404, "application/json", `{"message":"Not Found"}`},
 	} {
 		got := get(t, built, settings{}, path, nil)
 		if got.StatusCode != want.status || got.Headers["content-type"] != want.contentType || got.Body != want.body {
@@ -153,6 +161,52 @@ func TestConfigurationSaysHowToSignIn(t *testing.T) {
 	err := json.Unmarshal([]byte(got.Body), &s)
 	if err != nil || got.StatusCode != http.StatusOK || s != want {
 		t.Fatalf("%v: %+v", err, got)
+	}
+}
+
+func TestThePageHasItsSettingsAndNoneCanLeaveTheirPlace(t *testing.T) {
+	t.Parallel()
+	const prefix, suffix = `<!doctype html><script id="config" type="application/json">`, `</script>`
+	want := settings{ClientID: `</script><script>alert(1)//`}
+	for encoding, read := range map[string]func(string) string{
+		"": func(body string) string { return body },
+		"gzip": func(body string) string {
+			zipped, err := base64.StdEncoding.DecodeString(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := gzip.NewReader(bytes.NewReader(zipped))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(text)
+		},
+	} {
+		page := read(get(t, built, want, "/", map[string]string{"accept-encoding": encoding}).Body)
+		text, ok := strings.CutPrefix(page, prefix)
+		text, closed := strings.CutSuffix(text, suffix)
+		var s settings
+		err := json.Unmarshal([]byte(text), &s)
+		if !ok || !closed || err != nil || s != want || strings.Contains(text, "<") {
+			t.Errorf("%q: %v: %s", encoding, err, page)
+		}
+	}
+}
+
+func TestWhatIsNamedByItsContentIsKeptForEver(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"/": "no-cache", "/config": "no-cache", "/page-files/app.js": "no-cache", "/page-files/no-such-file": "no-cache",
+		"/page-files/app-EGUMEK7J.js": "public, max-age=31536000, immutable",
+	} {
+		got := get(t, built, settings{}, path, nil).Headers["cache-control"]
+		if got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
 	}
 }
 

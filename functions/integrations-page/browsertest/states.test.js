@@ -9,6 +9,8 @@ check("the page comes with a strict policy, compressed, and under 60 KB in all",
   for (const name of ["x-content-type-options", "x-frame-options", "referrer-policy", "strict-transport-security", "cross-origin-opener-policy", "permissions-policy"]) assert.ok(headers[name], name);
   await page.getByLabel("Sign in as").waitFor();
   const sizes = await page.evaluate(() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].map((r) => [r.name, r.transferSize]));
+  // The page, its style and its script: what it has to know is in it.
+  assert.deepEqual(sizes.map(([name]) => name.replace(/^.*\//, "").replace(/-[A-Z0-9]{8}\./, ".")).filter((name) => !name.endsWith(".svg")), ["", "style.css", "main.js"]);
   const total = sizes.reduce((sum, [, size]) => sum + size, 0);
   assert.ok(total > 10_000 && total < 60 * 1024, `${total} bytes`);
   console.log(`the page is ${total} bytes, compressed and with headers: ${JSON.stringify(sizes)}`);
@@ -110,6 +112,8 @@ check("an account is deleted once its name is typed, and nothing of it is left",
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Your account has been deleted" }).waitFor();
   await look(page, "account-deleted");
+  await page.getByRole("button", { name: "Sign in with another account" }).click();
+  await page.getByLabel("Sign in as").waitFor();
   assert.ok(!JSON.stringify(await json(await fetch(`${agentMail}/_fake/state`))).includes('"will'), "something is left at AgentMail");
 });
 

@@ -181,13 +181,14 @@ func (s *sam) checkAPI(ctx context.Context, t *testing.T, functions []template.F
 		}
 	}
 	t.Run("page", func(t *testing.T) {
-		for path, file := range map[string]string{"/": "index.html", "/page-files/app.js": "app.js", "/page-files/style.css": "style.css"} {
+		for path, file := range map[string]string{"/": "index.html", "/page-files/picker.js": "picker.js"} {
 			want, err := os.ReadFile(filepath.Join(s.root, "functions", "integrations-page", "page", file))
 			if err != nil {
 				t.Fatal(err)
 			}
 			_, got := request(ctx, t, http.MethodGet, api+path)
-			if got != string(want) {
+			before, after, _ := strings.Cut(string(want), ">{}<") // the page's settings come there
+			if !strings.HasPrefix(got, before) || !strings.HasSuffix(got, after) {
 				t.Errorf("%s is not the file %s", path, file)
 			}
 		}

@@ -1,4 +1,5 @@
 // The API, as far as the page uses it.
+import type { components } from "./openapi";
 import type { Credential } from "./rules";
 import { accessToken, renew, renewSilently } from "./session";
 import { parseStandings, type Standing } from "./standings";
@@ -23,11 +24,8 @@ export interface Listing {
   standings: Standing[];
 }
 
-export interface Pending {
-  provider: string;
-  state: string;
-  retry_at: number;
-}
+/** What is still to be done of a deletion. */
+export type Pending = components["schemas"]["Pending"];
 
 /** Who wants to hear how many requests are under way. */
 export const traffic = { changed: (_: number): void => {} };
@@ -90,7 +88,7 @@ interface Load {
  * a mapped path may stand. It throws Problem for every answer but 2xx. again gets the token;
  * false from it means that there is none to be had.
  */
-async function call(method: string, path: string, load: Load = {}, again: () => Promise<boolean | void> = renew): Promise<Response> {
+async function call(method: string, path: string, load: Load = {}, again: () => Promise<unknown> = renew): Promise<Response> {
   let response = await send(method, path, load);
   if (response.status === 401) {
     const problem = await problemOf(response);
@@ -106,7 +104,13 @@ async function send(method: string, path: string, { fields, headers }: Load): Pr
   if (fields) all["content-type"] = "application/json";
   traffic.changed(++underWay);
   try {
-    return await fetch(path, { method, headers: all, body: fields && JSON.stringify(fields), cache: "no-store", signal: AbortSignal.timeout(35_000) });
+    return await fetch(path, {
+      method,
+      headers: all,
+      body: fields && JSON.stringify(fields),
+      cache: "no-store",
+      signal: AbortSignal.timeout(35_000),
+    });
   } catch (error) {
     const late = error instanceof DOMException && error.name === "TimeoutError";
     throw new Problem(0, late ? "The service takes too long to answer." : "The service cannot be reached. Check your connection.");

@@ -1,13 +1,14 @@
 // The whole page: who is signed in decides what it shows.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Credentials } from "./credentials";
 import { AccountDeleted } from "./account";
-import { SignInAgain } from "./signin";
 import { traffic } from "./api";
-import { forget, listeners, SignInFailed, signIn, signInAs, start, type Config, type User } from "./session";
+import { config } from "./config";
+import { Credentials } from "./credentials";
+import { forget, listeners, SignInFailed, signIn, signInAs, signOut, start, type User } from "./session";
+import { SignInAgain } from "./signin";
 
 export function App() {
-  const [config, setConfig] = useState<Config | null>(null);
+  const [ready, setReady] = useState(false);
   const [user, setUser] = useState<User | null>(null);
   const [asked, setAsked] = useState(false);
   const [deleted, setDeleted] = useState(false);
@@ -16,47 +17,44 @@ export function App() {
   useEffect(() => {
     listeners.user = setUser;
     listeners.ask = setAsked;
-    void begin();
+    start()
+      .catch((error) => setFailure(error instanceof SignInFailed ? error.message : "The sign-in did not work. Please try again."))
+      .finally(() => setReady(true));
   }, []);
-
-  async function begin() {
-    setFailure("");
-    try {
-      const response = await fetch("config", { signal: AbortSignal.timeout(30_000) });
-      if (!response.ok) throw new Error();
-      const loaded = (await response.json()) as Config;
-      await start(loaded).catch((error) => {
-        if (!(error instanceof SignInFailed)) throw error;
-        setFailure(error.message);
-      });
-      setConfig(loaded);
-    } catch {
-      setFailure("The page cannot reach its service. Check your connection and try again.");
-    }
-  }
 
   function accountDeleted() {
     setDeleted(true);
     forget();
   }
 
+  /** leave has the login pages forget the account, too. */
+  function leave() {
+    setDeleted(false);
+    signOut();
+  }
+
   return (
     <>
       <Progress />
-      {deleted ? <AccountDeleted />
-        : user ? <Credentials key={user.sub} user={user} onAccountDeleted={accountDeleted} />
-        : config ? <Front config={config} failure={failure} />
-        : <main class="front" aria-busy={!failure}>
-            <h1>Your credentials</h1>
-            {failure ? <><p role="alert" class="problem">{failure}</p><button class="primary" onClick={() => void begin()}>Try again</button></> : <p class="quiet">Loading…</p>}
-          </main>}
-      {asked && user && config && <SignInAgain config={config} user={user} />}
+      {deleted ? (
+        <AccountDeleted onLeave={leave} />
+      ) : user ? (
+        <Credentials key={user.sub} user={user} onAccountDeleted={accountDeleted} />
+      ) : ready ? (
+        <Front failure={failure} />
+      ) : (
+        <main class="front" aria-busy="true">
+          <h1>Your credentials</h1>
+          <p class="quiet">Loading…</p>
+        </main>
+      )}
+      {asked && user && <SignInAgain user={user} />}
     </>
   );
 }
 
 /** Front is what somebody sees who is not signed in. */
-function Front({ config, failure }: { config: Config; failure: string }) {
+function Front({ failure }: { failure: string }) {
   const [problem, setProblem] = useState(failure);
   const [busy, setBusy] = useState(false);
 
@@ -82,19 +80,31 @@ function Front({ config, failure }: { config: Config; failure: string }) {
     <main class="front">
       <h1>Your credentials</h1>
       <p>See which services your agents can use for you, add keys of your own, and remove those that you no longer need.</p>
-      {problem && <p role="alert" class="problem">{problem}</p>}
-      {config.managed_login_url && <button class="primary" disabled={busy} onClick={() => void attempt(signIn)}>Sign in</button>}
+      {problem && (
+        <p role="alert" class="problem">
+          {problem}
+        </p>
+      )}
+      {config.managed_login_url && (
+        <button class="primary" disabled={busy} onClick={() => void attempt(signIn)}>
+          Sign in
+        </button>
+      )}
       {config.sign_in_as && (
         <form onSubmit={submit} noValidate>
           <label for="name">Sign in as</label>
           <div class="together">
             <input id="name" name="name" autocomplete="username" maxLength={256} autofocus required />
-            <button class="primary" disabled={busy}>Sign in</button>
+            <button class="primary" disabled={busy}>
+              Sign in
+            </button>
           </div>
           <p class="quiet">This service runs on one machine, where any name will do.</p>
         </form>
       )}
-      {!config.managed_login_url && !config.sign_in_as && <p class="problem">This deployment has no login pages, so nobody can sign in here.</p>}
+      {!config.managed_login_url && !config.sign_in_as && (
+        <p class="problem">This deployment has no login pages, so nobody can sign in here.</p>
+      )}
     </main>
   );
 }

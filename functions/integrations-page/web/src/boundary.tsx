@@ -10,7 +10,9 @@ export class Boundary extends Component<{ children: ComponentChildren }, { faile
       <main class="front">
         <h1>This page has stopped</h1>
         <p role="alert">What is stored is safe. Reload the page; if that does not help, tell the platform’s support.</p>
-        <button class="primary" onClick={() => location.reload()}>Reload</button>
+        <button class="primary" onClick={() => location.reload()}>
+          Reload
+        </button>
       </main>
     );
   }

@@ -1,12 +1,12 @@
 // The list of a user's credentials, and what they do with it.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { DeleteAccount } from "./account";
-import { list, Problem, read, type Listing, type Seen } from "./api";
-import { Filters, kept, type Filter } from "./filters";
+import { type Listing, list, Problem, read, type Seen } from "./api";
+import { type Filter, Filters, kept } from "./filters";
 import { CredentialForm } from "./form";
 import { Group } from "./group";
 import { Remove } from "./remove";
-import { kindOf, mayChange, type Credential } from "./rules";
+import { type Credential, kindOf, mayChange } from "./rules";
 import { Abandoned, signOut, type User } from "./session";
 import { nextLook, type Standing } from "./standings";
 import { takeWish, type Wish } from "./wish";
@@ -17,7 +17,12 @@ interface Props {
   onAccountDeleted: () => void;
 }
 
-type Open = { what: "add"; wish: Wish | null } | { what: "edit"; seen: Seen } | { what: "remove"; these: Credential[] } | { what: "account" } | null;
+type Open =
+  | { what: "add"; wish: Wish | null }
+  | { what: "edit"; seen: Seen }
+  | { what: "remove"; these: Credential[] }
+  | { what: "account" }
+  | null;
 
 export function Credentials({ user, onAccountDeleted }: Props) {
   const [listing, setListing] = useState<Listing | null>(null);
@@ -70,7 +75,9 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     void load();
     const wish = takeWish();
     if (wish) setOpen({ what: "add", wish });
-    return () => { loads.current = -1; };
+    return () => {
+      loads.current = -1;
+    };
   }, []);
   useEffect(() => {
     if (online && problem?.status === 0) void load();
@@ -81,7 +88,10 @@ export function Credentials({ user, onAccountDeleted }: Props) {
   // What a search finds, by provider.
   const credentials = listing?.credentials ?? [];
   const found = useMemo(() => credentials.filter((c) => kept(c, filter, Date.now()) && matches(c, query)), [listing, query, filter]);
-  const groups = useMemo(() => grouped(found, listing?.standings ?? [], !query && (filter === "All" || filter === "Managed")), [found, listing, query, filter]);
+  const groups = useMemo(
+    () => grouped(found, listing?.standings ?? [], !query && (filter === "All" || filter === "Managed")),
+    [found, listing, query, filter],
+  );
   const all = !query && filter === "All";
   const changeable = found.filter(mayChange);
   const chosen = changeable.filter((c) => selected.has(c.id));
@@ -99,7 +109,9 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     setOpen(null);
     setFresh(c.id);
     if (added) showAll();
-    setListing((old) => old && { ...old, credentials: added ? [...old.credentials, c] : old.credentials.map((o) => (o.id === c.id ? c : o)) });
+    setListing(
+      (old) => old && { ...old, credentials: added ? [...old.credentials, c] : old.credentials.map((o) => (o.id === c.id ? c : o)) },
+    );
     const back = open?.what === "add" && open.wish ? " You can go back to where you came from." : "";
     setNews(added ? `${nameOf(c)} was added.${back}` : `${nameOf(c)} was saved.`);
     if (added) requestAnimationFrame(() => document.getElementById(`credential-${c.id}`)?.focus());
@@ -137,56 +149,129 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     <>
       <header class="top">
         <div>
-          <span class="user" translate={false} title={user.name}>{user.name}</span>
+          <span class="user" translate={false} title={user.name}>
+            {user.name}
+          </span>
           <button onClick={signOut}>Sign out</button>
         </div>
       </header>
       <main aria-busy={!listing && !problem}>
         <div class="head">
-          <h1 ref={heading} tabIndex={-1}>Your credentials</h1>
-          <button class="primary" disabled={!listing} onClick={() => setOpen({ what: "add", wish: null })}>Add credential</button>
+          <h1 ref={heading} tabIndex={-1}>
+            Your credentials
+          </h1>
+          <button class="primary" disabled={!listing} onClick={() => setOpen({ what: "add", wish: null })}>
+            Add credential
+          </button>
         </div>
-        {!online && <p role="status" class="banner">You are offline. What you see may be out of date, and changes cannot be saved.</p>}
-        {problem && listing && (
-          <div role="alert" class="banner"><span>The list could not be brought up to date. {problem.message}</span><button onClick={() => void load()}>Try again</button></div>
+        {!online && (
+          <p role="status" class="banner">
+            You are offline. What you see may be out of date, and changes cannot be saved.
+          </p>
         )}
-        {!listing && (problem ? <Failed problem={problem} onRetry={() => { setProblem(null); void load(); }} /> : <Skeleton />)}
+        {problem && listing && (
+          <div role="alert" class="banner">
+            <span>The list could not be brought up to date. {problem.message}</span>
+            <button onClick={() => void load()}>Try again</button>
+          </div>
+        )}
+        {!listing &&
+          (problem ? (
+            <Failed
+              problem={problem}
+              onRetry={() => {
+                setProblem(null);
+                void load();
+              }}
+            />
+          ) : (
+            <Skeleton />
+          ))}
         {listing && (
           <>
             {!own && <FirstStep any={credentials.length > 0} onAdd={() => setOpen({ what: "add", wish: null })} />}
             {credentials.length > 0 && (
               <div class="tools">
-                <label class="search"><span class="hidden">Search</span>
-                  <input type="search" placeholder="Search by provider, title or type" value={query} onInput={(e) => setQuery(e.currentTarget.value)} /></label>
-                <p class="quiet" role="status">{all ? count(credentials.length, "credential") : `${found.length.toLocaleString()} of ${count(credentials.length, "credential")}`}</p>
+                <label class="search">
+                  <span class="hidden">Search</span>
+                  <input
+                    type="search"
+                    placeholder="Search by provider, title or type"
+                    value={query}
+                    onInput={(e) => setQuery(e.currentTarget.value)}
+                  />
+                </label>
+                <p class="quiet" role="status">
+                  {all
+                    ? count(credentials.length, "credential")
+                    : `${found.length.toLocaleString()} of ${count(credentials.length, "credential")}`}
+                </p>
                 <Filters credentials={credentials} chosen={filter} onChoose={setFilter} />
               </div>
             )}
             {own && (
               <div class="selection">
-                <label class="choice"><SelectAll all={changeable.length} chosen={chosen.length} onChange={(on) => select(changeable, on)} />
-                  <span key={chosen.length}>{chosen.length > 0 ? `${chosen.length.toLocaleString()} selected` : "Select all of yours"}</span></label>
-                <button class="danger" disabled={chosen.length === 0} onClick={() => setOpen({ what: "remove", these: chosen })}>Remove selected</button>
+                <label class="choice">
+                  <SelectAll all={changeable.length} chosen={chosen.length} onChange={(on) => select(changeable, on)} />
+                  <span key={chosen.length}>
+                    {chosen.length > 0 ? `${chosen.length.toLocaleString()} selected` : "Select all of yours"}
+                  </span>
+                </label>
+                <button class="danger" disabled={chosen.length === 0} onClick={() => setOpen({ what: "remove", these: chosen })}>
+                  Remove selected
+                </button>
               </div>
             )}
             {groups.map(([provider, rows, standing]) => (
-              <Group key={provider} provider={provider} rows={rows} standing={standing} selected={selected} fresh={fresh} onSelect={select}
-                onCopyId={(c) => void copyId(c)} onEdit={(c) => void edit(c)} onRemove={(c) => setOpen({ what: "remove", these: [c] })} />
+              <Group
+                key={provider}
+                provider={provider}
+                rows={rows}
+                standing={standing}
+                selected={selected}
+                fresh={fresh}
+                onSelect={select}
+                onCopyId={(c) => void copyId(c)}
+                onEdit={(c) => void edit(c)}
+                onRemove={(c) => setOpen({ what: "remove", these: [c] })}
+              />
             ))}
             {!all && groups.length === 0 && (
               <div class="card">
-                <p>{query ? <>Nothing{filter === "All" ? "" : " of these"} matches “<bdi>{query}</bdi>”.</> : "There is nothing of these any more."}</p>
+                <p>
+                  {query ? (
+                    <>
+                      Nothing{filter === "All" ? "" : " of these"} matches “<bdi>{query}</bdi>”.
+                    </>
+                  ) : (
+                    "There is nothing of these any more."
+                  )}
+                </p>
                 <button onClick={showAll}>{query ? "Clear the search" : "Show all"}</button>
               </div>
             )}
           </>
         )}
-        {(listing || problem) && <footer><button class="link" onClick={() => setOpen({ what: "account" })}>Delete my account…</button></footer>}
+        {(listing || problem) && (
+          <footer>
+            <button class="link" onClick={() => setOpen({ what: "account" })}>
+              Delete my account…
+            </button>
+          </footer>
+        )}
       </main>
-      <div class="news" role="status">{news.text && <News key={news.n} text={news.text} onDone={() => setNews("")} />}</div>
+      <div class="news" role="status">
+        {news.text && <News key={news.n} text={news.text} onDone={() => setNews("")} />}
+      </div>
       {(open?.what === "add" || open?.what === "edit") && (
-        <CredentialForm known={known} seen={open.what === "edit" ? open.seen : null} wish={open.what === "add" ? open.wish : null} onSaved={saved} onClose={() => setOpen(null)}
-          onStale={() => void load()} />
+        <CredentialForm
+          known={known}
+          seen={open.what === "edit" ? open.seen : null}
+          wish={open.what === "add" ? open.wish : null}
+          onSaved={saved}
+          onClose={() => setOpen(null)}
+          onStale={() => void load()}
+        />
       )}
       {open?.what === "remove" && <Remove these={open.these} onDone={removed} />}
       {open?.what === "account" && <DeleteAccount onClose={() => setOpen(null)} onDone={onAccountDeleted} />}
@@ -195,7 +280,11 @@ export function Credentials({ user, onAccountDeleted }: Props) {
 }
 
 /** grouped sorts rows under their providers. If all are wanted, a provider that is being set up has a place before it has a row. */
-function grouped(rows: Credential[], standings: Standing[], all: boolean): [provider: string, rows: Credential[], standing: Standing | undefined][] {
+function grouped(
+  rows: Credential[],
+  standings: Standing[],
+  all: boolean,
+): [provider: string, rows: Credential[], standing: Standing | undefined][] {
   const groups = new Map<string, Credential[]>();
   for (const c of rows) {
     const group = groups.get(c.provider);
@@ -204,7 +293,11 @@ function grouped(rows: Credential[], standings: Standing[], all: boolean): [prov
   }
   for (const s of all ? standings : []) if (!groups.has(s.provider)) groups.set(s.provider, []);
   return [...groups]
-    .map(([provider, of]): [string, Credential[], Standing | undefined] => [provider, of.sort(byTitle), standings.find((s) => s.provider === provider)])
+    .map(([provider, of]): [string, Credential[], Standing | undefined] => [
+      provider,
+      of.sort(byTitle),
+      standings.find((s) => s.provider === provider),
+    ])
     .sort(([a], [b]) => inOrder.compare(providerName(a), providerName(b)));
 }
 
@@ -215,7 +308,9 @@ const byTitle = (a: Credential, b: Credential): number => inOrder.compare(nameOf
 
 function matches(c: Credential, query: string): boolean {
   const all = plain([c.provider, providerName(c.provider), c.title, typeName(c.type), kindOf(c), detailOf(c)].join(" "));
-  return plain(query).split(/\s+/).every((word) => all.includes(word));
+  return plain(query)
+    .split(/\s+/)
+    .every((word) => all.includes(word));
 }
 
 function useOnline(): boolean {
@@ -248,7 +343,9 @@ function useLook(listing: Listing | null, failures: number, looks: { current: nu
     };
     const timer = setTimeout(look, wait);
     const since = Date.now();
-    const back = () => { if (Date.now() - since >= wait) look(); };
+    const back = () => {
+      if (Date.now() - since >= wait) look();
+    };
     document.addEventListener("visibilitychange", back);
     return () => {
       clearTimeout(timer);
@@ -271,8 +368,17 @@ function useReturn(load: () => Promise<void>) {
 }
 
 function SelectAll({ all, chosen, onChange }: { all: number; chosen: number; onChange: (on: boolean) => void }) {
-  return <input type="checkbox" disabled={all === 0} checked={all > 0 && chosen === all} ref={(box) => { if (box) box.indeterminate = chosen > 0 && chosen < all; }}
-    onChange={(e) => onChange(e.currentTarget.checked)} />;
+  return (
+    <input
+      type="checkbox"
+      disabled={all === 0}
+      checked={all > 0 && chosen === all}
+      ref={(box) => {
+        if (box) box.indeterminate = chosen > 0 && chosen < all;
+      }}
+      onChange={(e) => onChange(e.currentTarget.checked)}
+    />
+  );
 }
 
 /** News says what has been done, for a while. */
@@ -288,7 +394,10 @@ function FirstStep({ any, onAdd }: { any: boolean; onAdd: () => void }) {
   return (
     <section class="card" aria-labelledby="first-step">
       <h2 id="first-step">{any ? "None of these is your own yet" : "You have no credentials yet"}</h2>
-      <p>A credential is a key, a token or a password with which your agents use a service for you. Its secret is encrypted, and never shown again.</p>
+      <p>
+        A credential is a key, a token or a password with which your agents use a service for you. Its secret is encrypted, and never shown
+        again.
+      </p>
       <button onClick={onAdd}>Add your first credential</button>
     </section>
   );
@@ -299,7 +408,9 @@ function Failed({ problem, onRetry }: { problem: Problem; onRetry: () => void })
     <div class="card" role="alert">
       <h2>Your credentials could not be loaded</h2>
       <p>{problem.message}</p>
-      <button class="primary" onClick={onRetry}>Try again</button>
+      <button class="primary" onClick={onRetry}>
+        Try again
+      </button>
     </div>
   );
 }
@@ -313,8 +424,18 @@ function Skeleton() {
   }, []);
   return (
     <>
-      <p role="status" class="quiet waiting">{long ? "Still loading. New managed credentials may take a few seconds to set up." : "Loading your credentials…"}</p>
-      <div class="skeleton" aria-hidden="true">{[0, 1, 2].map((i) => <div key={i}><span /><span /><span /></div>)}</div>
+      <p role="status" class="quiet waiting">
+        {long ? "Still loading. New managed credentials may take a few seconds to set up." : "Loading your credentials…"}
+      </p>
+      <div class="skeleton" aria-hidden="true">
+        {[0, 1, 2].map((i) => (
+          <div key={i}>
+            <span />
+            <span />
+            <span />
+          </div>
+        ))}
+      </div>
     </>
   );
 }

@@ -1,5 +1,5 @@
 // What of the list is shown.
-import { kindOf, type Credential } from "./rules";
+import { type Credential, kindOf } from "./rules";
 import { expiresSoon } from "./words";
 
 export type Filter = "All" | "Yours" | "Managed" | "Platform" | "Expiring";
@@ -9,9 +9,12 @@ const filters: Filter[] = ["All", "Yours", "Managed", "Platform", "Expiring"];
 /** kept reports whether a filter lets a credential through. What has expired is expiring, too. */
 export function kept(c: Credential, filter: Filter, now: number): boolean {
   switch (filter) {
-    case "All": return true;
-    case "Expiring": return expiresSoon(c, now);
-    default: return kindOf(c) === filter;
+    case "All":
+      return true;
+    case "Expiring":
+      return expiresSoon(c, now);
+    default:
+      return kindOf(c) === filter;
   }
 }
 
@@ -27,7 +30,11 @@ export function Filters({ credentials, chosen, onChoose }: Props) {
   if (offered.length < 3) return null; // One kind alone: there is nothing to choose.
   return (
     <div class="filters" role="group" aria-label="Show">
-      {offered.map((f) => <button key={f} type="button" class="filter" aria-pressed={f === chosen} onClick={() => onChoose(f)}>{f}</button>)}
+      {offered.map((f) => (
+        <button key={f} type="button" class="filter" aria-pressed={f === chosen} onClick={() => onChoose(f)}>
+          {f}
+        </button>
+      ))}
     </div>
   );
 }

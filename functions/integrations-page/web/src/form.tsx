@@ -1,12 +1,12 @@
 // The form by which a credential is added, renamed and given other secrets. Its inputs hold what is typed, and nothing else does: the values
 // are read when the form is sent, and are gone with it.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { create, list, Problem, read as readAgain, update, type Seen } from "./api";
+import { create, list, Problem, read as readAgain, type Seen, update } from "./api";
 import { Modal } from "./modal";
 import type { Credential, Type } from "./rules";
 import { readSecret, SecretInput } from "./secret";
 import { Abandoned } from "./session";
-import { earliest, headersOf, latest, secretLimit, sizeOf, timeProblem, type HeaderRow } from "./typed";
+import { earliest, type HeaderRow, headersOf, latest, secretLimit, sizeOf, timeProblem } from "./typed";
 import type { Wish } from "./wish";
 import { changedElsewhere, doubtOf, keysOf, nameOf, providerName, slug, suggestions, typeNames, typesOf, visible } from "./words";
 
@@ -55,7 +55,13 @@ const fieldsOf: Record<Type, Field[]> = {
     { name: "password", label: "Password", kind: "secret", required: true },
   ],
   host_scoped: [
-    { name: "host", label: "Host", kind: "text", required: true, hint: "The headers are sent to this host alone, such as: api.example.com" },
+    {
+      name: "host",
+      label: "Host",
+      kind: "text",
+      required: true,
+      hint: "The headers are sent to this host alone, such as: api.example.com",
+    },
     { name: "headers", label: "Headers", kind: "headers", required: true },
   ],
 };
@@ -95,7 +101,8 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
   const inputs = (name: string) => [...form.current!.querySelectorAll<HTMLInputElement>(`fieldset:enabled [name="${name}"]`)];
   const read = (name: string): string => inputs(name).map(readSecret)[0] ?? "";
   const removed = (name: string): boolean => inputs(`${name}-removed`).some((box) => box.checked);
-  const rows = (): HeaderRow[] => inputs("header-value").map((value, i) => ({ name: inputs("header-name")[i]?.value ?? "", value: readSecret(value) }));
+  const rows = (): HeaderRow[] =>
+    inputs("header-value").map((value, i) => ({ name: inputs("header-name")[i]?.value ?? "", value: readSecret(value) }));
 
   function typed() {
     setFilled(true);
@@ -121,7 +128,8 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
         const text = timeProblem(read(name), inputs(name)[0]?.validity.badInput ?? false, Date.now());
         if (text) found.set(name, text);
       } else if (required && !read(name)) found.set(name, "Enter this field.");
-      if (!found.has(name) && replaced(of, name, required) && !read(name) && !removed(name)) found.set(name, "Enter it again, or remove what is stored.");
+      if (!found.has(name) && replaced(of, name, required) && !read(name) && !removed(name))
+        found.set(name, "Enter it again, or remove what is stored.");
     }
     return found;
   }
@@ -177,8 +185,12 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
       return await create(provider, body, once.current);
     } catch (error) {
       if (!(error instanceof Problem) || (error.status !== 0 && error.status < 500)) throw error;
-      const now = await list().catch(() => { throw error; });
-      const made = now.credentials.find((c) => !before.has(c.id) && c.provider === provider && c.type === type && (c.title ?? "") === title);
+      const now = await list().catch(() => {
+        throw error;
+      });
+      const made = now.credentials.find(
+        (c) => !before.has(c.id) && c.provider === provider && c.type === type && (c.title ?? "") === title,
+      );
       if (!made) throw error;
       return made;
     }
@@ -211,45 +223,105 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
         {!of && (
           <>
             <Labelled name="provider" label="Provider" required hint="The service, such as: GitHub" error={errors.get("provider")}>
-              {(props) => <input {...props} list="providers" autofocus={!wish} defaultValue={wish?.provider} onInput={(e) => name(e.currentTarget.value)} autocapitalize="none" spellcheck={false} maxLength={64} />}
+              {(props) => (
+                <input
+                  {...props}
+                  list="providers"
+                  autofocus={!wish}
+                  defaultValue={wish?.provider}
+                  onInput={(e) => name(e.currentTarget.value)}
+                  autocapitalize="none"
+                  spellcheck={false}
+                  maxLength={64}
+                />
+              )}
             </Labelled>
-            <datalist id="providers">{suggestions.map((p) => <option key={p} value={p}>{providerName(p)}</option>)}</datalist>
+            <datalist id="providers">
+              {suggestions.map((p) => (
+                <option key={p} value={p}>
+                  {providerName(p)}
+                </option>
+              ))}
+            </datalist>
           </>
         )}
-        <Labelled name="title" label="Title" hint={of ? undefined : "What you call it; helps to tell several apart"} error={errors.get("title")}>
+        <Labelled
+          name="title"
+          label="Title"
+          hint={of ? undefined : "What you call it; helps to tell several apart"}
+          error={errors.get("title")}
+        >
           {(props) => <input {...props} autofocus={Boolean(of ?? wish)} defaultValue={of?.title ?? ""} maxLength={256} />}
         </Labelled>
         {of ? (
-          <label class="choice"><input type="checkbox" checked={replaces} onInput={(e) => setReplaces(e.currentTarget.checked)} />
-            <span>Replace the secret<small>It is not shown again. Leave this off to keep it.</small></span></label>
+          <label class="choice">
+            <input type="checkbox" checked={replaces} onInput={(e) => setReplaces(e.currentTarget.checked)} />
+            <span>
+              Replace the secret<small>It is not shown again. Leave this off to keep it.</small>
+            </span>
+          </label>
         ) : (
           <Labelled name="type" label="Type">
             {(props) => (
-              <Types {...props} usual={typesOf(provider)} value={type} onChoose={(t) => { setChosen(true); choose(t); }} />
+              <Types
+                {...props}
+                usual={typesOf(provider)}
+                value={type}
+                onChoose={(t) => {
+                  setChosen(true);
+                  choose(t);
+                }}
+              />
             )}
           </Labelled>
         )}
-        {replaces && seen.map((t) => (
-          <fieldset key={t} class="fields" hidden={t !== type} disabled={t !== type}>
-            {fieldsOf[t].map((field) => <Input key={field.name} id={t === type ? field.name : `${t}-${field.name}`} field={field} of={of} keys={keysOf(provider)} doubt={doubt} errors={t === type ? errors : none} onRows={typed} />)}
-          </fieldset>
-        ))}
+        {replaces &&
+          seen.map((t) => (
+            <fieldset key={t} class="fields" hidden={t !== type} disabled={t !== type}>
+              {fieldsOf[t].map((field) => (
+                <Input
+                  key={field.name}
+                  id={t === type ? field.name : `${t}-${field.name}`}
+                  field={field}
+                  of={of}
+                  keys={keysOf(provider)}
+                  doubt={doubt}
+                  errors={t === type ? errors : none}
+                  onRows={typed}
+                />
+              ))}
+            </fieldset>
+          ))}
         {size > secretLimit / 4 && (
-          <p role="status" class={size > secretLimit ? "problem" : "hint"}>{size.toLocaleString()} of {secretLimit.toLocaleString()} bytes, all secret fields together</p>
+          <p role="status" class={size > secretLimit ? "problem" : "hint"}>
+            {size.toLocaleString()} of {secretLimit.toLocaleString()} bytes, all secret fields together
+          </p>
         )}
-        {problem && <p role="alert" class="problem">{problem}</p>}
+        {problem && (
+          <p role="alert" class="problem">
+            {problem}
+          </p>
+        )}
         {asks ? (
           <div role="alert" class="banner">
             <span>Throw away what you have typed?</span>
             <div class="actions">
-              <button type="button" autofocus ref={(b) => b?.focus()} onClick={() => setAsks(false)}>Keep editing</button>
-              <button type="button" class="danger" onClick={onClose}>Throw away</button>
+              <button type="button" autofocus ref={(b) => b?.focus()} onClick={() => setAsks(false)}>
+                Keep editing
+              </button>
+              <button type="button" class="danger" onClick={onClose}>
+                Throw away
+              </button>
             </div>
           </div>
         ) : (
           <div class="actions">
-            <button type="button" disabled={busy} onClick={onClose}>Cancel</button>
-            <button class="primary" aria-disabled={busy}>{busy ? "Saving…" : of ? "Save" : "Add"}</button>
+            <button type="button" disabled={busy} onClick={onClose}>
+              Cancel
+            </button>
+            <button class="primary" aria-disabled={busy}>
+              {busy ? "Saving…" : of ? "Save" : "Add"}
+            </button>
           </div>
         )}
       </form>
@@ -266,7 +338,12 @@ interface TypesProps extends InputProps {
 
 /** Types offers what is usual with a provider first. */
 function Types({ usual, value, onChoose, ...props }: TypesProps) {
-  const options = (types: string[]) => types.map((t) => <option key={t} value={t}>{typeNames[t as Type]}</option>);
+  const options = (types: string[]) =>
+    types.map((t) => (
+      <option key={t} value={t}>
+        {typeNames[t as Type]}
+      </option>
+    ));
   const others = Object.keys(typeNames).filter((t) => !usual.includes(t as Type));
   return (
     <select {...props} value={value} onInput={(e) => onChoose(e.currentTarget.value as Type)}>
@@ -296,19 +373,46 @@ function Input({ id, field, of, keys, doubt, errors, onRows }: FieldProps) {
   const again = replaced(of, field.name, field.required);
   return (
     <>
-      <Labelled name={field.name} id={id} label={field.label} required={field.required} hint={again ? "One is stored, which is not shown. Enter it again, or remove it." : field.hint}
-        error={errors.get(field.name)}>
-        {(props) => field.kind === "secret" ? <SecretInput {...props} label={field.label} />
-          : field.kind === "time" ? <input {...props} type="datetime-local" min={earliest} max={latest} />
-          : <input {...props} defaultValue={shown[field.name]} autocapitalize="none" autocomplete="off" spellcheck={false} />}
+      <Labelled
+        name={field.name}
+        id={id}
+        label={field.label}
+        required={field.required}
+        hint={again ? "One is stored, which is not shown. Enter it again, or remove it." : field.hint}
+        error={errors.get(field.name)}
+      >
+        {(props) =>
+          field.kind === "secret" ? (
+            <SecretInput {...props} label={field.label} />
+          ) : field.kind === "time" ? (
+            <input {...props} type="datetime-local" min={earliest} max={latest} />
+          ) : (
+            <input {...props} defaultValue={shown[field.name]} autocapitalize="none" autocomplete="off" spellcheck={false} />
+          )
+        }
       </Labelled>
       {field.name === "api_key" && (
         <>
-          {doubt && <p role="status" class="hint doubt">{doubt}</p>}
-          {keys && <p class="hint"><a href={keys} target="_blank" rel="noopener noreferrer">Where your keys are made</a></p>}
+          {doubt && (
+            <p role="status" class="hint doubt">
+              {doubt}
+            </p>
+          )}
+          {keys && (
+            <p class="hint">
+              <a href={keys} target="_blank" rel="noopener noreferrer">
+                Where your keys are made
+              </a>
+            </p>
+          )}
         </>
       )}
-      {again && <label class="choice"><input type="checkbox" name={`${field.name}-removed`} aria-label={`Remove what is stored: ${field.label}`} />Remove what is stored</label>}
+      {again && (
+        <label class="choice">
+          <input type="checkbox" name={`${field.name}-removed`} aria-label={`Remove what is stored: ${field.label}`} />
+          Remove what is stored
+        </label>
+      )}
     </>
   );
 }
@@ -317,7 +421,8 @@ function Input({ id, field, of, keys, doubt, errors, onRows }: FieldProps) {
 const replaced = (of: Credential | null, name: string, required = false): boolean => !required && Boolean(of?.stored?.includes(name));
 
 /** headersIn are the names of the headers that a credential has. */
-const headersIn = (of: Credential | null): string[] => of?.stored?.flatMap((name) => (name.startsWith("headers.") ? [name.slice("headers.".length)] : [])) ?? [];
+const headersIn = (of: Credential | null): string[] =>
+  of?.stored?.flatMap((name) => (name.startsWith("headers.") ? [name.slice("headers.".length)] : [])) ?? [];
 
 /** Headers are rows of a name and a value, as many as wanted. To begin with they have the names that are stored. */
 function Headers({ field, of, errors, onRows }: Pick<FieldProps, "field" | "of" | "errors" | "onRows">) {
@@ -343,19 +448,50 @@ function Headers({ field, of, errors, onRows }: Pick<FieldProps, "field" | "of" 
       {names.length > 0 && <p class="hint">These are stored. Enter the value of each anew, or remove its row.</p>}
       {rows.map(({ name, key }, i) => {
         const error = errors.get(`header ${i}`);
-        const invalid = { "aria-invalid": Boolean(error ?? whole), "aria-describedby": error ? `header-${i}-error` : whole ? "headers-error" : undefined };
+        const invalid = {
+          "aria-invalid": Boolean(error ?? whole),
+          "aria-describedby": error ? `header-${i}-error` : whole ? "headers-error" : undefined,
+        };
         return (
           <div class="header" key={key}>
-            <input name="header-name" ref={i === rows.length - 1 ? last : undefined} defaultValue={name} aria-label={`Name of header ${i + 1}`} placeholder="Name" spellcheck={false}
-              autocapitalize="none" autocomplete="off" translate={false} {...invalid} />
+            <input
+              name="header-name"
+              ref={i === rows.length - 1 ? last : undefined}
+              defaultValue={name}
+              aria-label={`Name of header ${i + 1}`}
+              placeholder="Name"
+              spellcheck={false}
+              autocapitalize="none"
+              autocomplete="off"
+              translate={false}
+              {...invalid}
+            />
             <SecretInput id={`header-${i}`} name="header-value" label={`Value of header ${i + 1}`} named {...invalid} />
-            <button type="button" class="icon" disabled={rows.length === 1} aria-label={`Remove header ${i + 1}`} onClick={() => remove(key)}>✕</button>
-            {error && <p class="problem" id={`header-${i}-error`}>{error}</p>}
+            <button
+              type="button"
+              class="icon"
+              disabled={rows.length === 1}
+              aria-label={`Remove header ${i + 1}`}
+              onClick={() => remove(key)}
+            >
+              ✕
+            </button>
+            {error && (
+              <p class="problem" id={`header-${i}-error`}>
+                {error}
+              </p>
+            )}
           </div>
         );
       })}
-      <button type="button" class="link" onClick={add}>Add another header</button>
-      {whole && <p class="problem" id="headers-error">{whole}</p>}
+      <button type="button" class="link" onClick={add}>
+        Add another header
+      </button>
+      {whole && (
+        <p class="problem" id="headers-error">
+          {whole}
+        </p>
+      )}
     </fieldset>
   );
 }
@@ -384,32 +520,50 @@ function Labelled({ name, id = name, label, required, hint, error, children }: L
   const described = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ") || undefined;
   return (
     <div class="field">
-      <label for={id}>{label}{!required && name !== "type" && <span class="quiet"> (optional)</span>}</label>
+      <label for={id}>
+        {label}
+        {!required && name !== "type" && <span class="quiet"> (optional)</span>}
+      </label>
       {children({ id, name, required, "aria-invalid": Boolean(error), "aria-describedby": described })}
-      {hint && <p class="hint" id={`${id}-hint`}>{hint}</p>}
-      {error && <p class="problem" id={`${id}-error`}>{error}</p>}
+      {hint && (
+        <p class="hint" id={`${id}-hint`}>
+          {hint}
+        </p>
+      )}
+      {error && (
+        <p class="problem" id={`${id}-error`}>
+          {error}
+        </p>
+      )}
     </div>
   );
 }
 
-/**
- * values are a type's fields as the API wants them: null removes, and so it does a header that is stored and has no row any more. A secret is
- * sent as it was typed, space and all.
- */
+/** values are a type's fields as the API wants them. */
 function values(fields: Field[], read: (name: string) => string, rows: HeaderRow[], of: Credential | null): Record<string, unknown> {
-  return Object.fromEntries(fields.map(({ name, kind, required }) => {
-    const value = kind === "headers" ? "" : read(name);
-    switch (kind) {
-      case "headers": {
-        const { headers } = headersOf(rows);
-        const given = new Set(Object.keys(headers).map((header) => header.toLowerCase()));
-        const gone = headersIn(of).filter((header) => !given.has(header.toLowerCase()));
-        return [name, { ...headers, ...Object.fromEntries(gone.map((header) => [header, null])) }];
-      }
-      case "scopes": return [name, value.split(/[\s,]+/).filter(Boolean)];
-      case "time": return [name, value ? Math.floor(new Date(value).getTime() / 1000) : null];
-      case "text": return [name, value.trim() || (required ? "" : null)];
-      case "secret": return [name, value || null];
-    }
-  }));
+  return Object.fromEntries(
+    fields.map((field) => [field.name, field.kind === "headers" ? headersToSend(rows, of) : typedValue(field, read(field.name))]),
+  );
+}
+
+/** headersToSend removes, by null, a header that is stored and has no row any more. */
+function headersToSend(rows: HeaderRow[], of: Credential | null): Record<string, string | null> {
+  const { headers } = headersOf(rows);
+  const given = new Set(Object.keys(headers).map((header) => header.toLowerCase()));
+  const gone = headersIn(of).filter((header) => !given.has(header.toLowerCase()));
+  return { ...headers, ...Object.fromEntries(gone.map((header) => [header, null])) };
+}
+
+/** typedValue is what one input says; null removes. A secret is sent as it was typed, space and all. */
+function typedValue({ kind, required }: Field, typed: string): unknown {
+  switch (kind) {
+    case "scopes":
+      return typed.split(/[\s,]+/).filter(Boolean);
+    case "time":
+      return typed ? Math.floor(new Date(typed).getTime() / 1000) : null;
+    case "text":
+      return typed.trim() || (required ? "" : null);
+    default:
+      return typed || null;
+  }
 }

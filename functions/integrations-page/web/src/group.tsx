@@ -1,6 +1,6 @@
 // One provider's credentials.
 import { memo } from "./memo";
-import { kindOf, mayChange, whyNot, type Credential } from "./rules";
+import { type Credential, kindOf, mayChange, whyNot } from "./rules";
 import type { Standing } from "./standings";
 import { detailOf, foldedScopes, lifeOf, nameOf, providerName, typeName, when } from "./words";
 
@@ -24,11 +24,24 @@ export function Group({ provider, rows, standing, selected, fresh, ...actions }:
   const managed = rows.some((c) => kindOf(c) === "Managed");
   return (
     <section class="group" aria-labelledby={id}>
-      <div class="called"><Letter provider={provider} /><h2 id={id} translate={false}>{providerName(provider)}</h2></div>
+      <div class="called">
+        <Letter provider={provider} />
+        <h2 id={id} translate={false}>
+          {providerName(provider)}
+        </h2>
+      </div>
       <ul>
         {standing && !managed && <Awaited standing={standing} />}
         {rows.map((c) => (
-          <Row key={c.id} c={c} state={kindOf(c) === "Managed" ? standing?.state : undefined} retryAt={standing?.retryAt} selected={selected.has(c.id)} fresh={fresh === c.id} actions={actions} />
+          <Row
+            key={c.id}
+            c={c}
+            state={kindOf(c) === "Managed" ? standing?.state : undefined}
+            retryAt={standing?.retryAt}
+            selected={selected.has(c.id)}
+            fresh={fresh === c.id}
+            actions={actions}
+          />
         ))}
       </ul>
     </section>
@@ -47,48 +60,98 @@ interface RowProps {
 /** Letter stands for a provider's picture. Its colour is always the same one. */
 function Letter({ provider }: { provider: string }) {
   const hue = [...provider].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % 4;
-  return <span class={`letter hue${hue}`} aria-hidden="true" translate={false}>{[...providerName(provider)][0]}</span>;
+  return (
+    <span class={`letter hue${hue}`} aria-hidden="true" translate={false}>
+      {[...providerName(provider)][0]}
+    </span>
+  );
 }
 
 /** Row is one credential. It is drawn anew only if something that it shows has changed: there may be very many. */
-const Row = memo(function Row({ c, state, retryAt, selected, fresh, actions }: RowProps) {
-  const kind = kindOf(c);
-  const detail = detailOf(c);
-  const life = lifeOf(c, Date.now());
-  return (
-    <li id={`credential-${c.id}`} class={fresh ? "row fresh" : "row"} tabIndex={-1} data-kind={kind}>
-      {mayChange(c)
-        ? <label class="box"><input type="checkbox" checked={selected} aria-label={`Select ${nameOf(c)}`} onChange={(e) => actions.onSelect([c], e.currentTarget.checked)} /></label>
-        : <span class="box" aria-hidden="true"><Lock /></span>}
-      <div class="what">
-        <h3 dir="auto" translate={false}>{nameOf(c)}</h3>
-        <p class="quiet"><span>{typeName(c.type)}</span>{detail && <> · <bdi class="detail" translate={false}>{detail}</bdi></>}</p>
-        {c.scopes && c.scopes.length > foldedScopes && (
-          <details class="quiet"><summary>{c.scopes.length} scopes</summary><span translate={false}>{c.scopes.join(", ")}</span></details>
+const Row = memo(
+  function Row({ c, state, retryAt, selected, fresh, actions }: RowProps) {
+    const kind = kindOf(c);
+    const detail = detailOf(c);
+    const life = lifeOf(c, Date.now());
+    return (
+      <li id={`credential-${c.id}`} class={fresh ? "row fresh" : "row"} tabIndex={-1} data-kind={kind}>
+        {mayChange(c) ? (
+          <label class="box">
+            <input
+              type="checkbox"
+              checked={selected}
+              aria-label={`Select ${nameOf(c)}`}
+              onChange={(e) => actions.onSelect([c], e.currentTarget.checked)}
+            />
+          </label>
+        ) : (
+          <span class="box" aria-hidden="true">
+            <Lock />
+          </span>
         )}
-        {life.text && <p class={`quiet ${life.state}`}>{life.text}</p>}
-      </div>
-      <div class="tags">
-        <span class={`tag ${kind.toLowerCase()}`}>{kind}</span>
-        {state && <State state={state} retryAt={retryAt ?? null} />}
-      </div>
-      {mayChange(c)
-        ? <div class="do">
-            <button aria-label={`Edit ${nameOf(c)}`} onClick={() => actions.onEdit(c)}>Edit</button>
-            <button class="danger" aria-label={`Remove ${nameOf(c)}`} onClick={() => actions.onRemove(c)}>Remove</button>
+        <div class="what">
+          <h3 dir="auto" translate={false}>
+            {nameOf(c)}
+          </h3>
+          <p class="quiet">
+            <span>{typeName(c.type)}</span>
+            {detail && (
+              <>
+                {" "}
+                ·{" "}
+                <bdi class="detail" translate={false}>
+                  {detail}
+                </bdi>
+              </>
+            )}
+          </p>
+          {c.scopes && c.scopes.length > foldedScopes && (
+            <details class="quiet">
+              <summary>{c.scopes.length} scopes</summary>
+              <span translate={false}>{c.scopes.join(", ")}</span>
+            </details>
+          )}
+          {life.text && <p class={`quiet ${life.state}`}>{life.text}</p>}
+        </div>
+        <div class="tags">
+          <span class={`tag ${kind.toLowerCase()}`}>{kind}</span>
+          {state && <State state={state} retryAt={retryAt ?? null} />}
+        </div>
+        {mayChange(c) ? (
+          <div class="do">
+            <button aria-label={`Edit ${nameOf(c)}`} onClick={() => actions.onEdit(c)}>
+              Edit
+            </button>
+            <button class="danger" aria-label={`Remove ${nameOf(c)}`} onClick={() => actions.onRemove(c)}>
+              Remove
+            </button>
             <CopyId c={c} onCopyId={actions.onCopyId} />
           </div>
-        : <p class="do why">{whyNot[kind]}</p>}
-    </li>
-  );
-}, (a, b) => a.c === b.c && a.state === b.state && a.retryAt === b.retryAt && a.selected === b.selected && a.fresh === b.fresh);
+        ) : (
+          <p class="do why">{whyNot[kind]}</p>
+        )}
+      </li>
+    );
+  },
+  (a, b) => a.c === b.c && a.state === b.state && a.retryAt === b.retryAt && a.selected === b.selected && a.fresh === b.fresh,
+);
 
 /** CopyId is for those who set up executors and clients, which go by the id. */
 function CopyId({ c, onCopyId }: { c: Credential; onCopyId: (c: Credential) => void }) {
   return (
     <button class="icon" title="Copy id" aria-label={`Copy id of ${nameOf(c)}`} onClick={() => onCopyId(c)}>
-      <svg viewBox="0 0 16 16" width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round" aria-hidden="true">
-        <rect x="5.5" y="5.5" width="8" height="8" rx="1.5" /><path d="M10.500 2.500h-7a1 1 0 0 0-1 1v7" />
+      <svg
+        viewBox="0 0 16 16"
+        width="16"
+        height="16"
+        fill="none"
+        stroke="currentColor"
+        stroke-width="1.5"
+        stroke-linejoin="round"
+        aria-hidden="true"
+      >
+        <rect x="5.5" y="5.5" width="8" height="8" rx="1.5" />
+        <path d="M10.500 2.500h-7a1 1 0 0 0-1 1v7" />
       </svg>
     </button>
   );
@@ -100,26 +163,58 @@ function Awaited({ standing }: { standing: Standing }) {
   const says = {
     ready: "This appears in a moment.",
     provisioning: "The platform is setting this up for you. It appears here by itself.",
-    failed: standing.retryAt === null ? "Setting this up did not work. It is tried again by itself." : `Setting this up did not work. It is tried again by itself ${when(standing.retryAt, Date.now())}.`,
+    failed:
+      standing.retryAt === null
+        ? "Setting this up did not work. It is tried again by itself."
+        : `Setting this up did not work. It is tried again by itself ${when(standing.retryAt, Date.now())}.`,
     unavailable: "The platform does not offer this right now.",
   }[standing.state];
   return (
     <li class="row" data-kind="Managed">
-      <span class="box" aria-hidden="true"><Lock /></span>
-      <div class="what"><h3>{name}</h3><p class="quiet" role="status">{says}</p></div>
-      <div class="tags"><span class="tag managed">Managed</span><State state={standing.state} retryAt={standing.retryAt} /></div>
+      <span class="box" aria-hidden="true">
+        <Lock />
+      </span>
+      <div class="what">
+        <h3>{name}</h3>
+        <p class="quiet" role="status">
+          {says}
+        </p>
+      </div>
+      <div class="tags">
+        <span class="tag managed">Managed</span>
+        <State state={standing.state} retryAt={standing.retryAt} />
+      </div>
       <p class="do why">{whyNot.Managed}</p>
     </li>
   );
 }
 
 function State({ state, retryAt }: { state: Standing["state"]; retryAt: number | null }) {
-  const text = { ready: "Ready", provisioning: "Being set up", failed: retryAt === null ? "Failed" : `Failed, again ${when(retryAt, Date.now())}`, unavailable: "Unavailable" }[state];
-  return <span key={text} class={`tag ${state}`}>{text}</span>;
+  const text = {
+    ready: "Ready",
+    provisioning: "Being set up",
+    failed: retryAt === null ? "Failed" : `Failed, again ${when(retryAt, Date.now())}`,
+    unavailable: "Unavailable",
+  }[state];
+  return (
+    <span key={text} class={`tag ${state}`}>
+      {text}
+    </span>
+  );
 }
 
 const Lock = () => (
-  <svg viewBox="0 0 16 16" width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round">
-    <rect x="3" y="7" width="10" height="7" rx="1.5" /><path d="M5 7V5a3 3 0 0 1 6 0v2" />
+  <svg
+    viewBox="0 0 16 16"
+    width="16"
+    height="16"
+    fill="none"
+    stroke="currentColor"
+    stroke-width="1.5"
+    stroke-linecap="round"
+    stroke-linejoin="round"
+  >
+    <rect x="3" y="7" width="10" height="7" rx="1.5" />
+    <path d="M5 7V5a3 3 0 0 1 6 0v2" />
   </svg>
 );

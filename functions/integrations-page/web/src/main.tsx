@@ -7,8 +7,19 @@ import { noteWish } from "./wish";
 const root = document.getElementById("app")!;
 
 if (returnedInWindow()) {
-  render(<main class="front"><h1>You are signed in again</h1><p>You can close this window and go on in the other one.</p></main>, root);
+  render(
+    <main class="front">
+      <h1>You are signed in again</h1>
+      <p>You can close this window and go on in the other one.</p>
+    </main>,
+    root,
+  );
 } else {
   noteWish();
-  render(<Boundary><App /></Boundary>, root);
+  render(
+    <Boundary>
+      <App />
+    </Boundary>,
+    root,
+  );
 }

@@ -1,4 +1,4 @@
-import { Component, h, type ComponentChildren, type FunctionComponent } from "preact";
+import { Component, type ComponentChildren, type FunctionComponent, h } from "preact";
 
 /** memo draws a component anew only if its properties differ. Preact has it in preact/compat alone, with all of React around it. */
 export function memo<P extends object>(of: FunctionComponent<P>, same: (before: P, after: P) => boolean): FunctionComponent<P> {

@@ -1,7 +1,7 @@
 // <credential-picker>: the credentials of one provider that a user may use, as a form control for the pages of other sites. It is a script
 // of its own, which needs no framework and nothing else of the page. docs/page.md says how to use it.
 import type { Credential } from "./rules";
-import { kindOf, type Kind } from "./rules";
+import { type Kind, kindOf } from "./rules";
 import { nextLook, parseStandings, type Standing } from "./standings";
 import { lifeOf, nameOf, providerName, typesOf, when } from "./words";
 
@@ -11,7 +11,11 @@ type Token = string | (() => string | Promise<string>);
 /** Where the API and the page are: this script is one of the page's files. */
 const service = new URL("..", import.meta.url);
 
-const groups: [kind: Kind, label: string][] = [["Yours", "Yours"], ["Managed", "Managed by the platform"], ["Platform", "Provided by the platform"]];
+const groups: [kind: Kind, label: string][] = [
+  ["Yours", "Yours"],
+  ["Managed", "Managed by the platform"],
+  ["Platform", "Provided by the platform"],
+];
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
@@ -121,17 +125,37 @@ class CredentialPicker extends HTMLElement {
     this.#draw();
   }
 
-  get form(): HTMLFormElement | null { return this.#internals.form; }
-  get name(): string { return this.getAttribute("name") ?? ""; }
-  get type(): string { return this.localName; }
-  get validity(): ValidityState { return this.#internals.validity; }
-  get validationMessage(): string { return this.#internals.validationMessage; }
-  get willValidate(): boolean { return this.#internals.willValidate; }
-  checkValidity(): boolean { return this.#internals.checkValidity(); }
-  reportValidity(): boolean { return this.#internals.reportValidity(); }
+  get form(): HTMLFormElement | null {
+    return this.#internals.form;
+  }
+  get name(): string {
+    return this.getAttribute("name") ?? "";
+  }
+  get type(): string {
+    return this.localName;
+  }
+  get validity(): ValidityState {
+    return this.#internals.validity;
+  }
+  get validationMessage(): string {
+    return this.#internals.validationMessage;
+  }
+  get willValidate(): boolean {
+    return this.#internals.willValidate;
+  }
+  checkValidity(): boolean {
+    return this.#internals.checkValidity();
+  }
+  reportValidity(): boolean {
+    return this.#internals.reportValidity();
+  }
 
-  get #provider(): string { return this.getAttribute("provider") ?? ""; }
-  get #types(): string[] { return (this.getAttribute("types") ?? "").split(/[\s,]+/).filter(Boolean); }
+  get #provider(): string {
+    return this.getAttribute("provider") ?? "";
+  }
+  get #types(): string[] {
+    return (this.getAttribute("types") ?? "").split(/[\s,]+/).filter(Boolean);
+  }
 
   /** load asks for the list. Of several answers the one that was asked for last counts. */
   async #load(): Promise<void> {
@@ -158,7 +182,10 @@ class CredentialPicker extends HTMLElement {
     this.#chooseAdded();
     const wait = nextLook(this.#standings, this.#looks, Date.now());
     if (wait === null) this.#looks = 0;
-    else this.#timer = setTimeout(() => { if (!document.hidden) this.#look(); }, wait);
+    else
+      this.#timer = setTimeout(() => {
+        if (!document.hidden) this.#look();
+      }, wait);
   }
 
   #look(): void {
@@ -234,7 +261,9 @@ class CredentialPicker extends HTMLElement {
       group.label = label;
       for (const c of shown.filter((c) => kindOf(c) === kind)) {
         const life = lifeOf(c, now);
-        const says = [nameOf(c), kind === "Yours" && c.hint && `ends in ${c.hint}`, life.state && life.text.toLowerCase()].filter(Boolean).join(", ");
+        const says = [nameOf(c), kind === "Yours" && c.hint && `ends in ${c.hint}`, life.state && life.text.toLowerCase()]
+          .filter(Boolean)
+          .join(", ");
         group.append(option(c.id, says, life.state === "expired"));
       }
       if (kind === "Managed" && awaited) group.append(option("-", `${providerName(awaited.provider)}: ${stands(awaited, now)}`, true));
@@ -249,7 +278,15 @@ class CredentialPicker extends HTMLElement {
     this.#drawn = drawn;
     this.#select.value = this.#value;
     this.#judge();
-    this.#say(this.#problem || this.#trouble() || (awaited ? sentence(awaited, now) : this.#credentials && shown.length === 0 ? `You have no credential of ${providerName(this.#provider)} yet.` : ""));
+    this.#say(
+      this.#problem ||
+        this.#trouble() ||
+        (awaited
+          ? sentence(awaited, now)
+          : this.#credentials && shown.length === 0
+            ? `You have no credential of ${providerName(this.#provider)} yet.`
+            : ""),
+    );
     this.#again.hidden = this.#problem === "";
   }
 
@@ -268,14 +305,21 @@ class CredentialPicker extends HTMLElement {
   #judge(): void {
     const trouble = this.#trouble();
     const missing = this.hasAttribute("required") && !this.#value;
-    this.#internals.setValidity({ valueMissing: missing, customError: trouble !== "" }, missing ? "Choose a credential." : trouble, this.#select);
+    this.#internals.setValidity(
+      { valueMissing: missing, customError: trouble !== "" },
+      missing ? "Choose a credential." : trouble,
+      this.#select,
+    );
     this.#select.ariaRequired = String(this.hasAttribute("required"));
     this.#select.ariaInvalid = String(trouble !== "");
   }
 
   /** name gives the control the text of its labels: those of the host do not reach into it. */
   #name(): void {
-    const labels = [...this.#internals.labels].map((l) => l.textContent?.trim()).filter(Boolean).join(" ");
+    const labels = [...this.#internals.labels]
+      .map((l) => l.textContent?.trim())
+      .filter(Boolean)
+      .join(" ");
     const name = labels || `Credential of ${providerName(this.#provider)}`;
     this.#select.ariaLabel = name;
     this.#add.ariaLabel = `Add a credential: ${name}`;
@@ -297,16 +341,24 @@ function option(value: string, text: string, disabled = false): HTMLOptionElemen
 
 /** stands says in a few words how a managed credential stands that is not there. */
 function stands(s: Standing, now: number): string {
-  return { ready: "in a moment", provisioning: "being set up", failed: s.retryAt === null ? "failed" : `failed, again ${when(s.retryAt, now)}`, unavailable: "unavailable" }[s.state];
+  return {
+    ready: "in a moment",
+    provisioning: "being set up",
+    failed: s.retryAt === null ? "failed" : `failed, again ${when(s.retryAt, now)}`,
+    unavailable: "unavailable",
+  }[s.state];
 }
 
 function sentence(s: Standing, now: number): string {
   const name = providerName(s.provider);
   switch (s.state) {
     case "ready":
-    case "provisioning": return `${name} is being set up for you. It appears here by itself.`;
-    case "failed": return `Setting up ${name} did not work. It is tried again ${s.retryAt === null ? "by itself" : when(s.retryAt, now)}.`;
-    case "unavailable": return `The platform does not offer ${name} right now.`;
+    case "provisioning":
+      return `${name} is being set up for you. It appears here by itself.`;
+    case "failed":
+      return `Setting up ${name} did not work. It is tried again ${s.retryAt === null ? "by itself" : when(s.retryAt, now)}.`;
+    case "unavailable":
+      return `The platform does not offer ${name} right now.`;
   }
 }
 

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { Problem, remove } from "./api";
 import { memo } from "./memo";
 import { Modal } from "./modal";
-import { mayChange, type Credential } from "./rules";
+import { type Credential, mayChange } from "./rules";
 import { Abandoned } from "./session";
 import { count, nameOf, providerName } from "./words";
 
@@ -23,7 +23,12 @@ export function Remove({ these, onDone }: Props) {
   const [busy, setBusy] = useState(false);
   const [stopped, setStopped] = useState(false);
   const queue = useRef<Credential[]>([]);
-  useEffect(() => () => { queue.current = []; }, []);
+  useEffect(
+    () => () => {
+      queue.current = [];
+    },
+    [],
+  );
   const gone = these.filter((c) => results.get(c.id) === "gone");
   const failed = these.filter((c) => results.get(c.id) instanceof Problem);
   const one = these.length === 1 ? these[0]! : null;
@@ -34,7 +39,12 @@ export function Remove({ these, onDone }: Props) {
     for (const c of left) now.set(c.id, "waits");
     // Drawn once a frame, however many are done in it: else the time would grow with the square of their number.
     let frame = 0;
-    const draw = () => { frame ||= requestAnimationFrame(() => { frame = 0; setResults(new Map(now)); }); };
+    const draw = () => {
+      frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        setResults(new Map(now));
+      });
+    };
     setResults(new Map(now));
     setStopped(false);
     setBusy(true);
@@ -67,28 +77,68 @@ export function Remove({ these, onDone }: Props) {
   const asks = results.size === 0 && !stopped;
   const done = gone.length + failed.length;
   return (
-    <Modal title={one ? `Remove ${nameOf(one)}?` : asks ? `Remove ${count(these.length, "credential")}?` : `Removing ${count(these.length, "credential")}`} busy={busy} onClose={() => onDone(gone)}>
-      {(asks || one) && <p>This action cannot be undone. Agents using {one ? "this credential" : "these credentials"} will lose access immediately.</p>}
-      {one && failed.length > 0 && <p role="alert" class="problem">{(results.get(one.id) as Problem).message}</p>}
-      {!one && !asks && !busy && (
-        <p role="status">{gone.length === these.length ? "All of them were removed." : `${gone.length.toLocaleString()} removed, ${(these.length - gone.length).toLocaleString()} not.`}</p>
+    <Modal
+      title={
+        one
+          ? `Remove ${nameOf(one)}?`
+          : asks
+            ? `Remove ${count(these.length, "credential")}?`
+            : `Removing ${count(these.length, "credential")}`
+      }
+      busy={busy}
+      onClose={() => onDone(gone)}
+    >
+      {(asks || one) && (
+        <p>This action cannot be undone. Agents using {one ? "this credential" : "these credentials"} will lose access immediately.</p>
       )}
-      {!one && busy && <p role="status">{done.toLocaleString()} of {these.length.toLocaleString()}</p>}
+      {one && failed.length > 0 && (
+        <p role="alert" class="problem">
+          {(results.get(one.id) as Problem).message}
+        </p>
+      )}
+      {!one && !asks && !busy && (
+        <p role="status">
+          {gone.length === these.length
+            ? "All of them were removed."
+            : `${gone.length.toLocaleString()} removed, ${(these.length - gone.length).toLocaleString()} not.`}
+        </p>
+      )}
+      {!one && busy && (
+        <p role="status">
+          {done.toLocaleString()} of {these.length.toLocaleString()}
+        </p>
+      )}
       {!one && (
         <ul class="results" tabIndex={0} aria-label="Credentials to remove">
-          {these.map((c) => <Item key={c.id} c={c} result={results.get(c.id)} />)}
+          {these.map((c) => (
+            <Item key={c.id} c={c} result={results.get(c.id)} />
+          ))}
         </ul>
       )}
       <div class="actions">
         {asks || busy || (one && failed.length > 0) ? (
           <>
-            <button autofocus disabled={busy && (one !== null || stopped)} onClick={() => (busy ? stop() : onDone(gone))}>{stopped ? "Stopping…" : "Cancel"}</button>
-            <button class="danger solid" aria-disabled={busy} onClick={() => { if (!busy) void removeAll(); }}>{busy ? "Removing…" : failed.length > 0 ? "Try again" : "Remove"}</button>
+            <button autofocus disabled={busy && (one !== null || stopped)} onClick={() => (busy ? stop() : onDone(gone))}>
+              {stopped ? "Stopping…" : "Cancel"}
+            </button>
+            <button
+              class="danger solid"
+              aria-disabled={busy}
+              onClick={() => {
+                if (!busy) void removeAll();
+              }}
+            >
+              {busy ? "Removing…" : failed.length > 0 ? "Try again" : "Remove"}
+            </button>
           </>
         ) : (
           <>
-            {gone.length < these.length && <button onClick={() => void removeAll()}>{failed.length > 0 ? "Try those again" : "Go on"}</button>}
-            <button class="primary" onClick={() => onDone(gone)}>Close</button>
+            {gone.length < these.length && (
+              <button onClick={() => void removeAll()}>{failed.length > 0 ? "Try those again" : "Go on"}</button>
+            )}
+            <button class="primary" onClick={() => onDone(gone)}>
+              Close
+            </button>
           </>
         )}
       </div>
@@ -107,9 +157,20 @@ async function removeOne(c: Credential): Promise<Result> {
 }
 
 /** Item is drawn anew only when its own result has changed. */
-const Item = memo(function Item({ c, result }: { c: Credential; result: Result | undefined }) {
-  return <li><span dir="auto" translate={false}>{nameOf(c)}<small>{providerName(c.provider)}</small></span><Outcome of={result} /></li>;
-}, (a, b) => a.c === b.c && a.result === b.result);
+const Item = memo(
+  function Item({ c, result }: { c: Credential; result: Result | undefined }) {
+    return (
+      <li>
+        <span dir="auto" translate={false}>
+          {nameOf(c)}
+          <small>{providerName(c.provider)}</small>
+        </span>
+        <Outcome of={result} />
+      </li>
+    );
+  },
+  (a, b) => a.c === b.c && a.result === b.result,
+);
 
 function Outcome({ of }: { of: Result | undefined }) {
   if (of === undefined) return null;

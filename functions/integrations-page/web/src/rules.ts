@@ -1,26 +1,10 @@
 // What may be done with a credential. Every part of the page that offers a change asks here, and nothing else decides it.
+import type { components } from "./openapi";
 
 /** A credential as the API shows it: never a secret. */
-export interface Credential {
-  id: string;
-  provider: string;
-  type: Type;
-  title: string | null;
-  scopes: string[] | null;
-  username: string | null;
-  host: string | null;
-  autogpt_managed: boolean;
-  is_system: boolean;
-  /** Unix seconds; null if there is nothing to say. */
-  created_at: number | null;
-  expires_at: number | null;
-  /** The last four characters of an API key. */
-  hint: string | null;
-  /** The names of the stored secret fields; a header's after "headers.". */
-  stored: string[] | null;
-}
+export type Credential = components["schemas"]["Credential"];
 
-export type Type = "api_key" | "oauth2" | "user_password" | "host_scoped";
+export type Type = components["schemas"]["Type"];
 
 export type Kind = "Yours" | "Managed" | "Platform";
 

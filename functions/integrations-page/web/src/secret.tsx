@@ -53,14 +53,29 @@ export function SecretInput({ label, named, ...props }: Props) {
 
   // A one-time code is what no password manager keeps, and what no browser fills with the user's own password.
   const common = {
-    ...props, autocomplete: "one-time-code", autocapitalize: "none", spellcheck: false, translate: false, ...(named && { "aria-label": label, placeholder: "Value" }),
-    onPaste: (e: ClipboardEvent & { currentTarget: Input }) => take(e, e.clipboardData), onDrop: (e: DragEvent & { currentTarget: Input }) => take(e, e.dataTransfer),
+    ...props,
+    autocomplete: "one-time-code",
+    autocapitalize: "none",
+    spellcheck: false,
+    translate: false,
+    ...(named && { "aria-label": label, placeholder: "Value" }),
+    onPaste: (e: ClipboardEvent & { currentTarget: Input }) => take(e, e.clipboardData),
+    onDrop: (e: DragEvent & { currentTarget: Input }) => take(e, e.dataTransfer),
   } as const;
   return (
     <div class="secret">
-      {several === null ? (shows ? <input {...common} key="input" type="text" /> : <input {...common} key="input" type="password" />)
-        : <textarea {...common} ref={area} rows={6} class={shows ? "" : "masked"} />}
-      <button type="button" aria-label={`${shows ? "Hide" : "Show"} ${label}`} onClick={() => setShows(!shows)}>{shows ? "Hide" : "Show"}</button>
+      {several === null ? (
+        shows ? (
+          <input {...common} key="input" type="text" />
+        ) : (
+          <input {...common} key="input" type="password" />
+        )
+      ) : (
+        <textarea {...common} ref={area} rows={6} class={shows ? "" : "masked"} />
+      )}
+      <button type="button" aria-label={`${shows ? "Hide" : "Show"} ${label}`} onClick={() => setShows(!shows)}>
+        {shows ? "Hide" : "Show"}
+      </button>
     </div>
   );
 }

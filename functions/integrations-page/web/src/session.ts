@@ -5,12 +5,7 @@
 // Managed login: https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-userpools-server-contract-reference.html.
 // PKCE: RFC 7636.
 
-/** What GET /config says. */
-export interface Config {
-  managed_login_url: string;
-  client_id: string;
-  sign_in_as: string;
-}
+import { config } from "./config";
 
 export interface User {
   sub: string;
@@ -42,7 +37,6 @@ const channel = "sign-in";
 const passageKey = "sign-in";
 const returningKey = "signed-in-before";
 
-let config: Config;
 let tokens: Tokens | null = null;
 let user: User | null = null;
 let timer: ReturnType<typeof setTimeout> | undefined;
@@ -55,9 +49,7 @@ export const listeners = {
   ask: (_: boolean): void => {},
 };
 
-export const currentUser = (): User | null => user;
 export const accessToken = (): string => tokens?.access_token ?? "";
-export const configuration = (): Config => config;
 
 /** returnedInWindow hands what the login pages said to the page that opened this window. It reports false if this is no such window. */
 export function returnedInWindow(): boolean {
@@ -72,8 +64,7 @@ export function returnedInWindow(): boolean {
 }
 
 /** start signs in whom the login pages have sent back, if they have. It throws SignInFailed with the reason if that does not work. */
-export async function start(loaded: Config): Promise<void> {
-  config = loaded;
+export async function start(): Promise<void> {
   const answer = new URLSearchParams(location.search);
   const passage = take(passageKey);
   if (answer.has("code") || answer.has("error")) {
@@ -116,7 +107,9 @@ export function signOut(): void {
 
 // Who has signed out in another tab.
 const tabs = new BroadcastChannel("signed-out");
-tabs.onmessage = (event) => { if (user && event.data === user.sub) forget(); };
+tabs.onmessage = (event) => {
+  if (user && event.data === user.sub) forget();
+};
 
 /** forget drops the tokens, and whatever waits for others. */
 export function forget(): void {
@@ -136,8 +129,12 @@ export function forget(): void {
  */
 export function renew(): Promise<void> {
   renewal ??= renewSilently()
-    .then((renewed) => { if (!renewed) return ask(); })
-    .finally(() => { renewal = null; });
+    .then((renewed) => {
+      if (!renewed) return ask();
+    })
+    .finally(() => {
+      renewal = null;
+    });
   return renewal;
 }
 
@@ -199,7 +196,8 @@ async function finish(answer: URLSearchParams, state: string | undefined, verifi
     throw new SignInFailed("This sign-in was not begun here, or is too old. Please sign in again.");
   }
   const code = answer.get("code");
-  if (!code) throw new SignInFailed(`The sign-in did not work (${answer.get("error_description") ?? answer.get("error") ?? "no reason given"}).`);
+  if (!code)
+    throw new SignInFailed(`The sign-in did not work (${answer.get("error_description") ?? answer.get("error") ?? "no reason given"}).`);
   accept(await token({ grant_type: "authorization_code", code, redirect_uri: callback(), code_verifier: verifier }));
 }
 
@@ -252,8 +250,13 @@ async function preparePassage(prefix: string): Promise<Passage> {
   const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier));
   const state = prefix + random();
   const query = new URLSearchParams({
-    response_type: "code", client_id: config.client_id, redirect_uri: callback(), scope: "openid email", state,
-    code_challenge_method: "S256", code_challenge: base64url(new Uint8Array(hash)),
+    response_type: "code",
+    client_id: config.client_id,
+    redirect_uri: callback(),
+    scope: "openid email",
+    state,
+    code_challenge_method: "S256",
+    code_challenge: base64url(new Uint8Array(hash)),
   });
   return { url: `${config.managed_login_url}/oauth2/authorize?${query}`, state, verifier };
 }
@@ -264,7 +267,10 @@ const callback = (): string => location.origin + location.pathname;
 const random = (): string => base64url(crypto.getRandomValues(new Uint8Array(32)));
 
 const base64url = (bytes: Uint8Array): string =>
-  btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
 
 /** read reads a token's claims, to know whom to greet. Whether it is genuine is for the API to say. */
 function read(jwt: string): { sub: string; username?: string; email?: string } {

@@ -1,9 +1,10 @@
 // Signing in again, over whatever the user is doing.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { config } from "./config";
 import { Modal } from "./modal";
-import { Abandoned, prepareWindow, signInAgain, signInAsAgain, SignInFailed, signOut, type Config, type Passage, type User } from "./session";
+import { Abandoned, type Passage, prepareWindow, SignInFailed, signInAgain, signInAsAgain, signOut, type User } from "./session";
 
-export function SignInAgain({ config, user }: { config: Config; user: User }) {
+export function SignInAgain({ user }: { user: User }) {
   const [passage, setPassage] = useState<Passage | null>(null);
   const [problem, setProblem] = useState("");
   const [waits, setWaits] = useState(false);
@@ -33,11 +34,21 @@ export function SignInAgain({ config, user }: { config: Config; user: User }) {
   return (
     <Modal title="Sign in again" onClose={() => {}}>
       <p>Your session has ended. Sign in again as {user.name} and everything goes on where it was; nothing that you typed is lost.</p>
-      {waits && <p role="status" class="quiet">Waiting for the other window…</p>}
-      {problem && <p role="alert" class="problem">{problem}</p>}
+      {waits && (
+        <p role="status" class="quiet">
+          Waiting for the other window…
+        </p>
+      )}
+      {problem && (
+        <p role="alert" class="problem">
+          {problem}
+        </p>
+      )}
       <div class="actions">
         <button onClick={signOut}>Sign out</button>
-        <button class="primary" autofocus disabled={Boolean(config.managed_login_url) && !passage} onClick={() => void signIn()}>Sign in again</button>
+        <button class="primary" autofocus disabled={Boolean(config.managed_login_url) && !passage} onClick={() => void signIn()}>
+          Sign in again
+        </button>
       </div>
     </Modal>
   );

@@ -30,7 +30,8 @@ export function headersOf(rows: readonly HeaderRow[]): { headers: Record<string,
     const name = typed.trim();
     if (!name && !value) return;
     if (!name) errors.set(`header ${i}`, "Enter the header’s name.");
-    else if (taken.has(name.toLowerCase())) errors.set(`header ${i}`, `There is a header ${name} above. Upper and lower case are the same.`);
+    else if (taken.has(name.toLowerCase()))
+      errors.set(`header ${i}`, `There is a header ${name} above. Upper and lower case are the same.`);
     else if (!value) errors.set(`header ${i}`, `Enter the value of ${name}, or remove the row.`);
     taken.add(name.toLowerCase());
     headers.set(name, value);

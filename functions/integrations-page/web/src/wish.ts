@@ -1,6 +1,7 @@
 // What an address asks for: the form that adds a credential, of some provider and type. Other pages lead here by it.
-import { typeNames } from "./words";
+
 import type { Type } from "./rules";
+import { typeNames } from "./words";
 
 export interface Wish {
   provider: string;

@@ -28,7 +28,15 @@ const known = new Map((catalogue as Entry[]).map((entry) => [entry.provider, ent
 export const suggestions = [...known.keys()];
 
 export function providerName(provider: string): string {
-  return known.get(provider)?.name ?? (provider.split("_").filter(Boolean).map((word) => word[0]!.toUpperCase() + word.slice(1)).join(" ") || provider);
+  return (
+    known.get(provider)?.name ??
+    (provider
+      .split("_")
+      .filter(Boolean)
+      .map((word) => word[0]!.toUpperCase() + word.slice(1))
+      .join(" ") ||
+      provider)
+  );
 }
 
 const allTypes = Object.keys(typeNames) as Type[];
@@ -55,7 +63,8 @@ export function slug(typed: string): string {
 }
 
 /** visible is a text without blanks at its ends; "" if nothing of it can be seen. */
-export const visible = (text: string | null): string => (/^[\s\p{Cf}\p{Default_Ignorable_Code_Point}]*$/u.test(text ?? "") ? "" : text!.trim());
+export const visible = (text: string | null): string =>
+  /^[\s\p{Cf}\p{Default_Ignorable_Code_Point}]*$/u.test(text ?? "") ? "" : text!.trim();
 
 export const typeName = (type: string): string => (Object.hasOwn(typeNames, type) ? typeNames[type as Type] : type);
 
@@ -64,8 +73,10 @@ export const nameOf = (c: Credential): string => visible(c.title) || `${provider
 
 /** changedElsewhere says, to whoever wanted to change it too, what has become of a credential. */
 export function changedElsewhere(was: Credential, now: Credential): string {
-  const what = nameOf(was) !== nameOf(now) ? `It was changed elsewhere, and is called “${nameOf(now)}” now.`
-    : `Its secret was changed elsewhere${now.hint ? `, and ends in ${now.hint} now` : ""}.`;
+  const what =
+    nameOf(was) !== nameOf(now)
+      ? `It was changed elsewhere, and is called “${nameOf(now)}” now.`
+      : `Its secret was changed elsewhere${now.hint ? `, and ends in ${now.hint} now` : ""}.`;
   return `${what} Nothing of yours was saved. Save again to put it in the place of that.`;
 }
 
@@ -103,11 +114,11 @@ export const plain = (text: string): string => text.normalize("NFD").replace(/\p
 /** at is a moment, given in Unix seconds, in the user's own time; with the day only if it is another one. */
 function at(seconds: number): string {
   const moment = new Date(seconds * 1000);
-  const day = moment.toDateString() === new Date().toDateString() ? {} : { day: "numeric", month: "short" } as const;
+  const day = moment.toDateString() === new Date().toDateString() ? {} : ({ day: "numeric", month: "short" } as const);
   return new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", ...day }).format(moment);
 }
 
 /** when is a moment to come, given in Unix seconds, as a sentence goes on with it. One that has passed is as good as now. */
 export const when = (seconds: number, now: number): string => (seconds * 1000 > now ? `at ${at(seconds)}` : "in a moment");
 
-export const count = (n: number, one: string, many = one + "s"): string => `${n.toLocaleString()} ${n === 1 ? one : many}`;
+export const count = (n: number, one: string, many = `${one}s`): string => `${n.toLocaleString()} ${n === 1 ? one : many}`;

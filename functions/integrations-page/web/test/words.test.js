@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { kept } from "../src/filters";
+import { kindOf } from "../src/rules";
+import {
+  changedElsewhere,
+  detailOf,
+  doubtOf,
+  keysOf,
+  lifeOf,
+  nameOf,
+  plain,
+  providerName,
+  slug,
+  typesOf,
+  visible,
+  when,
+} from "../src/words";
+
+const now = Date.UTC(2026, 0, 1);
+const in_ = (days) => now / 1000 + days * 86_400;
+const own = {
+  id: "1",
+  provider: "github",
+  type: "api_key",
+  title: null,
+  scopes: null,
+  username: null,
+  host: null,
+  is_managed: false,
+  autogpt_managed: false,
+  is_system: false,
+  created_at: null,
+  expires_at: null,
+  hint: null,
+  stored: null,
+};
+
+test("providers have names, also those that nobody knows, and that are called like parts of an object", () => {
+  for (const [provider, name] of [
+    ["github", "GitHub"],
+    ["acme_tools", "Acme Tools"],
+    ["constructor", "Constructor"],
+    ["__proto__", "Proto"],
+    ["_", "_"],
+  ]) {
+    assert.equal(providerName(provider), name);
+  }
+});
+
+test("what people type leads to the provider's name in the API", () => {
+  for (const [typed, provider] of [
+    ["GitHub", "github"],
+    ["Open AI", "openai"],
+    ["open-router", "open_router"],
+    ["Hugging Face", "hugging_face"],
+    ["Google Drive", "google_drive"],
+    ["openai", "openai"],
+    ["huggingface", "huggingface"],
+    ["", ""],
+    ["Ünï", "ünï"],
+  ]) {
+    assert.equal(slug(typed), provider, typed);
+  }
+});
+
+test("the catalogue knows types, places and beginnings, and doubts only what is long enough to judge", () => {
+  assert.deepEqual(typesOf("smtp"), ["user_password"]);
+  assert.deepEqual(typesOf("acme"), ["api_key", "oauth2", "user_password", "host_scoped"]);
+  assert.equal(keysOf("acme"), undefined);
+  assert.equal(keysOf("openai"), "https://platform.openai.com/api-keys");
+  for (const [provider, key, doubts] of [
+    ["github", "ghp_1234567", false],
+    ["github", " github_pat_12", false],
+    ["github", "sk-12345678", true],
+    ["github", "sk-", false],
+    ["acme", "anything at all", false],
+  ]) {
+    assert.equal(doubtOf(provider, key) !== "", doubts, key);
+  }
+});
+
+test("an expiry is told by what is left", () => {
+  for (const [expires_at, text, state, expiring] of [
+    [null, "", "", false],
+    [in_(-1), "Expired", "expired", true],
+    [in_(0.5), "Expires within a day", "soon", true],
+    [in_(3), "Expires in 3 days", "soon", true],
+    [in_(20), "Expires in 20 days", "", true],
+    [in_(31), "Expires 1 Feb 2026", "", false],
+  ]) {
+    const life = lifeOf({ ...own, expires_at }, now);
+    assert.equal(life.state, state);
+    if (text !== "Expires 1 Feb 2026") assert.equal(life.text, text); // That one is as the reader's language has it.
+    assert.equal(kept({ ...own, expires_at }, "Expiring", now), expiring, String(expires_at));
+  }
+});
+
+test("a moment that has passed is not told as one to come", () => {
+  assert.equal(when(in_(-1), now), "in a moment");
+  assert.match(when(in_(1), now), /^at /);
+});
+
+test("a title that cannot be seen is none, and what tells credentials apart is said", () => {
+  assert.equal(visible("\u200b\u2060 "), "");
+  assert.equal(nameOf({ ...own, title: "\u200b" }), "GitHub API key");
+  assert.equal(nameOf({ ...own, title: " Work " }), "Work");
+  assert.equal(detailOf({ ...own, host: "a.example", hint: "7f3a" }), "a.example · ends in 7f3a");
+  assert.equal(detailOf({ ...own, scopes: Array(7).fill("x") }), "");
+  assert.equal(plain("Clé Élève"), "cle eleve");
+});
+
+test("what has become of a credential is said by what differs", () => {
+  assert.match(changedElsewhere(own, { ...own, title: "New" }), /is called “New” now/);
+  assert.match(changedElsewhere(own, { ...own, hint: "9x8y" }), /^Its secret was changed elsewhere, and ends in 9x8y now/);
+  assert.match(changedElsewhere(own, own), /^Its secret was changed elsewhere\./);
+});
+
+test("what does not say that it is the user's is not taken for theirs", () => {
+  assert.equal(kindOf(own), "Yours");
+  for (const c of [
+    {},
+    { is_system: false },
+    { autogpt_managed: false },
+    { autogpt_managed: true, is_system: false },
+    { autogpt_managed: "false", is_system: false },
+  ]) {
+    assert.equal(kindOf(c), "Managed");
+  }
+  assert.equal(kindOf({ is_system: true, autogpt_managed: true }), "Platform");
+  assert.ok(kept(own, "Yours", now) && !kept(own, "Managed", now) && kept(own, "All", now));
+});
