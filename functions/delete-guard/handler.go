@@ -16,8 +16,7 @@ type function struct {
 	system map[string]string
 }
 
-func newHandler(log *slog.Logger, table *store.Store, system map[string]string) *gateway.Handler {
-	f := function{table: table, system: system}
+func newHandler(log *slog.Logger, f function) *gateway.Handler {
 	return gateway.NewHandler(log, map[string]gateway.Route{"DELETE /{provider}/credentials/{id}": f.delete})
 }
 
@@ -29,7 +28,7 @@ type deleted struct {
 }
 
 func (f function) delete(ctx context.Context, r gateway.Request) (gateway.Response, error) {
-	err := gateway.Guard(r, f.system, "deleted")
+	err := gateway.Guard(r, f.system)
 	if err != nil {
 		return gateway.Response{}, err
 	}

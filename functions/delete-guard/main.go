@@ -19,11 +19,13 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	if err != nil {
 		return nil, err
 	}
-	table := store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil)
-	system := env.SystemCredentials()
+	f := function{
+		table:  store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
+		system: env.SystemCredentials(),
+	}
 	err = env.Err()
 	if err != nil {
 		return nil, err
 	}
-	return newHandler(log, table, system), nil
+	return newHandler(log, f), nil
 }

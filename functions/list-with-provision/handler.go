@@ -24,8 +24,7 @@ type function struct {
 	system map[string]string
 }
 
-func newHandler(log *slog.Logger, engine *managed.Engine, table *store.Store, system map[string]string) *gateway.Handler {
-	f := function{engine: engine, table: table, system: system}
+func newHandler(log *slog.Logger, f function) *gateway.Handler {
 	return gateway.NewHandler(log, map[string]gateway.Route{
 		"GET /credentials":                 f.listAll,
 		"GET /{provider}/credentials":      f.listOne,

@@ -52,5 +52,5 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	if err != nil {
 		return nil, err
 	}
-	return newHandler(log, engine, table, system), nil
+	return newHandler(log, function{engine: engine, table: table, system: system}), nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -74,7 +75,7 @@ func FuzzEvent(f *testing.F) {
 		if err != nil {
 			t.Fatalf("a function error: %v", err)
 		}
-		var refused refusal
+		var refused gateway.Status
 		err = json.Unmarshal(answer, &refused)
 		if err != nil {
 			t.Fatalf("the answer %s is not JSON: %v", answer, err)

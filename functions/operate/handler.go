@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/http"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
@@ -44,44 +42,6 @@ var commands = map[string]func(*function, context.Context, request) (any, error)
 	// which deployment this is, and in which organisations it makes things
 	"providers":           (*function).providers,
 	"accept_organization": (*function).acceptOrganization,
-}
-
-// refusal is the answer to a request that is not granted, with an HTTP status that says why. It is
-// no function error: to repeat the request would not help.
-type refusal struct {
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-}
-
-// Invoke implements lambda.Handler.
-func (f *function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
-	answer, err := f.run(ctx, event)
-	refused, ok := refusalOf(err)
-	if ok {
-		return json.Marshal(refused)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(answer)
-}
-
-func refusalOf(err error) (refusal, bool) {
-	var field *credential.FieldError
-	switch {
-	case errors.As(err, &field):
-		return refusal{http.StatusUnprocessableEntity, field.Error()}, true
-	case errors.Is(err, managed.ErrCursor):
-		return refusal{http.StatusUnprocessableEntity, "cursor: has to be the \"next\" of an audit's report"}, true
-	case errors.Is(err, managed.ErrNoProvider):
-		return refusal{http.StatusNotFound, "No such provider is registered"}, true
-	case errors.Is(err, managed.ErrNotTheKeys):
-		return refusal{http.StatusConflict, "The org key is not of that organisation, or nothing has been made in another one yet"}, true
-	case errors.Is(err, managed.ErrNotParked):
-		return refusal{http.StatusConflict, "No such revocation is parked, or somebody works on it now"}, true
-	default:
-		return refusal{}, false
-	}
 }
 
 func (f *function) run(ctx context.Context, event []byte) (any, error) {
@@ -157,7 +117,7 @@ func (f *function) force(ctx context.Context, r request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = f.engine.Force(ctx, user, r.Provider, r.By, r.Reason)
+	err = f.engine.Force(ctx, user, r.Provider, r.order())
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +129,7 @@ func (f *function) force(ctx context.Context, r request) (any, error) {
 // endHoldback has what a deletion holds back go at once, of one user or, with "all":true, of all;
 // of one provider, if it is named: {"command":"end_holdback","user_id":"…","by":"…","reason":"…"}.
 func (f *function) endHoldback(ctx context.Context, r request) (any, error) {
-	ask := managed.HoldbackRequest{Provider: r.Provider, By: r.By, Reason: r.Reason}
+	ask := managed.HoldbackRequest{Provider: r.Provider, Order: r.order()}
 	switch {
 	case r.All == (r.UserID != ""):
 		return nil, &credential.FieldError{Field: "user_id", Problem: "is required, unless \"all\" is true"}
@@ -206,6 +166,9 @@ func (r request) named() error {
 	}
 	return nil
 }
+
+// order is who asks for it, and why.
+func (r request) order() managed.Order { return managed.Order{By: r.By, Reason: r.Reason} }
 
 // redrive sends the account deletions that failed for good on their way again:
 // {"command":"redrive"}.
@@ -257,7 +220,7 @@ func (f *function) acceptOrganization(ctx context.Context, r request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	err = f.engine.AcceptOrganization(ctx, r.Provider, r.Organization, r.By, r.Reason)
+	err = f.engine.AcceptOrganization(ctx, r.Provider, r.Organization, r.order())
 	if err != nil {
 		return nil, err
 	}

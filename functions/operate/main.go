@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
@@ -69,7 +70,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		return nil, err
 	}
 	f.engine, err = managed.New(c)
-	return f, err
+	return gateway.Direct(f.run), err
 }
 
 // patient waits for a function's answer for as long as that takes. A repeat would begin beside what

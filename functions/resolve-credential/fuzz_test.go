@@ -19,6 +19,7 @@ import (
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/seal"
@@ -70,7 +71,7 @@ func FuzzEvent(f *testing.F) {
 		if err != nil {
 			t.Fatalf("a function error: %v", err)
 		}
-		var refused status
+		var refused gateway.Status
 		err = json.Unmarshal(answer, &refused)
 		if err != nil {
 			t.Fatalf("the answer %s is not JSON: %v", answer, err)

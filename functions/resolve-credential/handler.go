@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +10,7 @@ import (
 
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
@@ -38,47 +38,6 @@ type request struct {
 	// RejectedAttempt makes the request a report: the third party rejected the managed key that was
 	// handed out with this number.
 	RejectedAttempt int64 `json:"rejected_attempt"`
-}
-
-// status is the answer to a report, and to a request that is not granted, with an HTTP status that
-// says why. The latter is no function error: to repeat the request would not help.
-type status struct {
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-}
-
-// Invoke implements lambda.Handler. A fault is a function error; the secret is in an answer, and
-// nowhere else.
-func (f *function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
-	answer, err := f.resolve(ctx, event)
-	refused, ok := refusalOf(err)
-	if ok {
-		return json.Marshal(refused)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(answer)
-}
-
-func refusalOf(err error) (status, bool) {
-	var field *credential.FieldError
-	switch {
-	case errors.As(err, &field):
-		return status{http.StatusUnprocessableEntity, field.Error()}, true
-	case errors.Is(err, credential.ErrNotFound):
-		return status{http.StatusNotFound, "Credentials not found"}, true
-	case errors.Is(err, errReplaced):
-		return status{http.StatusConflict, "The credential has been replaced since, or is being worked on: resolve it again"}, true
-	case errors.Is(err, errExpired):
-		return status{http.StatusConflict, "The credential has expired: its user has to replace it"}, true
-	case errors.Is(err, credential.ErrNotUsable):
-		return status{http.StatusConflict, "The credential cannot be used now"}, true
-	case errors.Is(err, credential.ErrAccountDeleted):
-		return status{http.StatusGone, "The account has been deleted"}, true
-	default:
-		return status{}, false
-	}
 }
 
 func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
@@ -120,10 +79,10 @@ func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 
 // errExpired: nothing of the credential can be used any more, by what its user said of it. A
 // managed key's expiry is the service's own business: whoever gets it reports it if it is refused.
-var errExpired = errors.New("the credential has expired")
+var errExpired = &credential.ConflictError{Detail: "The credential has expired: its user has to replace it"}
 
 // errReplaced: the reported key is not the one that is stored and at rest now.
-var errReplaced = errors.New("the key has been replaced")
+var errReplaced = &credential.ConflictError{Detail: "The credential has been replaced since, or is being worked on: resolve it again"}
 
 // A report of a key that works costs the third party a look: each has a pause after it that is
 // twice as long as the last one.
@@ -135,28 +94,28 @@ const (
 // report has reconcile look whether the managed key is still there: a caller was refused with it.
 // It is not believed, only checked, so that nobody can do harm by it. What is gone is made anew
 // under the same id.
-func (f *function) report(ctx context.Context, r request) (status, error) {
+func (f *function) report(ctx context.Context, r request) (gateway.Status, error) {
 	slots, err := f.table.Slots(ctx, r.UserID, r.Provider)
 	if err != nil {
-		return status{}, err
+		return gateway.Status{}, err
 	}
 	slot := slots[r.Provider]
 	if slot.State == store.Absent {
-		return status{}, credential.ErrNotFound
+		return gateway.Status{}, credential.ErrNotFound
 	}
 	if slot.State != store.Ready || slot.Owner != "" || slot.Committed != r.RejectedAttempt {
-		return status{}, errReplaced
+		return gateway.Status{}, errReplaced
 	}
 	if clock.Now().Before(slot.ReportFrom) {
-		return status{http.StatusTooManyRequests,
-			"The key was reported before, and what became of it has been looked at: report it again after " + slot.ReportFrom.UTC().Format(time.RFC3339)}, nil
+		return gateway.Status{Status: http.StatusTooManyRequests,
+			Detail: "The key was reported before, and what became of it has been looked at: report it again after " + slot.ReportFrom.UTC().Format(time.RFC3339)}, nil
 	}
 	f.log.WarnContext(ctx, "a managed key was reported as rejected", "user", r.UserID, "provider", r.Provider, "attempt", r.RejectedAttempt)
 	err = f.table.Report(ctx, slot, min(max(2*slot.ReportPause, firstPause), longestPause))
 	if errors.Is(err, store.ErrStale) {
-		return status{}, errReplaced
+		return gateway.Status{}, errReplaced
 	}
-	return status{http.StatusAccepted, "The credential is being checked: resolve it again in a minute"}, err
+	return gateway.Status{Status: http.StatusAccepted, Detail: "The credential is being checked: resolve it again in a minute"}, err
 }
 
 // open reads and decrypts what the request names. attempt is the managed key's number; 0 for any

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/seal"
@@ -34,5 +35,5 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		log:        log,
 		metrics:    telemetry.NewMetrics(os.Stdout),
 	}
-	return f, env.Err()
+	return gateway.Direct(f.resolve), env.Err()
 }

@@ -22,13 +22,12 @@ type function struct {
 	sealOpen bool
 }
 
-func newHandler(log *slog.Logger, table *store.Store, sealer *seal.Sealer, system map[string]string, sealOpen bool) *gateway.Handler {
-	f := function{table: table, sealer: sealer, system: system, sealOpen: sealOpen}
+func newHandler(log *slog.Logger, f function) *gateway.Handler {
 	return gateway.NewHandler(log, map[string]gateway.Route{"PUT /{provider}/credentials/{id}": f.update})
 }
 
 func (f function) update(ctx context.Context, r gateway.Request) (gateway.Response, error) {
-	err := gateway.Guard(r, f.system, "updated")
+	err := gateway.Guard(r, f.system)
 	if err != nil {
 		return gateway.Response{}, err
 	}

@@ -21,13 +21,15 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	if err != nil {
 		return nil, err
 	}
-	table := store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil)
-	system := env.SystemCredentials()
-	sealer := seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID"))
-	sealOpen := env.SealOpenFields()
+	f := function{
+		table:    store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
+		system:   env.SystemCredentials(),
+		sealer:   seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
+		sealOpen: env.SealOpenFields(),
+	}
 	err = env.Err()
 	if err != nil {
 		return nil, err
 	}
-	return newHandler(log, table, sealer, system, sealOpen), nil
+	return newHandler(log, f), nil
 }

@@ -13,7 +13,6 @@ import (
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
 	"managed-credentials/shared/userpool"
 )
@@ -84,8 +83,8 @@ type result struct {
 }
 
 type pending struct {
-	Provider string      `json:"provider"`
-	State    store.State `json:"state"`
+	Provider string               `json:"provider"`
+	State    managed.PendingState `json:"state"`
 	// RetryAt is in Unix seconds.
 	RetryAt int64 `json:"retry_at"`
 }

@@ -15,10 +15,20 @@ var (
 	ErrAccountDeleted = errors.New("the account has been deleted")
 	// ErrNotFound: no such credential. One error for unknown, wrong provider and somebody else's.
 	ErrNotFound = errors.New("credential not found")
+	// ErrForged: a body claims to be a managed credential, which no user makes.
+	ErrForged = errors.New("the body claims to be a managed credential")
+	// ErrManaged: the credential is one that the service manages, and no user changes it.
+	ErrManaged = errors.New("the credential is managed by the service")
+	// ErrSystem: the credential is the platform's, and no user changes it.
+	ErrSystem = errors.New("the credential is the system's")
+	// ErrNoProvider: no provider of that name is registered.
+	ErrNoProvider = errors.New("no such provider is registered")
 	// ErrNotUsable: the credential exists, and there is no secret of it that can be used now.
 	ErrNotUsable = errors.New("the credential cannot be used now")
 	// ErrChanged: the credential is not, or no more, the revision that a change was meant for.
 	ErrChanged = errors.New("the credential was changed elsewhere")
+	// ErrRepeated: the request has the key of an earlier one, and another body.
+	ErrRepeated = errors.New("the idempotency key was sent with another body before")
 	// ErrTooLarge: the secret fields together exceed what can be sealed.
 	ErrTooLarge = fmt.Errorf("the secret fields together exceed %d bytes", MaxMaterial)
 	// ErrOpenTooLarge: what is stored in the clear of one credential would exceed 4 KB, with the
@@ -43,7 +53,14 @@ type FieldError struct {
 
 func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
 
-// ForbiddenError says what may not be done to this credential, in a text for the user.
-type ForbiddenError struct{ Detail string }
+// TypeError says that a change is of another type than the credential.
+type TypeError struct{ Stored, Change Type }
 
-func (e *ForbiddenError) Error() string { return e.Detail }
+func (e *TypeError) Error() string {
+	return fmt.Sprintf("the change is of type %s, and the credential of type %s", e.Change, e.Stored)
+}
+
+// ConflictError says what keeps a request from being done as things are, in a text for the caller.
+type ConflictError struct{ Detail string }
+
+func (e *ConflictError) Error() string { return e.Detail }

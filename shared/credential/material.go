@@ -214,7 +214,7 @@ type Change struct {
 }
 
 // ParseNew reads the body of a create request. What the service itself decides (id, provider,
-// metadata) is ignored; a claim to be managed is a *ForbiddenError, too much cleartext is
+// metadata) is ignored; a claim to be managed is ErrForged, too much cleartext is
 // ErrOpenTooLarge, and anything else that is wrong a *FieldError.
 func ParseNew(body []byte) (New, error) {
 	all, err := parse(body)
@@ -366,7 +366,7 @@ func parse(body []byte) (map[string]json.RawMessage, error) {
 			wrong = &FieldError{name, "must be a boolean"}
 		}
 		if forged {
-			return nil, &ForbiddenError{"AutoGPT-managed credentials cannot be created by users"}
+			return nil, ErrForged
 		}
 	}
 	return all, wrong

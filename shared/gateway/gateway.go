@@ -45,7 +45,7 @@ type Response struct {
 	Body any
 }
 
-// Route answers a request. Its errors are mapped to responses: see problem.
+// Route answers a request. What its errors come to stands in the table of refusals.
 type Route func(context.Context, Request) (Response, error)
 
 // Handler serves the routes of one function, by API Gateway's route key, such as "GET
@@ -212,8 +212,6 @@ func Show(status int, m credential.Metadata) Response {
 	return r
 }
 
-var errBody = errors.New("the body is too large")
-
 // The two forms of an error's body: the API's own, and API Gateway's.
 type detail struct {
 	Detail string `json:"detail"`
@@ -226,42 +224,22 @@ type message struct {
 // retryAfter is what a client is told to wait after a fault, in seconds.
 const retryAfter = "5"
 
-const openTooLarge = "The username and scopes together exceed 3,072 bytes: all of a credential that is not secret, its title included, may have 4 KB."
-
-// problem is the one table of errors and responses. An error that is not in it is a fault: it is
-// logged, and the client learns no more than that a repeat may help.
+// problem is the answer for an error. A fault is logged, and the client learns no more than that a
+// repeat may help.
 func (h *Handler) problem(ctx context.Context, route string, err error) Response {
-	var forbidden *credential.ForbiddenError
-	var field *credential.FieldError
-	var limit *credential.LimitError
-	switch {
-	case errors.Is(err, credential.ErrUnauthenticated):
+	if errors.Is(err, credential.ErrUnauthenticated) {
 		return Response{Status: http.StatusUnauthorized, Body: message{"Unauthorized"}}
-	case errors.Is(err, credential.ErrAccountDeleted):
-		return Response{Status: http.StatusUnauthorized, Body: detail{"This account has been deleted."}}
-	case errors.As(err, &forbidden):
-		return Response{Status: http.StatusForbidden, Body: detail{forbidden.Detail}}
-	case errors.Is(err, credential.ErrNotFound):
-		return Response{Status: http.StatusNotFound, Body: detail{"Credentials not found"}}
-	case errors.Is(err, credential.ErrChanged):
-		return Response{Status: http.StatusPreconditionFailed, Body: detail{"The credential was changed elsewhere: see what is there now."}}
-	case errors.As(err, &limit):
-		return Response{Status: http.StatusConflict, Body: detail{limit.Error()}}
-	case errors.Is(err, errBody):
-		return Response{Status: http.StatusRequestEntityTooLarge, Body: detail{"The body exceeds 64 KB."}}
-	case errors.Is(err, credential.ErrTooLarge):
-		return Response{Status: http.StatusRequestEntityTooLarge, Body: detail{"The secret fields together exceed 4,096 bytes."}}
-	case errors.Is(err, credential.ErrOpenTooLarge):
-		return Response{Status: http.StatusRequestEntityTooLarge, Body: detail{openTooLarge}}
-	case errors.As(err, &field):
-		return Response{Status: http.StatusUnprocessableEntity, Body: detail{field.Error()}}
-	default:
-		h.log.ErrorContext(ctx, "the request failed", "route", route, "error", err)
-		return Response{
-			Status: http.StatusServiceUnavailable,
-			Header: map[string]string{"retry-after": retryAfter},
-			Body:   detail{"The service cannot answer right now. Please try again."},
-		}
+	}
+	method, _, _ := strings.Cut(route, " ")
+	told, ok := refused(err, method)
+	if ok {
+		return Response{Status: told.Status, Body: detail{told.Detail}}
+	}
+	h.log.ErrorContext(ctx, "the request failed", "route", route, "error", err)
+	return Response{
+		Status: http.StatusServiceUnavailable,
+		Header: map[string]string{"retry-after": retryAfter},
+		Body:   detail{"The service cannot answer right now. Please try again."},
 	}
 }
 
@@ -301,12 +279,11 @@ func meant(name string) string {
 }
 
 // Guard answers what needs no look into the table about a change to one credential: the system's
-// cannot be changed, and a malformed name or id is nobody's. system is keyed by provider; verb is
-// "updated" or "deleted".
-func Guard(r Request, system map[string]string, verb string) error {
+// cannot be changed, and a malformed name or id is nobody's. system is keyed by provider.
+func Guard(r Request, system map[string]string) error {
 	for provider := range system {
 		if r.ID == credential.SystemID(provider) {
-			return &credential.ForbiddenError{Detail: "System-managed credentials cannot be " + verb}
+			return credential.ErrSystem
 		}
 	}
 	if !credential.ValidProvider(r.Provider) || !credential.ValidID(r.ID) {

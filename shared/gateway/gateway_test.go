@@ -282,12 +282,18 @@ var problems = []struct {
 }{
 	{credential.ErrUnauthenticated, 401, unauthorized},
 	{credential.ErrAccountDeleted, 401, `{"detail":"This account has been deleted."}`},
-	{&credential.ForbiddenError{Detail: "AutoGPT-managed credentials cannot be deleted"}, 403, `{"detail":"AutoGPT-managed credentials cannot be deleted"}`},
+	{credential.ErrForged, 403, `{"detail":"AutoGPT-managed credentials cannot be created by users"}`},
+	{credential.ErrManaged, 403, `{"detail":"AutoGPT-managed credentials cannot be updated"}`},
+	{credential.ErrSystem, 403, `{"detail":"System-managed credentials cannot be updated"}`},
 	{credential.ErrNotFound, 404, `{"detail":"Credentials not found"}`},
 	{credential.ErrOpenTooLarge, 413, `{"detail":"The username and scopes together exceed 3,072 bytes: ` +
 		`all of a credential that is not secret, its title included, may have 4 KB."}`},
 	{&credential.LimitError{Most: 200}, 409, `{"detail":"There are 200 credentials of your own already, as many as an account may have: delete one first."}`},
 	{credential.ErrTooLarge, 413, `{"detail":"The secret fields together exceed 4,096 bytes."}`},
+	{credential.ErrChanged, 412, `{"detail":"The credential was changed elsewhere: see what is there now."}`},
+	{credential.ErrRepeated, 422, `{"detail":"Idempotency-Key: was sent with another body before: send a new one with this"}`},
+	{&credential.TypeError{Stored: credential.APIKey, Change: credential.OAuth2}, 422,
+		`{"detail":"type: is oauth2, but the credential's is api_key: make a new credential instead"}`},
 	{&credential.FieldError{Field: "title", Problem: "must be a text"}, 422, `{"detail":"title: must be a text"}`},
 }
 
@@ -488,35 +494,27 @@ func TestAGuardAnswersWhatNeedsNoLookIntoTheTable(t *testing.T) {
 	system := map[string]string{"openai": "Use Credits for OpenAI"}
 	const own = "0d3b6f1e-1f0a-4c8e-9f43-0d7d9a1c2e55"
 	for _, c := range []struct {
-		provider, id, verb string
-		forbidden          string
-		notFound           bool
+		provider, id string
+		want         error
 	}{
 		{provider: "github", id: own},
 		{provider: "openai", id: own},
 		{provider: "agent_mail", id: credential.ManagedID("agent_mail", "alice")},
 		// A system credential that is not on offer is nobody's: the table says so.
 		{provider: "groq", id: credential.SystemID("groq")},
-		{provider: "openai", id: credential.SystemID("openai"), verb: "deleted", forbidden: "System-managed credentials cannot be deleted"},
-		{provider: "openai", id: credential.SystemID("openai"), verb: "updated", forbidden: "System-managed credentials cannot be updated"},
+		{provider: "openai", id: credential.SystemID("openai"), want: credential.ErrSystem},
 		// The id counts before the provider, as in AutoGPT.
-		{provider: "github", id: credential.SystemID("openai"), verb: "deleted", forbidden: "System-managed credentials cannot be deleted"},
-		{provider: "", id: credential.SystemID("openai"), verb: "deleted", forbidden: "System-managed credentials cannot be deleted"},
-		{provider: "", id: own, notFound: true},
-		{provider: "GitHub", id: own, notFound: true},
-		{provider: "github#x", id: own, notFound: true},
-		{provider: "github", id: "", notFound: true},
-		{provider: "github", id: strings.ToUpper(own), notFound: true},
-		{provider: "github", id: own + "#", notFound: true},
+		{provider: "github", id: credential.SystemID("openai"), want: credential.ErrSystem},
+		{provider: "", id: credential.SystemID("openai"), want: credential.ErrSystem},
+		{provider: "", id: own, want: credential.ErrNotFound},
+		{provider: "GitHub", id: own, want: credential.ErrNotFound},
+		{provider: "github#x", id: own, want: credential.ErrNotFound},
+		{provider: "github", id: "", want: credential.ErrNotFound},
+		{provider: "github", id: strings.ToUpper(own), want: credential.ErrNotFound},
+		{provider: "github", id: own + "#", want: credential.ErrNotFound},
 	} {
-		err := gateway.Guard(gateway.Request{User: "alice", Provider: c.provider, ID: c.id}, system, c.verb)
-		var forbidden *credential.ForbiddenError
-		switch {
-		case c.forbidden != "":
-			if !errors.As(err, &forbidden) || forbidden.Detail != c.forbidden {
-				t.Errorf("%s %s: %v", c.provider, c.id, err)
-			}
-		case c.notFound != errors.Is(err, credential.ErrNotFound), !c.notFound && err != nil:
+		err := gateway.Guard(gateway.Request{User: "alice", Provider: c.provider, ID: c.id}, system)
+		if !errors.Is(err, c.want) {
 			t.Errorf("%s %s: %v", c.provider, c.id, err)
 		}
 	}

@@ -105,12 +105,8 @@ const (
 	Delete Remedy = "delete"
 )
 
-var (
-	// ErrNoProvider: no provider of that name is registered.
-	ErrNoProvider = errors.New("no such provider is registered")
-	// ErrCursor: the cursor is not one that an audit gave.
-	ErrCursor = errors.New("the cursor is not one of an audit's report")
-)
+// ErrCursor: the cursor is not one that an audit gave.
+var ErrCursor error = &credential.FieldError{Field: "cursor", Problem: `has to be the "next" of an audit's report`}
 
 // auditReserve is how much time has to be left for an audit to look at another page.
 const auditReserve = 20 * time.Second
@@ -120,12 +116,12 @@ const auditReserve = 20 * time.Second
 // keys in its resource. It finds what broke the assumption that the protocol rests on, and what was
 // changed at the third party by hand. What reconcile is at work on is left alone.
 //
-// It returns ErrNoProvider or ErrCursor; what else goes wrong is in the report. Safe to repeat, and
-// beside everything else.
+// It returns credential.ErrNoProvider or ErrCursor; what else goes wrong is in the report. Safe to
+// repeat, and beside everything else.
 func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, error) {
 	p := e.byName[request.Provider]
 	if p == nil {
-		return AuditReport{}, ErrNoProvider
+		return AuditReport{}, credential.ErrNoProvider
 	}
 	at, err := parsePlace(request.Cursor)
 	if err != nil {
@@ -185,7 +181,7 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 func (a *audit) tooMany(at place) string {
 	if a.exceeds(at.Condemned, at.Slots, a.cfg.GoneFloor) {
 		return fmt.Sprintf("of %d slots that were looked at, the users of %d are unknown to the user pool, and would be deleted: "+
-			"see whether it is the right pool, and answers; if it is so, raise AUDIT_GONE_SHARE", at.Slots, at.Condemned)
+			"see whether it is the right pool, and answers; if it is so, raise the share of slots that an audit believes to be gone", at.Slots, at.Condemned)
 	}
 	if !a.exceeds(at.Gone, at.Slots, max(a.cfg.GoneFloor, a.request.Repair)) {
 		return ""
@@ -395,7 +391,7 @@ func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]*suspec
 	}
 	f.Kind, f.Remedy = LeftBehind, Revoke
 	return []*suspect{{f, func(ctx context.Context) error {
-		return a.cfg.Store.Reopen(ctx, h.User, a.provider.Name(), a.provider.Title(), h.Resource, time.Time{})
+		return a.cfg.Store.Reopen(ctx, store.Slot{User: h.User, Provider: a.provider.Name(), Title: a.provider.Title(), Resource: h.Resource})
 	}}}, nil
 }
 
@@ -470,7 +466,7 @@ func (a *audit) withRemedy(slot store.Slot, found []Finding) []*suspect {
 		one := &suspect{Finding: f}
 		if f.Remedy == Check && !slices.ContainsFunc(suspects, (*suspect).mendable) {
 			one.remedy = func(ctx context.Context) error {
-				return a.cfg.Store.Postpone(ctx, slot, slot.State, "audit", a.cfg.Now())
+				return a.cfg.Store.Postpone(ctx, slot, store.Wait{State: slot.State, Reason: store.ReasonAudit, DueAt: a.cfg.Now()})
 			}
 		}
 		suspects = append(suspects, one)

@@ -365,7 +365,7 @@ func TestAnAuditLeavesAloneWhatIsBeingWorkedOn(t *testing.T) {
 	list(t, w.Engine(), alice)
 	w.RemoveKey(alice)
 	s := slot(t, w, alice)
-	_, err := w.Store.Claim(t.Context(), alice, []store.Slot{s}, store.Ready, w.Clock.Now().Add(time.Minute))
+	_, err := w.Store.Claim(t.Context(), []store.Slot{s}, store.Ready, w.Clock.Now().Add(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -498,7 +498,7 @@ func TestARequestThatNoAuditCanFollow(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	_, err := w.Engine().Audit(t.Context(), managed.AuditRequest{Provider: "nobody"})
-	if !errors.Is(err, managed.ErrNoProvider) {
+	if !errors.Is(err, credential.ErrNoProvider) {
 		t.Error(err)
 	}
 	_, err = w.Engine().Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, Cursor: "elsewhere"})

@@ -95,7 +95,7 @@ func TestAPodWithInboxesIsRevokedWhenTheyHaveGone(t *testing.T) {
 		Domains: []string{"example.com"}, Webhooks: []string{"https://example.com/hook"}})
 	key := w.Key(alice)
 	left := remove(t, w.Engine(), alice)
-	if len(left) != 1 || left[0].Provider != managedtest.Provider || left[0].State != store.Revoking || !left[0].RetryAt.After(w.Clock.Now()) {
+	if len(left) != 1 || left[0].Provider != managedtest.Provider || left[0].State != managed.PendingRevoking || !left[0].RetryAt.After(w.Clock.Now()) {
 		t.Errorf("left: %+v", left)
 	}
 	_, _, works := w.Mail.Identify(key.Reveal())
@@ -135,7 +135,7 @@ func TestARevocationThatKeepsFailingIsParkedAndStillTried(t *testing.T) {
 		t.Error("no alarm")
 	}
 	left := remove(t, w.Engine(), alice)
-	if len(left) != 1 || left[0].State != store.Parked {
+	if len(left) != 1 || left[0].State != managed.PendingParked {
 		t.Errorf("left: %+v", left)
 	}
 	w.Converge()
@@ -223,7 +223,7 @@ func TestNeverDoneWithoutProof_NoOrgKeyParksTheRevocation(t *testing.T) {
 	list(t, w.Engine(), alice)
 	w.SetOrgKeys(`{}`)
 	left := remove(t, w.Engine(), alice)
-	if len(left) != 1 || left[0].State != store.Parked || !strings.Contains(w.Logs(), `"RevocationsParked":1`) {
+	if len(left) != 1 || left[0].State != managed.PendingParked || !strings.Contains(w.Logs(), `"RevocationsParked":1`) {
 		t.Errorf("left: %+v", left)
 	}
 	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `"}`)
@@ -243,7 +243,7 @@ func TestNeverDoneWithoutProof_AnUnregisteredProviderParksTheRevocation(t *testi
 	list(t, w.Engine(), alice)
 	none = true
 	left := remove(t, w.Engine(), alice)
-	if len(left) != 1 || left[0].State != store.Parked || !strings.Contains(w.Logs(), `"RevocationsParked":1`) {
+	if len(left) != 1 || left[0].State != managed.PendingParked || !strings.Contains(w.Logs(), `"RevocationsParked":1`) {
 		t.Errorf("left: %+v", left)
 	}
 	none = false

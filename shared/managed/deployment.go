@@ -171,17 +171,19 @@ func (e *Engine) providerStatus(ctx context.Context, p Provider) (ProviderStatus
 }
 
 // ErrNotTheKeys: the organisation is not that of the org key, or nothing was made in any yet.
-var ErrNotTheKeys = errors.New("the org key is not of that organisation, or nothing has been made in another one yet")
+var ErrNotTheKeys error = &credential.ConflictError{
+	Detail: "The org key is not of that organisation, or nothing has been made in another one yet",
+}
 
 // AcceptOrganization has things made in another organisation from now on: the one that the org key
-// is of, as the operator by has seen and says. It is on record in the audit log before. What was
+// is of, as the operator has seen and says. It is on record in the audit log before. What was
 // made in the one before needs a key of that one to be revoked.
 //
-// It returns ErrNoProvider or ErrNotTheKeys. Safe to repeat.
-func (e *Engine) AcceptOrganization(ctx context.Context, provider, organization, by, reason string) error {
+// It returns credential.ErrNoProvider or ErrNotTheKeys. Safe to repeat.
+func (e *Engine) AcceptOrganization(ctx context.Context, provider, organization string, o Order) error {
 	p := e.byName[provider]
 	if p == nil {
-		return ErrNoProvider
+		return credential.ErrNoProvider
 	}
 	s, err := e.providerStatus(ctx, p)
 	if err != nil {
@@ -190,7 +192,7 @@ func (e *Engine) AcceptOrganization(ctx context.Context, provider, organization,
 	if s.Organization == "" || s.KeyOrganization != organization {
 		return ErrNotTheKeys
 	}
-	err = telemetry.Audit(ctx, e.cfg.Log, "organization accepted", "by", by, "reason", reason, "provider", provider,
+	err = telemetry.Audit(ctx, e.cfg.Log, "organization accepted", "by", o.By, "reason", o.Reason, "provider", provider,
 		"was", s.Organization, "organization", organization)
 	if err != nil {
 		return err

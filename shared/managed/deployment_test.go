@@ -147,11 +147,11 @@ func TestAnOrgKeyOfAnotherOrganisationMakesNothingUntilItIsAccepted(t *testing.T
 		statuses[0].KeyOrganization != otherOrg || len(statuses[0].DeploymentID) != 8 {
 		t.Errorf("the status is %+v, %v", statuses, err)
 	}
-	err = e.AcceptOrganization(t.Context(), managedtest.Provider, fake.OrganizationID, "me", "why")
+	err = e.AcceptOrganization(t.Context(), managedtest.Provider, fake.OrganizationID, managed.Order{By: "me", Reason: "why"})
 	if !errors.Is(err, managed.ErrNotTheKeys) {
 		t.Errorf("an organisation that is not the key's: %v", err)
 	}
-	err = w.Engine().AcceptOrganization(t.Context(), managedtest.Provider, otherOrg, "me", "we moved")
+	err = w.Engine().AcceptOrganization(t.Context(), managedtest.Provider, otherOrg, managed.Order{By: "me", Reason: "we moved"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func New(c Config) (*Engine, error) {
 		c.Now = clock.Now
 	}
 	if c.Budget+time.Second > c.Lease/2 {
-		return nil, fmt.Errorf("PROVISION_BUDGET (%v) with 1s added has to be at most half of LEASE (%v)", c.Budget, c.Lease)
+		return nil, fmt.Errorf("the budget of a list (%v), with 1s added, has to be at most half of the lease (%v)", c.Budget, c.Lease)
 	}
 	if c.Wait == nil {
 		c.Wait = sleep

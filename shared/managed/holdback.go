@@ -60,7 +60,13 @@ func (c *claim) hold(ctx context.Context) {
 type HoldbackRequest struct {
 	// User and Provider narrow it; "" is all.
 	User, Provider string
-	By, Reason     string
+	Order
+}
+
+// Order is an operator's. It goes on record before it is carried out.
+type Order struct {
+	// By is who gives it, and Reason why.
+	By, Reason string
 }
 
 // EndHoldback makes due at once what is held back, and returns how much that was, and whether there

@@ -142,7 +142,7 @@ func (l *listing) claim(ctx context.Context) ([]*claim, error) {
 			return nil, nil
 		}
 		at = l.cfg.Now()
-		claimed, err = l.cfg.Store.Claim(ctx, l.user, was, store.Provisioning, at.Add(l.cfg.Lease))
+		claimed, err = l.cfg.Store.Claim(ctx, was, store.Provisioning, at.Add(l.cfg.Lease))
 		if !errors.Is(err, store.ErrStale) {
 			break
 		}

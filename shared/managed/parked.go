@@ -94,10 +94,10 @@ type RetryRequest struct {
 // credentials that could not be made. Each is on record in the audit log before. It returns how
 // many there were, and whether there may be more than it had the time to find.
 //
-// It returns ErrNoProvider. Safe to repeat: what is due already is left as it is.
+// It returns credential.ErrNoProvider. Safe to repeat: what is due already is left as it is.
 func (e *Engine) Retry(ctx context.Context, r RetryRequest) (retried int, more bool, err error) {
 	if r.Provider != "" && e.byName[r.Provider] == nil {
-		return 0, false, ErrNoProvider
+		return 0, false, credential.ErrNoProvider
 	}
 	var all atomic.Int64
 	visit := func(keys []store.Key) (bool, error) {
@@ -141,7 +141,7 @@ func (e *Engine) retry(ctx context.Context, key store.Key, by string) (bool, err
 	if err != nil {
 		return false, err
 	}
-	err = e.cfg.Store.Postpone(ctx, slot, slot.State, "an operator asked", now)
+	err = e.cfg.Store.Postpone(ctx, slot, store.Wait{State: slot.State, Reason: store.ReasonOperator, DueAt: now})
 	if errors.Is(err, store.ErrStale) {
 		return false, nil // somebody is at it now
 	}
@@ -205,14 +205,14 @@ func (e *Engine) parked(ctx context.Context, key store.Key) (ParkedRevocation, b
 }
 
 // ErrNotParked: there is no such revocation that is parked and that nobody works on.
-var ErrNotParked = errors.New("no such revocation is parked, or somebody works on it now")
+var ErrNotParked error = &credential.ConflictError{Detail: "No such revocation is parked, or somebody works on it now"}
 
-// Force declares a parked revocation done without proof: the operator by has seen to it that
-// nothing of the user is left at the third party, for the given reason. It is on record in the
-// audit log before it is done.
+// Force declares a parked revocation done without proof: the operator has seen to it that
+// nothing of the user is left at the third party. It is on record in the audit log before it is
+// done.
 //
 // It returns ErrNotParked. Not to be repeated after success: ErrNotParked is the answer then.
-func (e *Engine) Force(ctx context.Context, user, provider, by, reason string) error {
+func (e *Engine) Force(ctx context.Context, user, provider string, o Order) error {
 	slots, err := e.cfg.Store.Slots(ctx, user, provider)
 	if err == nil {
 		return ErrNotParked // the account is not deleted
@@ -224,7 +224,7 @@ func (e *Engine) Force(ctx context.Context, user, provider, by, reason string) e
 	if slot.State != store.Parked || !slot.Claimable(e.cfg.Now()) {
 		return ErrNotParked
 	}
-	err = telemetry.Audit(ctx, e.cfg.Log, "revocation forced", "by", by, "reason", reason, "user", user, "provider", provider,
+	err = telemetry.Audit(ctx, e.cfg.Log, "revocation forced", "by", o.By, "reason", o.Reason, "user", user, "provider", provider,
 		"resource", slot.Resource.ID, "key_id", slot.Resource.KeyID)
 	if err != nil {
 		return err

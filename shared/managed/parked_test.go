@@ -53,7 +53,7 @@ func TestParkedRevocationsAreListed(t *testing.T) {
 func TestAParkedRevocationIsForcedOnRecord(t *testing.T) {
 	t.Parallel()
 	w := parkedWorld(t)
-	err := w.Engine().Force(t.Context(), alice, managedtest.Provider, "Ops", "removed in the console")
+	err := w.Engine().Force(t.Context(), alice, managedtest.Provider, managed.Order{By: "Ops", Reason: "removed in the console"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestNothingIsForcedWithoutARecord(t *testing.T) {
 	t.Parallel()
 	w := parkedWorld(t)
 	before := w.Dump()
-	err := w.EngineWith(deaf).Force(t.Context(), alice, managedtest.Provider, "Ops", "removed in the console")
+	err := w.EngineWith(deaf).Force(t.Context(), alice, managedtest.Provider, managed.Order{By: "Ops", Reason: "removed in the console"})
 	if err == nil || !strings.Contains(err.Error(), "writing the audit line") {
 		t.Errorf("it was forced: %v", err)
 	}
@@ -95,7 +95,7 @@ func TestOnlyWhatIsParkedIsForced(t *testing.T) {
 	t.Parallel()
 	w := parkedWorld(t)
 	for _, user := range []string{bob, "nobody"} {
-		err := w.Engine().Force(t.Context(), user, managedtest.Provider, "Ops", "by mistake")
+		err := w.Engine().Force(t.Context(), user, managedtest.Provider, managed.Order{By: "Ops", Reason: "by mistake"})
 		if !errors.Is(err, managed.ErrNotParked) {
 			t.Errorf("%s: %v", user, err)
 		}
@@ -105,7 +105,7 @@ func TestOnlyWhatIsParkedIsForced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = w.Engine().Force(t.Context(), alice, managedtest.Provider, "Ops", "while somebody works on it")
+	err = w.Engine().Force(t.Context(), alice, managedtest.Provider, managed.Order{By: "Ops", Reason: "while somebody works on it"})
 	if !errors.Is(err, managed.ErrNotParked) || slot(t, w, alice).Owner != claimed.Owner {
 		t.Errorf("%v, the slot is %+v", err, slot(t, w, alice))
 	}
@@ -113,7 +113,7 @@ func TestOnlyWhatIsParkedIsForced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = w.Engine().Force(t.Context(), alice, managedtest.Provider, "Ops", "not parked yet")
+	err = w.Engine().Force(t.Context(), alice, managedtest.Provider, managed.Order{By: "Ops", Reason: "not parked yet"})
 	if !errors.Is(err, managed.ErrNotParked) {
 		t.Error(err)
 	}
@@ -168,7 +168,7 @@ func TestWhatAKilledWorkerHeldIsDueWhenTheOrgKeyIsThere(t *testing.T) {
 			remove(t, w.Engine(), alice)
 			w.Clock.Advance(3 * time.Minute)
 			lease := w.Clock.Now().Add(time.Minute)
-			_, err := w.Store.Claim(t.Context(), bob, []store.Slot{slot(t, w, bob)}, store.Provisioning, lease)
+			_, err := w.Store.Claim(t.Context(), []store.Slot{slot(t, w, bob)}, store.Provisioning, lease)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -246,7 +246,7 @@ func TestWhatWaitsIsTriedAgainOnRecord(t *testing.T) {
 func TestAProviderThatIsNotRegisteredIsNotRetried(t *testing.T) {
 	t.Parallel()
 	_, _, err := parkedWorld(t).Engine().Retry(t.Context(), managed.RetryRequest{By: "Ops", Provider: "github"})
-	if !errors.Is(err, managed.ErrNoProvider) {
+	if !errors.Is(err, credential.ErrNoProvider) {
 		t.Error(err)
 	}
 }

@@ -395,7 +395,7 @@ func TestTheTombstoneComesBeforeTheLook_AListThatClaimsJustBeforeIt(t *testing.T
 		}
 	}))
 	left := remove(t, w.Engine(), alice)
-	if len(left) != 1 || left[0].State != store.Revoking || left[0].RetryAt.Before(w.Clock.Now().Add(60*time.Second)) {
+	if len(left) != 1 || left[0].State != managed.PendingRevoking || left[0].RetryAt.Before(w.Clock.Now().Add(60*time.Second)) {
 		t.Errorf("left: %+v", left)
 	}
 	w.Mail.RemoveFault(held)

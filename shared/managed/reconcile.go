@@ -141,7 +141,7 @@ func (r *round) wakeOne(ctx context.Context, key store.Key) error {
 	if !slot.Claimable(due) {
 		due = slot.ClaimableAt()
 	}
-	return r.cfg.Store.Postpone(ctx, slot, next, "the org key is there", due)
+	return r.cfg.Store.Postpone(ctx, slot, store.Wait{State: next, Reason: store.ReasonKeyIsThere, DueAt: due})
 }
 
 // turn is the number of the shard that is read first. Each minute it is another one, so that none
@@ -246,14 +246,14 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	p := r.byName[slot.Provider]
 	if p == nil {
-		return r.cfg.Store.Postpone(ctx, slot, slot.State, "no such provider is registered", r.cfg.Now().Add(jittered(slowRetry)))
+		return r.cfg.Store.Postpone(ctx, slot, r.slowly(slot, store.ReasonNoProvider))
 	}
 	if !slot.Claimable(r.cfg.Now()) {
-		return r.cfg.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
+		return r.cfg.Store.Postpone(ctx, slot, untilClaimable(slot))
 	}
 	_, err := r.cfg.OrgKeys.Key(ctx, slot.Provider)
 	if isNoKey(err) {
-		return r.cfg.Store.Postpone(ctx, slot, slot.State, store.ReasonNoKey, r.cfg.Now().Add(jittered(slowRetry)))
+		return r.cfg.Store.Postpone(ctx, slot, r.slowly(slot, store.ReasonNoKey))
 	}
 	next, x := store.Provisioning, r.pass(p, slot.User, making)
 	defer x.end()
@@ -271,7 +271,7 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	}
 	now := r.cfg.Now()
 	slot.Title = p.Title()
-	claimed, err := r.cfg.Store.Claim(ctx, slot.User, []store.Slot{slot}, next, now.Add(r.cfg.Lease))
+	claimed, err := r.cfg.Store.Claim(ctx, []store.Slot{slot}, next, now.Add(r.cfg.Lease))
 	switch {
 	case errors.Is(err, store.ErrStale):
 		return nil // somebody else is at it
@@ -287,4 +287,14 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 		c.provision(ctx)
 	}
 	return nil
+}
+
+// slowly is how a living user's slot waits for what has to be configured.
+func (e *Engine) slowly(slot store.Slot, reason string) store.Wait {
+	return store.Wait{State: slot.State, Reason: reason, DueAt: e.cfg.Now().Add(jittered(slowRetry))}
+}
+
+// untilClaimable is how a slot waits that is due, and that another claim may still be at work on.
+func untilClaimable(slot store.Slot) store.Wait {
+	return store.Wait{State: slot.State, Reason: slot.Reason, DueAt: slot.ClaimableAt()}
 }

@@ -15,11 +15,11 @@ import (
 func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	p := e.byName[slot.Provider]
 	if p == nil {
-		return e.park(ctx, slot, "no such provider is registered")
+		return e.park(ctx, slot, store.ReasonNoProvider)
 	}
 	now := e.cfg.Now()
 	if !slot.Claimable(now) {
-		return e.cfg.Store.Postpone(ctx, slot, slot.State, slot.Reason, slot.ClaimableAt())
+		return e.cfg.Store.Postpone(ctx, slot, untilClaimable(slot))
 	}
 	_, err := e.cfg.OrgKeys.Key(ctx, slot.Provider)
 	if isNoKey(err) {
@@ -157,5 +157,5 @@ func (e *Engine) park(ctx context.Context, slot store.Slot, reason string) error
 	e.cfg.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
 	e.cfg.Log.ErrorContext(ctx, "a revocation is parked: configure the provider, then it goes on by itself",
 		"user", slot.User, "provider", slot.Provider, "reason", reason)
-	return e.cfg.Store.Postpone(ctx, slot, store.Parked, reason, e.cfg.Now().Add(jittered(parkedRetry)))
+	return e.cfg.Store.Postpone(ctx, slot, store.Wait{State: store.Parked, Reason: reason, DueAt: e.cfg.Now().Add(jittered(parkedRetry))})
 }

@@ -306,8 +306,8 @@ func TestAMarkedSlotIsLostToItsWorker(t *testing.T) {
 	wantError(t, "commit", tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true}), store.ErrLost)
 	wantError(t, "release", tb.Release(t.Context(), slot, store.Release{State: store.Failed, Settled: true}), store.ErrLost)
 	wantError(t, "remove", tb.Remove(t.Context(), slot), store.ErrLost)
-	wantError(t, "postpone", tb.Postpone(t.Context(), slot, store.Failed, "", now), store.ErrStale)
-	_, err = tb.Claim(t.Context(), user, []store.Slot{tb.read()}, store.Provisioning, leaseEnd)
+	wantError(t, "postpone", tb.Postpone(t.Context(), slot, store.Wait{State: store.Failed, Reason: "", DueAt: now}), store.ErrStale)
+	_, err = tb.Claim(t.Context(), []store.Slot{tb.read()}, store.Provisioning, leaseEnd)
 	wantError(t, "claim", err, credential.ErrAccountDeleted)
 	tb.wantItem(slotKey, marked)
 }
@@ -323,7 +323,7 @@ func TestAWriteToATombstoneThatFailsIsAnError(t *testing.T) {
 		"Rest":              tb.Rest(t.Context(), user),
 		"PostponeTombstone": tb.PostponeTombstone(t.Context(), store.Tombstone{User: user}, now),
 		"MarkRevoking":      tb.MarkRevoking(t.Context(), slotKey, time.Time{}),
-		"Postpone":          tb.Postpone(t.Context(), tb.read(), store.Failed, "", now),
+		"Postpone":          tb.Postpone(t.Context(), tb.read(), store.Wait{State: store.Failed, Reason: "", DueAt: now}),
 	} {
 		if err == nil || errors.Is(err, store.ErrStale) {
 			t.Errorf("%s returned %v", name, err)

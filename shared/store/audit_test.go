@@ -68,7 +68,7 @@ func TestASlotAtRestIsMadeDue(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	slot := tb.slot(readyItem)
-	err := tb.Postpone(t.Context(), slot, store.Ready, "reported", now)
+	err := tb.Postpone(t.Context(), slot, store.Wait{State: store.Ready, Reason: "reported", DueAt: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestASlotOfADeletedAccountIsReopenedToRevokeWhatWasFound(t *testing.T) {
 		tb.put(tombKey, tombItem)
 		tb.on("TransactWriteItems", faults...)
 		found := credential.Resource{ID: "pod-1", OrgID: "org-1"}
-		err := tb.Reopen(t.Context(), user, provider, title, found, time.Time{})
+		err := tb.Reopen(t.Context(), store.Slot{User: user, Provider: provider, Title: title, Resource: found})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -104,7 +104,7 @@ func TestNothingIsReopenedOfALivingUserNorOverASlot(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	reopen := func() error {
-		return tb.Reopen(t.Context(), user, provider, title, credential.Resource{ID: "pod-1"}, time.Time{})
+		return tb.Reopen(t.Context(), store.Slot{User: user, Provider: provider, Title: title, Resource: credential.Resource{ID: "pod-1"}})
 	}
 	wantError(t, "no tombstone", reopen(), store.ErrStale)
 	tb.wantItem(slotKey, nil)

@@ -21,8 +21,8 @@ import (
 // It returns the slots as claimed; ErrAccountDeleted; or ErrStale, after which to read again. Any
 // other error leaves the outcome unknown: nothing may be done under the claim, and the lease runs
 // out by itself.
-func (s *Store) Claim(ctx context.Context, user string, slots []Slot, next State, leaseUntil time.Time) ([]Slot, error) {
-	items := []types.TransactWriteItem{s.notDeleted(user)}
+func (s *Store) Claim(ctx context.Context, slots []Slot, next State, leaseUntil time.Time) ([]Slot, error) {
+	items := []types.TransactWriteItem{s.notDeleted(slots[0].User)}
 	claimed := slices.Clone(slots)
 	owner := uuid.NewString()
 	for i, slot := range slots {

@@ -45,7 +45,7 @@ var writes = map[string]struct {
 		return tb.Release(ctx, tb.read(), store.Release{State: store.Failed, Settled: true})
 	}},
 	"Postpone": {"UpdateItem", func(tb *table) { tb.put(slotKey, failedItem) }, func(ctx context.Context, tb *table) error {
-		return tb.Postpone(ctx, tb.read(), store.Failed, "", now)
+		return tb.Postpone(ctx, tb.read(), store.Wait{State: store.Failed, Reason: "", DueAt: now})
 	}},
 	"PutOff": {"UpdateItem", func(tb *table) { tb.put(slotKey, failedItem) }, func(ctx context.Context, tb *table) error {
 		return tb.PutOff(ctx, tb.read(), now)
@@ -204,14 +204,14 @@ func TestAClaimThatMeetsAConflictIsStale(t *testing.T) {
 		{"None", "ThrottlingError"}, {"ProvisionedThroughputExceeded"}, {"TransactionConflict", "ConditionalCheckFailed"},
 	} {
 		tb.always("TransactWriteItems", fault.TransactionCanceled(reasons...))
-		_, err := tb.Claim(t.Context(), user, []store.Slot{absent()}, store.Provisioning, leaseEnd)
+		_, err := tb.Claim(t.Context(), []store.Slot{absent()}, store.Provisioning, leaseEnd)
 		wantError(t, "claim", err, store.ErrStale)
 		if tb.proxy.Count("TransactWriteItems") != 1 {
 			t.Errorf("%v: there were %d calls", reasons, tb.proxy.Count("TransactWriteItems"))
 		}
 	}
 	tb.always("TransactWriteItems", fault.TransactionCanceled("ConditionalCheckFailed", "TransactionConflict"))
-	_, err := tb.Claim(t.Context(), user, []store.Slot{absent()}, store.Provisioning, leaseEnd)
+	_, err := tb.Claim(t.Context(), []store.Slot{absent()}, store.Provisioning, leaseEnd)
 	wantError(t, "a claim in a deleted account", err, credential.ErrAccountDeleted)
 	tb.wantItem(slotKey, nil)
 }

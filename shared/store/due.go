@@ -41,31 +41,47 @@ func (s *Store) Due(ctx context.Context, shard string, now time.Time, limit int3
 	return keys, out.LastEvaluatedKey, nil
 }
 
-// Postpone moves the due time of a slot, if it still is as it was read, and gives it the state
-// next. Nothing is written otherwise: an unconditional update would bring back a slot that has
-// gone. It returns ErrStale then. A slot that is to wait for its org key is nobody's any more if it
-// may be claimed: a worker that was killed may have left its name.
-func (s *Store) Postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time) error {
-	return s.postpone(ctx, slot, next, reason, dueAt, "", args{})
+// Wait is how a slot waits until there is work to do.
+type Wait struct {
+	// State is the slot's from then on.
+	State State
+	// Reason is why there is work left.
+	Reason string
+	DueAt  time.Time
+}
+
+// Postpone has a slot wait, if it still is as it was read. Nothing is written otherwise: an
+// unconditional update would bring back a slot that has gone. It returns ErrStale then. A slot that
+// is to wait for its org key is nobody's any more if it may be claimed: a worker that was killed
+// may have left its name.
+func (s *Store) Postpone(ctx context.Context, slot Slot, w Wait) error {
+	return s.postpone(ctx, slot, w, slot.Tries)
 }
 
 // PutOff is Postpone for work that could not be begun. It counts as a try, so that its pauses grow.
 func (s *Store) PutOff(ctx context.Context, slot Slot, dueAt time.Time) error {
-	values := args{}
-	return s.postpone(ctx, slot, slot.State, slot.Reason, dueAt, ", #tries = "+values.num("tries", int64(slot.Tries)+1), values)
+	return s.postpone(ctx, slot, Wait{slot.State, slot.Reason, dueAt}, slot.Tries+1)
 }
 
-func (s *Store) postpone(ctx context.Context, slot Slot, next State, reason string, dueAt time.Time, more string, values args) error {
+func (s *Store) postpone(ctx context.Context, slot Slot, w Wait, tries int) error {
+	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
-	slot.State, slot.Reason = next, reason
-	if reason == ReasonNoKey && slot.Owner != "" && slot.Claimable(s.now()) {
-		slot.Owner = ""
-		more += " REMOVE #owner"
+	waiting := slot
+	waiting.State, waiting.Reason = w.State, w.Reason
+	free := w.Reason == ReasonNoKey && slot.Owner != "" && slot.Claimable(s.now())
+	if free {
+		waiting.Owner = ""
 	}
-	expression := "SET #due_at = " + values.time("due", dueAt) +
-		", #due_shard = " + values.str("shard", slot.shard()) +
-		", #state = " + values.str("state", string(next)) +
-		", #reason = " + values.str("reason", reason) + more
+	expression := "SET #due_at = " + values.time("due", w.DueAt) +
+		", #due_shard = " + values.str("shard", waiting.shard()) +
+		", #state = " + values.str("state", string(w.State)) +
+		", #reason = " + values.str("reason", w.Reason)
+	if tries != slot.Tries {
+		expression += ", #tries = " + values.num("tries", int64(tries))
+	}
+	if free {
+		expression += " REMOVE #owner"
+	}
 	err := s.update(ctx, slot.Key(), expression, condition, values)
 	if isRefused(err) {
 		return ErrStale
@@ -90,7 +106,7 @@ func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) erro
 	now := s.now()
 	expression := "SET #due_at = " + values.time("due", now) +
 		", #due_shard = " + values.str("shard", slot.shard()) +
-		", #reason = " + values.str("reason", "reported") +
+		", #reason = " + values.str("reason", ReasonReported) +
 		", #report_from = " + values.time("from", now.Add(pause)) +
 		", #report_pause = " + values.num("pause", pause.Milliseconds())
 	err := s.update(ctx, slot.Key(), expression, condition, values)

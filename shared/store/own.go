@@ -27,7 +27,7 @@ func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, 
 
 // CreateOnce is Create for a request that may come again: request stands for all of it, and m.ID is
 // the same each time. A repeat, at the same time or later, changes nothing and gets the credential
-// as it is; another request under the id gets a *FieldError. Safe to repeat.
+// as it is; another request under the id gets ErrRepeated. Safe to repeat.
 func (s *Store) CreateOnce(ctx context.Context, user string, m credential.Metadata, request string, ciphertext []byte) (credential.Metadata, error) {
 	key := CredentialKey(user, m.Provider, m.ID)
 	item := key.item()
@@ -80,7 +80,7 @@ func made(err error, request string) (credential.Metadata, error) {
 	item := cancelled.CancellationReasons[1].Item
 	r := reader{item: item}
 	if r.text("request") != request {
-		return credential.Metadata{}, &credential.FieldError{Field: "Idempotency-Key", Problem: "was sent with another body before: send a new one with this"}
+		return credential.Metadata{}, credential.ErrRepeated
 	}
 	return decodeOwn(item)
 }
@@ -159,8 +159,8 @@ func (s *Store) CheckRoom(ctx context.Context, user string, most int, request st
 }
 
 // Update changes a user's own credential in one conditional write and returns how it then is. A nil
-// ciphertext keeps the secret and what goes with it. It returns ErrNotFound, a *ForbiddenError for
-// a managed one, or a *FieldError if the credential is of another type than the change, or has
+// ciphertext keeps the secret and what goes with it. It returns ErrNotFound, ErrManaged, a
+// *TypeError if the credential is of another type than the change, a *FieldError if it has
 // something that the change leaves out, or ErrChanged if it is none of the revisions that the
 // change is meant for. Safe to repeat.
 func (s *Store) Update(ctx context.Context, user, provider, id string, change credential.Change, ciphertext []byte) (credential.Metadata, error) {
@@ -241,7 +241,7 @@ func (s *Store) updateSeen(
 		if r.text("revision") == revision { // the SDK repeated a write whose answer was lost
 			return decodeOwn(r.item)
 		}
-		why := refusal(err, "updated", change.Type, change.Match)
+		why := refusal(err, change.Type, change.Match)
 		m, err := decodeOwn(r.item)
 		if err != nil || !errors.Is(why, credential.ErrNotFound) || ciphertext == nil || m.Revision == seen {
 			return credential.Metadata{}, why
@@ -259,7 +259,7 @@ func (s *Store) updateSeen(
 }
 
 // Delete removes a user's own credential in one conditional write, if it is of one of the revisions
-// or none is given. It returns ErrNotFound, a *ForbiddenError for a managed one, or ErrChanged.
+// or none is given. It returns ErrNotFound, ErrManaged or ErrChanged.
 // Safe to repeat; the repeat gets ErrNotFound.
 func (s *Store) Delete(ctx context.Context, user, provider, id string, match ...string) error {
 	values := args{}
@@ -276,7 +276,7 @@ func (s *Store) Delete(ctx context.Context, user, provider, id string, match ...
 		return err
 	})
 	if isRefused(err) {
-		return refusal(err, "deleted", "", match)
+		return refusal(err, "", match)
 	}
 	if err != nil {
 		return fmt.Errorf("deleting the credential: %w", err)
@@ -285,7 +285,7 @@ func (s *Store) Delete(ctx context.Context, user, provider, id string, match ...
 }
 
 // refusal says why a guard refused, by the item that the refusal brought along.
-func refusal(err error, verb string, want credential.Type, match []string) error {
+func refusal(err error, want credential.Type, match []string) error {
 	item := refusedItem(err)
 	if item == nil {
 		return credential.ErrNotFound
@@ -295,12 +295,11 @@ func refusal(err error, verb string, want credential.Type, match []string) error
 		return credential.ErrNotFound
 	}
 	if r.flag("autogpt_managed") {
-		return &credential.ForbiddenError{Detail: "AutoGPT-managed credentials cannot be " + verb}
+		return credential.ErrManaged
 	}
 	m, err := decodeOwn(item)
 	if err == nil && want != "" && m.Type != want {
-		return &credential.FieldError{Field: "type", Problem: "is " + string(want) + ", but the credential's is " + string(m.Type) +
-			": make a new credential instead"}
+		return &credential.TypeError{Stored: m.Type, Change: want}
 	}
 	if err == nil && match != nil && !slices.Contains(match, m.Revision) {
 		return credential.ErrChanged

@@ -283,9 +283,8 @@ func TestAManagedCredentialIsForbiddenToItsUser(t *testing.T) {
 			item := claimedItem.with(change)
 			tb.put(slotKey, item)
 			err := try(tb, user, provider, credential.ManagedID(provider, user))
-			var forbidden *credential.ForbiddenError
-			if !errors.As(err, &forbidden) || forbidden.Detail != "AutoGPT-managed credentials cannot be "+verb {
-				t.Errorf("%v: %v", change, err)
+			if !errors.Is(err, credential.ErrManaged) {
+				t.Errorf("%v, to be %s: %v", change, verb, err)
 			}
 			tb.wantItem(slotKey, item.with(attributes{"due_shard": "live"}))
 		}
@@ -340,8 +339,8 @@ func TestAChangeOfAnotherTypeIsNamed(t *testing.T) {
 		"a title":  {credential.Change{Type: credential.HostScoped, Title: str("New")}, nil},
 	} {
 		_, err := tb.Update(t.Context(), user, "github", ownID, c.change, c.ciphertext)
-		var field *credential.FieldError
-		if !errors.As(err, &field) || field.Field != "type" {
+		var other *credential.TypeError
+		if !errors.As(err, &other) || *other != (credential.TypeError{Stored: credential.OAuth2, Change: c.change.Type}) {
 			t.Errorf("%s: %v", name, err)
 		}
 		tb.wantItem(ownKey, ownItem)
@@ -398,8 +397,7 @@ func TestWhatCannotBeDecodedIsLeftOutAndNotTouched(t *testing.T) {
 		}
 		for verb, try := range guards {
 			err := try(tb, user, "github", ownID)
-			var forbidden *credential.ForbiddenError
-			if !errors.Is(err, credential.ErrNotFound) && !(item["autogpt_managed"] == true && errors.As(err, &forbidden)) {
+			if !errors.Is(err, credential.ErrNotFound) && !(item["autogpt_managed"] == true && errors.Is(err, credential.ErrManaged)) {
 				t.Errorf("%s, to be %s: %v", name, verb, err)
 			}
 		}

@@ -105,7 +105,7 @@ func TestASlotThatCannotBeDecodedIsLeftOut(t *testing.T) {
 		if err == nil || sealed.Ciphertext != nil {
 			t.Errorf("%s: its secret is read as %+v", name, sealed)
 		}
-		_, err = tb.Claim(t.Context(), user, []store.Slot{absent()}, store.Provisioning, leaseEnd)
+		_, err = tb.Claim(t.Context(), []store.Slot{absent()}, store.Provisioning, leaseEnd)
 		wantError(t, name+", claimed as if absent", err, store.ErrStale)
 		tb.wantItem(slotKey, item.with(attributes{"due_shard": "live"}))
 	}
@@ -489,7 +489,7 @@ func TestTheLivingAndTheDeadAreDueInTheirFamilies(t *testing.T) {
 		user := fmt.Sprintf("user-%d", i)
 		slot := store.Slot{User: user, Provider: provider, Title: title}
 		if i%2 == 0 {
-			_, err := tb.Claim(t.Context(), user, []store.Slot{slot}, store.Provisioning, now)
+			_, err := tb.Claim(t.Context(), []store.Slot{slot}, store.Provisioning, now)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -80,8 +80,7 @@ func TestARepeatedRequestMakesOneCredential(t *testing.T) {
 		}
 	}
 	_, err := tb.CreateOnce(t.Context(), user, m, "another", []byte("sealed"))
-	var field *credential.FieldError
-	if !errors.As(err, &field) || field.Field != "Idempotency-Key" {
+	if !errors.Is(err, credential.ErrRepeated) {
 		t.Errorf("another request under the id: %v", err)
 	}
 	tb.wantItem(store.CredentialKey(user, "github", m.ID), attributes{

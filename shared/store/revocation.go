@@ -51,34 +51,34 @@ func (s *Store) EndHoldback(ctx context.Context, slot Slot) error {
 	return nil
 }
 
-// Reopen puts the slot of a deleted account back, revoking and due at once, for a resource of
-// theirs that was found at the third party, or, if it names none, for one that the third party has
-// to be asked for. heldUntil is the slot's. It returns ErrStale if the account is not deleted, or
-// there is a slot. Safe to repeat.
-func (s *Store) Reopen(ctx context.Context, user, provider, title string, resource credential.Resource, heldUntil time.Time) error {
-	slot := Slot{User: user, Provider: provider, State: Revoking}
+// Reopen puts the slot of a deleted account back, revoking and due at once, with its title, its
+// resource and until when that is held back: for a resource that was found at the third party, or,
+// if it names none, for one that the third party has to be asked for. It returns ErrStale if the
+// account is not deleted, or there is a slot. Safe to repeat.
+func (s *Store) Reopen(ctx context.Context, slot Slot) error {
+	slot.State = Revoking
 	now := number(s.now().UnixMilli())
 	item := slot.Key().item()
 	item["v"] = number(version)
 	item["type"] = &types.AttributeValueMemberS{Value: string(credential.APIKey)}
-	item["title"] = &types.AttributeValueMemberS{Value: title}
+	item["title"] = &types.AttributeValueMemberS{Value: slot.Title}
 	item["autogpt_managed"] = &types.AttributeValueMemberBOOL{Value: true}
 	item["state"] = &types.AttributeValueMemberS{Value: string(slot.State)}
 	item["attempt"] = number(0)
 	item["created_at"] = now
 	item["due_at"] = now
 	item["due_shard"] = &types.AttributeValueMemberS{Value: slot.shard()}
-	item["resource_id"] = &types.AttributeValueMemberS{Value: resource.ID}
-	item["org_id"] = &types.AttributeValueMemberS{Value: resource.OrgID}
-	if !heldUntil.IsZero() {
-		item["held_until"] = number(heldUntil.UnixMilli())
+	item["resource_id"] = &types.AttributeValueMemberS{Value: slot.Resource.ID}
+	item["org_id"] = &types.AttributeValueMemberS{Value: slot.Resource.OrgID}
+	if !slot.HeldUntil.IsZero() {
+		item["held_until"] = number(slot.HeldUntil.UnixMilli())
 	}
 	deleted, absent := "attribute_exists(#pk)", "attribute_not_exists(#pk)"
 	err := repeat(ctx, func() error {
 		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
 			{ConditionCheck: &types.ConditionCheck{
 				TableName:                &s.table,
-				Key:                      tombstoneKey(user).item(),
+				Key:                      tombstoneKey(slot.User).item(),
 				ConditionExpression:      &deleted,
 				ExpressionAttributeNames: names(deleted),
 			}},

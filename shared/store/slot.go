@@ -72,16 +72,26 @@ type Slot struct {
 	ReportPause time.Duration
 }
 
-// ReasonLastLook is the reason of a revoking slot whose resource was deleted, by the third party's
-// own answer: a last look is due.
-const ReasonLastLook = "last_look"
-
-// ReasonHeldBack is the reason of a revoking slot whose keys are revoked, and the rest of whose
-// resource waits until HeldUntil.
-const ReasonHeldBack = "held_back"
-
-// ReasonNoKey is the reason of a slot that waits for its provider's org key.
-const ReasonNoKey = "no org key is configured"
+// The reasons why there is work left. Where a pass failed, the reason is the class of its failure.
+const (
+	// ReasonLastLook: the resource was deleted, by the third party's own answer, and a last look is
+	// due.
+	ReasonLastLook = "last_look"
+	// ReasonHeldBack: the keys are revoked, and the rest of the resource waits until HeldUntil.
+	ReasonHeldBack = "held_back"
+	// ReasonNoKey: the slot waits for its provider's org key.
+	ReasonNoKey = "no org key is configured"
+	// ReasonKeyIsThere: it waited for an org key that is there now.
+	ReasonKeyIsThere = "the org key is there"
+	// ReasonNoProvider: the slot's provider is not registered.
+	ReasonNoProvider = "no such provider is registered"
+	// ReasonReported: somebody was refused with the key.
+	ReasonReported = "reported"
+	// ReasonAudit: an audit's repair has the slot checked.
+	ReasonAudit = "audit"
+	// ReasonOperator: an operator had it tried again.
+	ReasonOperator = "an operator asked"
+)
 
 // Revoked reports whether all that the slot names was deleted, and nothing but the last look is
 // left to do.

@@ -16,7 +16,7 @@ import (
 // claim claims one slot, and fails the test if that fails.
 func (tb *table) claim(slot store.Slot, next store.State) store.Slot {
 	tb.t.Helper()
-	claimed, err := tb.past(now).Claim(context.Background(), user, []store.Slot{slot}, next, leaseEnd)
+	claimed, err := tb.past(now).Claim(context.Background(), []store.Slot{slot}, next, leaseEnd)
 	if err != nil {
 		tb.t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func (tb *table) read() store.Slot {
 func TestAnAbsentSlotIsClaimed(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
-	claimed, err := tb.Claim(t.Context(), user, []store.Slot{absent()}, store.Provisioning, leaseEnd)
+	claimed, err := tb.Claim(t.Context(), []store.Slot{absent()}, store.Provisioning, leaseEnd)
 	if err != nil || len(claimed) != 1 || claimed[0].Owner == "" {
 		t.Fatalf("got %+v, %v", claimed, err)
 	}
@@ -62,7 +62,7 @@ func TestASlotIsClaimedWithAllThatItHolds(t *testing.T) {
 		slot := tb.slot(was)
 		slot.Title = "Renamed"
 		leaseEnd := leaseEnd.Add(time.Hour)
-		claimed, err := tb.Claim(t.Context(), user, []store.Slot{slot}, store.Provisioning, leaseEnd)
+		claimed, err := tb.Claim(t.Context(), []store.Slot{slot}, store.Provisioning, leaseEnd)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -136,7 +136,7 @@ func TestAClaimOfASlotThatIsNotAsItWasReadIsStale(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	claim := func(slot store.Slot) error {
-		_, err := tb.Claim(t.Context(), user, []store.Slot{slot}, store.Provisioning, leaseEnd)
+		_, err := tb.Claim(t.Context(), []store.Slot{slot}, store.Provisioning, leaseEnd)
 		return err
 	}
 	tb.wantStale(claimedItem, claim)
@@ -154,13 +154,13 @@ func TestSeveralSlotsAreClaimedAllOrNone(t *testing.T) {
 	failed := tb.slot(failedItem)
 
 	tb.put(second.Key(), failedItem)
-	_, err := tb.Claim(t.Context(), user, []store.Slot{failed, second, third}, store.Provisioning, leaseEnd)
+	_, err := tb.Claim(t.Context(), []store.Slot{failed, second, third}, store.Provisioning, leaseEnd)
 	wantError(t, "one of three is stale", err, store.ErrStale)
 	tb.wantUnchanged(failedItem)
 	tb.wantItem(third.Key(), nil)
 
 	tb.remove(second.Key())
-	claimed, err := tb.Claim(t.Context(), user, []store.Slot{failed, second, third}, store.Provisioning, leaseEnd)
+	claimed, err := tb.Claim(t.Context(), []store.Slot{failed, second, third}, store.Provisioning, leaseEnd)
 	if err != nil || len(claimed) != 3 {
 		t.Fatalf("got %+v, %v", claimed, err)
 	}
@@ -186,7 +186,7 @@ func TestNothingIsClaimedInADeletedAccount(t *testing.T) {
 	failed := tb.slot(failedItem)
 	other := store.Slot{User: user, Provider: "open_router"}
 	for name, slots := range map[string][]store.Slot{"absent": {other}, "failed": {failed}, "both": {failed, other}, "stale": {absent(), other}} {
-		_, err := tb.Claim(t.Context(), user, slots, store.Provisioning, leaseEnd)
+		_, err := tb.Claim(t.Context(), slots, store.Provisioning, leaseEnd)
 		wantError(t, name, err, credential.ErrAccountDeleted)
 	}
 	tb.wantUnchanged(failedItem)
@@ -217,7 +217,7 @@ func TestOfManyClaimsOneSucceeds(t *testing.T) {
 		var claimers sync.WaitGroup
 		for range cap(errs) {
 			claimers.Go(func() {
-				_, err := tb.Claim(t.Context(), user, []store.Slot{slot}, store.Provisioning, leaseEnd)
+				_, err := tb.Claim(t.Context(), []store.Slot{slot}, store.Provisioning, leaseEnd)
 				errs <- err
 			})
 		}
@@ -241,7 +241,7 @@ func TestAClaimWhoseAnswerIsLostIsRecognised(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	tb.on("TransactWriteItems", fault.LoseAnswer())
-	claimed, err := tb.Claim(t.Context(), user, []store.Slot{absent()}, store.Provisioning, leaseEnd)
+	claimed, err := tb.Claim(t.Context(), []store.Slot{absent()}, store.Provisioning, leaseEnd)
 	if err != nil || tb.proxy.Count("TransactWriteItems") != 2 || tb.read().Owner != claimed[0].Owner {
 		t.Errorf("got %+v, %v", claimed, err)
 	}
@@ -258,7 +258,7 @@ func TestAClaimThatFailsIsNeitherStaleNorARefusal(t *testing.T) {
 	} {
 		tb.remove(slotKey)
 		tb.always("TransactWriteItems", f)
-		claimed, err := tb.Claim(t.Context(), user, []store.Slot{absent()}, store.Provisioning, leaseEnd)
+		claimed, err := tb.Claim(t.Context(), []store.Slot{absent()}, store.Provisioning, leaseEnd)
 		if err == nil || errors.Is(err, store.ErrStale) || errors.Is(err, credential.ErrAccountDeleted) || claimed != nil {
 			t.Errorf("%s: got %+v, %v", name, claimed, err)
 		}
@@ -614,7 +614,7 @@ func TestAPostponedSlotIsDueLater(t *testing.T) {
 		"dead":      deadItem.with(attributes{"due_shard": "dead.0"}),
 	} {
 		slot := tb.slot(was)
-		err := tb.Postpone(t.Context(), slot, store.Parked, "no key", later)
+		err := tb.Postpone(t.Context(), slot, store.Wait{State: store.Parked, Reason: "no key", DueAt: later})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -630,7 +630,9 @@ func TestAPostponedSlotIsDueLater(t *testing.T) {
 func TestAPostponementOfASlotThatIsNotAsItWasReadIsStale(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
-	postpone := func(slot store.Slot) error { return tb.Postpone(t.Context(), slot, slot.State, "", now) }
+	postpone := func(slot store.Slot) error {
+		return tb.Postpone(t.Context(), slot, store.Wait{State: slot.State, Reason: "", DueAt: now})
+	}
 	tb.wantStale(claimedItem, postpone)
 	tb.wantStale(failedItem, postpone)
 	wantError(t, "absent", postpone(absent()), store.ErrStale)

@@ -432,7 +432,7 @@ func (w *World) Report(user string) {
 	w.t.Helper()
 	slot, _, err := w.Slot(user, Provider)
 	w.check(err)
-	w.check(w.Store.Postpone(context.Background(), slot, slot.State, "reported", w.Clock.Now()))
+	w.check(w.Store.Postpone(context.Background(), slot, store.Wait{State: slot.State, Reason: store.ReasonReported, DueAt: w.Clock.Now()}))
 }
 
 // MakeDue makes the user's slot due, whatever its state.
@@ -440,7 +440,7 @@ func (w *World) MakeDue(user string) {
 	w.t.Helper()
 	slot, _, err := w.Slot(user, Provider)
 	w.check(err)
-	w.check(w.Store.Postpone(context.Background(), slot, slot.State, slot.Reason, w.Clock.Now()))
+	w.check(w.Store.Postpone(context.Background(), slot, store.Wait{State: slot.State, Reason: slot.Reason, DueAt: w.Clock.Now()}))
 }
 
 // SetOrgKeys replaces the org keys secret.

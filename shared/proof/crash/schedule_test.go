@@ -79,7 +79,7 @@ func (r *run) revoked(user string) {
 		return
 	}
 	r.w.RemoveKey(user)
-	_ = r.w.Store.Postpone(context.Background(), slot, slot.State, "reported", r.w.Clock.Now()) // refused if somebody took it meanwhile
+	_ = r.w.Store.Postpone(context.Background(), slot, store.Wait{State: slot.State, Reason: store.ReasonReported, DueAt: r.w.Clock.Now()}) // refused if somebody took it meanwhile
 }
 
 // expect plans a fault, or none, for one of the calls to come.

@@ -303,7 +303,7 @@ func (w *world) tombstoneAlone(user string) {
 func (w *world) parked() {
 	w.t.Helper()
 	w.buried()
-	err := w.table.Postpone(w.t.Context(), w.read().Slots[agentmail.Name], store.Parked, "permanent", time.Now().Add(time.Hour))
+	err := w.table.Postpone(w.t.Context(), w.read().Slots[agentmail.Name], store.Wait{State: store.Parked, Reason: "permanent", DueAt: time.Now().Add(time.Hour)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

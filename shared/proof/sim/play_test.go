@@ -169,7 +169,7 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 	case "holdback":
 		return func() {
 			spawn(func(ctx context.Context, p *process) {
-				_, _, _ = p.EndHoldback(ctx, managed.HoldbackRequest{User: user, By: "an operator", Reason: "asked"})
+				_, _, _ = p.EndHoldback(ctx, managed.HoldbackRequest{User: user, Order: managed.Order{By: "an operator", Reason: "asked"}})
 			})
 		}
 	default:

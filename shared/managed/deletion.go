@@ -14,18 +14,6 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// Pending is something of a deleted account that is still to go.
-type Pending struct {
-	// Provider is whose it is; UserPool for the user themselves.
-	Provider string
-	State    store.State
-	// RetryAt is when it is tried again.
-	RetryAt time.Time
-}
-
-// UserPool is the Provider of a Pending that stands for the user in the user pool.
-const UserPool = "user_pool"
-
 // width is how many slots or items are worked on at once.
 const width = 8
 
@@ -57,25 +45,16 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) (left
 		return nil, false, err
 	}
 	known = !buried || len(first.Slots) > 0 || len(first.Own) > 0
-	first, err = e.ask(ctx, first)
-	if err != nil {
-		return nil, false, err
-	}
 	if first.Empty() {
 		return nil, known, e.rest(ctx, first)
 	}
-	due := e.isDue(first.Tombstone)
-	if due {
-		err = e.postpone(ctx, first, max(first.Tombstone.Tries, 1))
-		if err != nil {
-			return nil, false, err
-		}
-	}
 	work, cancel := context.WithTimeout(ctx, e.workTime())
 	defer cancel()
-	e.clear(work, first, func(ctx context.Context, slot store.Slot) error { return e.markAndRevoke(ctx, slot.Key()) })
-	if due {
-		e.removeUser(work, first.Tombstone)
+	_, err = e.advance(work, first, max(first.Tombstone.Tries, 1), func(ctx context.Context, slot store.Slot) error {
+		return e.markAndRevoke(ctx, slot.Key())
+	})
+	if err != nil {
+		return nil, false, err
 	}
 	left, err = e.remaining(ctx, user)
 	return left, known, err
@@ -97,29 +76,46 @@ func (e *Engine) bury(ctx context.Context, user string) error {
 	case first.Empty():
 		return e.rest(ctx, first)
 	}
-	err = e.postpone(ctx, first, first.Tombstone.Tries+1)
-	if err != nil {
-		return err
-	}
-	first, err = e.ask(ctx, first)
-	if err != nil {
-		return err
-	}
 	work, cancel := context.WithTimeout(ctx, min(burialTime, e.workTime()))
 	defer cancel()
-	more := e.clear(work, first, func(ctx context.Context, slot store.Slot) error {
+	more, err := e.advance(work, first, first.Tombstone.Tries+1, func(ctx context.Context, slot store.Slot) error {
 		if slot.Dead() {
 			return nil // it is due by itself
 		}
 		return e.cfg.Store.MarkRevoking(ctx, slot.Key(), e.heldUntil())
 	})
+	if err != nil || !more {
+		return err
+	}
 	ending, done := writing(ctx)
 	defer done()
-	e.removeUser(ending, first.Tombstone)
-	if !more {
-		return nil
-	}
 	return e.cfg.Store.PostponeTombstone(ending, first.Tombstone, e.cfg.Now().Add(backoffBase)) // it did not fail
+}
+
+// advance does what it can of an account's deletion before ctx ends: it puts the account off until
+// its next pass, has the third parties asked that have to be, deletes the user's own credentials
+// and does end to each slot, and has the user removed from the user pool. tries is how many passes
+// there have been, with this one. An account that is not due is not put off, and its user pool is
+// not asked again. It reports whether it got on and there is more to do.
+func (e *Engine) advance(ctx context.Context, first store.Remains, tries int, end func(context.Context, store.Slot) error) (more bool, err error) {
+	due := e.isDue(first.Tombstone)
+	if due {
+		err = e.postpone(ctx, first, tries)
+		if err != nil {
+			return false, err
+		}
+	}
+	first, err = e.ask(ctx, first)
+	if err != nil {
+		return false, err
+	}
+	more = e.clear(ctx, first, end)
+	if due {
+		ending, done := writing(ctx)
+		defer done()
+		e.removeUser(ending, first.Tombstone)
+	}
+	return more, nil
 }
 
 // adopters are the providers at which users may have what the table knows nothing of.
@@ -146,7 +142,7 @@ func (e *Engine) ask(ctx context.Context, first store.Remains) (store.Remains, e
 		if p == nil { // an older setting
 			continue
 		}
-		err := e.cfg.Store.Reopen(ctx, first.User, name, p.Title(), credential.Resource{}, e.heldUntil())
+		err := e.cfg.Store.Reopen(ctx, store.Slot{User: first.User, Provider: name, Title: p.Title(), HeldUntil: e.heldUntil()})
 		if err != nil && !errors.Is(err, store.ErrStale) { // there is one
 			return store.Remains{}, err
 		}
@@ -338,42 +334,3 @@ func (e *Engine) rest(ctx context.Context, empty store.Remains) error {
 	}
 	return e.cfg.Store.Rest(ctx, empty.User)
 }
-
-// pending is what a page of an account shows to be left: each slot, the own credentials once for
-// each provider, and the user.
-func (e *Engine) pending(page store.Remains) []Pending {
-	soon := e.cfg.Now().Add(backoffBase)
-	var all []Pending
-	for _, slot := range page.Slots {
-		if slot.Revoked() { // only the last look is left
-			continue
-		}
-		p := Pending{slot.Provider, store.Revoking, slot.DueAt}
-		switch {
-		case slot.State == store.Parked:
-			p.State = store.Parked
-		case slot.Reason == store.ReasonHeldBack:
-			p.State = heldBack
-		}
-		if p.RetryAt.IsZero() {
-			p.RetryAt = soon
-		}
-		all = append(all, p)
-	}
-	for _, key := range page.Own {
-		p := Pending{key.Provider(), deleting, soon}
-		if !slices.Contains(all, p) {
-			all = append(all, p)
-		}
-	}
-	if page.Tombstone.Username != "" {
-		all = append(all, Pending{UserPool, deleting, soon})
-	}
-	return all
-}
-
-// deleting is the state of a Pending that is no slot's.
-const deleting store.State = "deleting"
-
-// heldBack is the state of a Pending whose keys are revoked, and whose rest is kept for a while.
-const heldBack store.State = "held_back"
