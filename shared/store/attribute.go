@@ -13,6 +13,63 @@ import (
 // left alone.
 const version = 1
 
+// The attributes, by the items that have them. In an expression a name has a # before it: see
+// names.
+const (
+	// Every item.
+	attrPK      = "pk"
+	attrSK      = "sk"
+	attrVersion = "v"
+
+	// Credentials and slots.
+	attrType      = "type"
+	attrTitle     = "title"
+	attrManaged   = "autogpt_managed"
+	attrSecret    = "secret"
+	attrCreatedAt = "created_at"
+	attrExpiresAt = "expires_at"
+	attrHint      = "hint"
+
+	// Users' own credentials.
+	attrScopes   = "scopes"
+	attrUsername = "username"
+	attrHost     = "host"
+	attrStored   = "stored"
+	attrRevision = "revision"
+	attrRequest  = "request"
+
+	// Slots.
+	attrState        = "state"
+	attrOwner        = "owner"
+	attrAttempt      = "attempt"
+	attrTries        = "tries"
+	attrLeaseUntil   = "lease_until"
+	attrCommitted    = "committed"
+	attrResourceID   = "resource_id"
+	attrKeyID        = "key_id"
+	attrOrgID        = "org_id"
+	attrReason       = "reason"
+	attrGoneSince    = "gone_since"
+	attrLeft         = "left"
+	attrLeftSince    = "left_since"
+	attrHeldUntil    = "held_until"
+	attrUnknownSince = "unknown_since"
+	attrReportFrom   = "report_from"
+	attrReportPause  = "report_pause"
+
+	// What is due.
+	attrDueShard = "due_shard"
+	attrDueAt    = "due_at"
+
+	// Tombstones.
+	attrCognitoUsername = "cognito_username"
+	attrAsks            = "asks"
+
+	// Jobs.
+	attrCursor   = "cursor"
+	attrProgress = "progress"
+)
+
 // ErrUndecodable: the item is not of the form that this code knows.
 var ErrUndecodable = errors.New("the item cannot be decoded")
 
@@ -24,7 +81,7 @@ type reader struct {
 
 func (r *reader) has(name string) bool { return r.item[name] != nil }
 
-func (r *reader) str(name string) string {
+func (r *reader) text(name string) string {
 	value, ok := r.item[name].(*types.AttributeValueMemberS)
 	if !ok {
 		r.bad = true
@@ -33,22 +90,22 @@ func (r *reader) str(name string) string {
 	return value.Value
 }
 
-func (r *reader) optional(name string) *string {
+func (r *reader) textOrNil(name string) *string {
 	if !r.has(name) {
 		return nil
 	}
-	value := r.str(name)
+	value := r.text(name)
 	return &value
 }
 
-func (r *reader) text(name string) string {
+func (r *reader) textOrEmpty(name string) string {
 	if !r.has(name) {
 		return ""
 	}
-	return r.str(name)
+	return r.text(name)
 }
 
-func (r *reader) num(name string) int64 {
+func (r *reader) number(name string) int64 {
 	value, ok := r.item[name].(*types.AttributeValueMemberN)
 	if !ok {
 		r.bad = true
@@ -61,18 +118,18 @@ func (r *reader) num(name string) int64 {
 	return n
 }
 
-func (r *reader) count(name string) int64 {
+func (r *reader) numberOrZero(name string) int64 {
 	if !r.has(name) {
 		return 0
 	}
-	return r.num(name)
+	return r.number(name)
 }
 
-func (r *reader) time(name string) time.Time {
+func (r *reader) timeOrZero(name string) time.Time {
 	if !r.has(name) {
 		return time.Time{}
 	}
-	n := r.num(name)
+	n := r.number(name)
 	if n <= 0 {
 		r.bad = true
 	}
@@ -90,7 +147,7 @@ func (r *reader) flag(name string) bool {
 
 func keyOf(item map[string]types.AttributeValue) Key {
 	r := reader{item: item}
-	return Key{r.str("pk"), r.str("sk")}
+	return Key{r.text(attrPK), r.text(attrSK)}
 }
 
 // What is only shown, and nothing depends on, is read leniently: items of before it was stored have
@@ -98,7 +155,7 @@ func keyOf(item map[string]types.AttributeValue) Key {
 
 func shownTime(item map[string]types.AttributeValue, name string) time.Time {
 	r := reader{item: item}
-	at := r.time(name)
+	at := r.timeOrZero(name)
 	if r.bad {
 		return time.Time{}
 	}
@@ -107,7 +164,7 @@ func shownTime(item map[string]types.AttributeValue, name string) time.Time {
 
 func shownText(item map[string]types.AttributeValue, name string) string {
 	r := reader{item: item}
-	return r.text(name)
+	return r.textOrEmpty(name)
 }
 
 func shownTexts(item map[string]types.AttributeValue, name string) []string {

@@ -61,11 +61,5 @@ func (s *Store) NoteUnknown(ctx context.Context, slot Slot, since time.Time) err
 		expression = "SET #unknown_since = " + values.time("since", since)
 	}
 	err := s.update(ctx, slot.Key(), expression, slot.asRead(values), values)
-	if isRefused(err) {
-		return ErrStale
-	}
-	if err != nil {
-		return fmt.Errorf("noting what the user pool knows: %w", err)
-	}
-	return nil
+	return outcome(err, ErrStale, "noting what the user pool knows")
 }

@@ -210,7 +210,7 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 	for _, since := range []struct {
 		name string
 		time time.Time
-	}{{"gone_since", r.GoneSince}, {"left_since", r.LeftSince}} {
+	}{{attrGoneSince, r.GoneSince}, {attrLeftSince, r.LeftSince}} {
 		if since.time.IsZero() {
 			remove += ", #" + since.name
 		} else {
@@ -234,13 +234,7 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 		expression += ", #due_at = " + values.time("due", due) + ", #due_shard = " + values.str("shard", released.shard())
 	}
 	err := s.update(ctx, slot.Key(), expression+remove, condition, values)
-	if isRefused(err) {
-		return ErrLost
-	}
-	if err != nil {
-		return fmt.Errorf("releasing the slot: %w", err)
-	}
-	return nil
+	return outcome(err, ErrLost, "releasing the slot")
 }
 
 // Remove deletes a slot whose revocation is complete and was claimed by the caller. It returns

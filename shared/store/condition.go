@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,8 +107,8 @@ func ownCondition(values args) string {
 	}
 	condition += ")"
 	text := values.str("text", "S")
-	for _, name := range []string{"#title", "#scopes", "#username", "#host"} {
-		condition += " AND (attribute_not_exists(" + name + ") OR attribute_type(" + name + ", " + text + "))"
+	for _, name := range []string{attrTitle, attrScopes, attrUsername, attrHost} {
+		condition += " AND (attribute_not_exists(#" + name + ") OR attribute_type(#" + name + ", " + text + "))"
 	}
 	return condition
 }
@@ -140,12 +141,25 @@ func sameFields(change credential.Change, values args) string {
 		condition += " OR #stored = :new_stored"
 	}
 	condition += ")"
-	for _, name := range []string{"username", "scopes"} {
+	for _, name := range []string{attrUsername, attrScopes} {
 		if !slices.Contains(change.Named, name) {
 			condition += " AND (attribute_not_exists(#" + name + ") OR #" + name + " = " + values.str("no_"+name, "") + ")"
 		}
 	}
 	return condition
+}
+
+// outcome is what a conditional write comes to: refused if its condition did not hold, which is nil
+// where that is no error, and any other error with what was being done.
+func outcome(err, refused error, doing string) error {
+	switch {
+	case err == nil:
+		return nil
+	case isRefused(err):
+		return refused
+	default:
+		return fmt.Errorf("%s: %w", doing, err)
+	}
 }
 
 // isRefused reports whether a single conditional write was refused by its condition. Every other

@@ -30,7 +30,7 @@ func (s *Store) Deployment(ctx context.Context, provider string) (Deployment, er
 	}
 	id := reader{item: items[deploymentKey]}
 	org := reader{item: items[organizationKey(provider)]}
-	d := Deployment{ID: id.text("owner"), Organization: org.text("org_id")}
+	d := Deployment{ID: id.textOrEmpty(attrOwner), Organization: org.textOrEmpty(attrOrgID)}
 	if id.bad || org.bad {
 		return Deployment{}, fmt.Errorf("reading the deployment's id: %w", ErrUndecodable)
 	}
@@ -39,24 +39,18 @@ func (s *Store) Deployment(ctx context.Context, provider string) (Deployment, er
 
 // NameDeployment gives the deployment its id. It returns ErrStale if it has one.
 func (s *Store) NameDeployment(ctx context.Context, id string) error {
-	return s.setOnce(ctx, deploymentKey, "owner", id)
+	return s.setOnce(ctx, deploymentKey, attrOwner, id)
 }
 
 // PinOrganization notes in which organisation the deployment makes things at the provider. It
 // returns ErrStale if one is noted.
 func (s *Store) PinOrganization(ctx context.Context, provider, org string) error {
-	return s.setOnce(ctx, organizationKey(provider), "org_id", org)
+	return s.setOnce(ctx, organizationKey(provider), attrOrgID, org)
 }
 
 func (s *Store) setOnce(ctx context.Context, key Key, attribute, value string) error {
 	err := s.update(ctx, key, "SET #"+attribute+" = :value", "attribute_not_exists(#pk)", args{":value": &types.AttributeValueMemberS{Value: value}})
-	if isRefused(err) {
-		return ErrStale
-	}
-	if err != nil {
-		return fmt.Errorf("noting the deployment: %w", err)
-	}
-	return nil
+	return outcome(err, ErrStale, "noting the deployment")
 }
 
 // RepinOrganization notes another organisation in place of the one that was noted. It returns
@@ -65,11 +59,5 @@ func (s *Store) RepinOrganization(ctx context.Context, provider, was, org string
 	values := args{}
 	condition := "#org_id = " + values.str("was", was)
 	err := s.update(ctx, organizationKey(provider), "SET #org_id = "+values.str("org", org), condition, values)
-	if isRefused(err) {
-		return ErrStale
-	}
-	if err != nil {
-		return fmt.Errorf("noting another organisation: %w", err)
-	}
-	return nil
+	return outcome(err, ErrStale, "noting another organisation")
 }

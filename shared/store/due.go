@@ -83,13 +83,7 @@ func (s *Store) postpone(ctx context.Context, slot Slot, w Wait, tries int) erro
 		expression += " REMOVE #owner"
 	}
 	err := s.update(ctx, slot.Key(), expression, condition, values)
-	if isRefused(err) {
-		return ErrStale
-	}
-	if err != nil {
-		return fmt.Errorf("postponing the slot: %w", err)
-	}
-	return nil
+	return outcome(err, ErrStale, "postponing the slot")
 }
 
 // Report makes a ready slot that was just read due at once, because somebody was refused with its
@@ -110,13 +104,7 @@ func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) erro
 		", #report_from = " + values.time("from", now.Add(pause)) +
 		", #report_pause = " + values.num("pause", pause.Milliseconds())
 	err := s.update(ctx, slot.Key(), expression, condition, values)
-	if isRefused(err) {
-		return ErrStale
-	}
-	if err != nil {
-		return fmt.Errorf("noting the report: %w", err)
-	}
-	return nil
+	return outcome(err, ErrStale, "noting the report")
 }
 
 // PostponeUndecodable moves the due time of an item that cannot be decoded, of which only v and
@@ -128,20 +116,17 @@ func (s *Store) PostponeUndecodable(ctx context.Context, key Key, dueAt time.Tim
 		return fmt.Errorf("reading the item that cannot be decoded: %w", err)
 	}
 	was := items[key]
-	if was["due_at"] == nil {
+	if was[attrDueAt] == nil {
 		return nil
 	}
-	values := args{":was_due": was["due_at"]}
+	values := args{":was_due": was[attrDueAt]}
 	condition := "#due_at = :was_due AND #due_at <= " + values.time("now", s.now()) + " AND "
-	if was["v"] == nil {
+	if was[attrVersion] == nil {
 		condition += "attribute_not_exists(#v)"
 	} else {
-		values[":was_v"] = was["v"]
+		values[":was_v"] = was[attrVersion]
 		condition += "#v = :was_v"
 	}
 	err = s.update(ctx, key, "SET #due_at = "+values.time("due", dueAt), condition, values)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("postponing the item that cannot be decoded: %w", err)
-	}
-	return nil
+	return outcome(err, nil, "postponing the item that cannot be decoded")
 }

@@ -39,8 +39,8 @@ func (s *Store) Job(ctx context.Context, name string) (Job, error) {
 	}
 	r := reader{item: items[jobKey(name)]}
 	j := Job{
-		Name: name, Attempt: r.count("attempt"), LeaseUntil: r.time("lease_until"),
-		Cursor: r.text("cursor"), Progress: r.text("progress"),
+		Name: name, Attempt: r.numberOrZero(attrAttempt), LeaseUntil: r.timeOrZero(attrLeaseUntil),
+		Cursor: r.textOrEmpty(attrCursor), Progress: r.textOrEmpty(attrProgress),
 	}
 	if r.bad {
 		return Job{}, fmt.Errorf("reading the job %s: %w", name, ErrUndecodable)

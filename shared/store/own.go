@@ -31,16 +31,16 @@ func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, 
 func (s *Store) CreateOnce(ctx context.Context, user string, m credential.Metadata, request string, ciphertext []byte) (credential.Metadata, error) {
 	key := CredentialKey(user, m.Provider, m.ID)
 	item := key.item()
-	item["v"] = number(version)
-	item["type"] = &types.AttributeValueMemberS{Value: string(m.Type)}
-	item["autogpt_managed"] = &types.AttributeValueMemberBOOL{Value: false}
-	item["secret"] = &types.AttributeValueMemberB{Value: ciphertext}
-	item["created_at"] = number(s.now().UnixMilli())
-	item["revision"] = &types.AttributeValueMemberS{Value: uuid.NewString()}
+	item[attrVersion] = number(version)
+	item[attrType] = &types.AttributeValueMemberS{Value: string(m.Type)}
+	item[attrManaged] = &types.AttributeValueMemberBOOL{Value: false}
+	item[attrSecret] = &types.AttributeValueMemberB{Value: ciphertext}
+	item[attrCreatedAt] = number(s.now().UnixMilli())
+	item[attrRevision] = &types.AttributeValueMemberS{Value: uuid.NewString()}
 	maps.Copy(item, beside(m))
 	brings := types.ReturnValuesOnConditionCheckFailureNone
 	if request != "" {
-		item["request"] = &types.AttributeValueMemberS{Value: request}
+		item[attrRequest] = &types.AttributeValueMemberS{Value: request}
 		brings = types.ReturnValuesOnConditionCheckFailureAllOld
 	}
 	for name, value := range shown(m.Title, credential.Open{Username: m.Username, Scopes: m.Scopes, Host: m.Host}) {
@@ -79,7 +79,7 @@ func made(err error, request string) (credential.Metadata, error) {
 	}
 	item := cancelled.CancellationReasons[1].Item
 	r := reader{item: item}
-	if r.text("request") != request {
+	if r.textOrEmpty(attrRequest) != request {
 		return credential.Metadata{}, credential.ErrRepeated
 	}
 	return decodeOwn(item)
@@ -90,13 +90,13 @@ func made(err error, request string) (credential.Metadata, error) {
 func beside(m credential.Metadata) map[string]types.AttributeValue {
 	all := map[string]types.AttributeValue{}
 	if m.ExpiresAt != nil {
-		all["expires_at"] = number(time.Unix(*m.ExpiresAt, 0).UnixMilli())
+		all[attrExpiresAt] = number(time.Unix(*m.ExpiresAt, 0).UnixMilli())
 	}
 	if m.Hint != nil {
-		all["hint"] = &types.AttributeValueMemberS{Value: *m.Hint}
+		all[attrHint] = &types.AttributeValueMemberS{Value: *m.Hint}
 	}
 	if len(m.Stored) > 0 {
-		all["stored"] = &types.AttributeValueMemberSS{Value: m.Stored}
+		all[attrStored] = &types.AttributeValueMemberSS{Value: m.Stored}
 	}
 	return all
 }
@@ -105,16 +105,16 @@ func beside(m credential.Metadata) map[string]types.AttributeValue {
 func shown(title *string, open credential.Open) map[string]string {
 	all := map[string]string{}
 	if title != nil {
-		all["title"] = *title
+		all[attrTitle] = *title
 	}
 	if open.Username != nil {
-		all["username"] = *open.Username
+		all[attrUsername] = *open.Username
 	}
 	if open.Scopes != nil {
-		all["scopes"] = strings.Join(open.Scopes, " ")
+		all[attrScopes] = strings.Join(open.Scopes, " ")
 	}
 	if open.Host != nil {
-		all["host"] = *open.Host
+		all[attrHost] = *open.Host
 	}
 	return all
 }
@@ -164,69 +164,36 @@ func (s *Store) CheckRoom(ctx context.Context, user string, most int, request st
 // something that the change leaves out, or ErrChanged if it is none of the revisions that the
 // change is meant for. Safe to repeat.
 func (s *Store) Update(ctx context.Context, user, provider, id string, change credential.Change, ciphertext []byte) (credential.Metadata, error) {
-	return s.updateSeen(ctx, user, provider, id, change, ciphertext, "")
+	return s.change(ctx, CredentialKey(user, provider, id), ownChange{Change: change, ciphertext: ciphertext})
 }
 
-// updateSeen is Update of what is known to lose nothing from the revision seen, if that is given.
-// Otherwise the condition asks for an item with the same fields and headers as the change, which is
-// the usual one; any other comes along with the refusal, is looked through, and is what the next
-// write is for. Each further round is due to somebody else's write in between.
-func (s *Store) updateSeen(
-	ctx context.Context, user, provider, id string, change credential.Change, ciphertext []byte, seen string,
-) (credential.Metadata, error) {
+// ownChange is a change of a user's own credential, as it is sent.
+type ownChange struct {
+	credential.Change
+	// ciphertext is the new secret; nil keeps the one that is there.
+	ciphertext []byte
+	// seen is the revision from which the change is known to lose nothing; "" if none is known.
+	seen string
+}
+
+// change makes a change. Where no revision was seen, the condition asks for an item with the same
+// fields and headers as the change, which is the usual one; any other comes along with the refusal,
+// is looked through, and is what the next write is for. Each further round is due to somebody
+// else's write in between.
+func (s *Store) change(ctx context.Context, key Key, c ownChange) (credential.Metadata, error) {
 	values := args{}
-	condition := ownCondition(values)
-	match := change.Match
-	if seen != "" {
-		match = []string{seen}
-	}
-	condition += matching(values, match)
-	if change.Type != "" {
-		condition += " AND #type = " + values.str("type", string(change.Type))
-	}
 	revision := uuid.NewString()
-	set, remove := []string{"#revision = " + values.str("new_revision", revision)}, []string(nil)
-	put := shown(change.Title, change.Open)
-	if ciphertext != nil {
-		values[":secret"] = &types.AttributeValueMemberB{Value: ciphertext}
-		set = append(set, "#secret = :secret")
-		for _, name := range []string{"username", "scopes", "host"} {
-			_, ok := put[name]
-			if !ok {
-				remove = append(remove, "#"+name)
-			}
-		}
-		var m credential.Material
-		if change.Material != nil {
-			m = *change.Material
-		}
-		put := beside(credential.Metadata{ExpiresAt: m.ExpiresAt(), Hint: m.Hint(), Stored: m.Stored()})
-		for _, name := range []string{"expires_at", "hint", "stored"} {
-			value, ok := put[name]
-			if !ok {
-				remove = append(remove, "#"+name)
-				continue
-			}
-			values[":new_"+name] = value
-			set = append(set, "#"+name+" = :new_"+name)
-		}
-		if seen == "" {
-			condition += sameFields(change, values)
-		}
-	}
-	for name, value := range put {
-		set = append(set, "#"+name+" = "+values.str("new_"+name, value))
-	}
-	expression := "SET " + strings.Join(set, ", ")
-	if len(remove) > 0 {
-		expression += " REMOVE " + strings.Join(remove, ", ")
+	condition := c.condition(values)
+	expression := c.expression(values, revision)
+	if c.ciphertext != nil && c.seen == "" {
+		condition += sameFields(c.Change, values)
 	}
 	var out *dynamodb.UpdateItemOutput
 	err := repeat(ctx, func() error {
 		var err error
 		out, err = s.db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 			TableName:                           &s.table,
-			Key:                                 CredentialKey(user, provider, id).item(),
+			Key:                                 key.item(),
 			UpdateExpression:                    &expression,
 			ConditionExpression:                 &condition,
 			ExpressionAttributeNames:            names(expression, condition),
@@ -236,31 +203,77 @@ func (s *Store) updateSeen(
 		})
 		return err
 	})
-	if isRefused(err) {
-		r := reader{item: refusedItem(err)}
-		if r.text("revision") == revision { // the SDK repeated a write whose answer was lost
-			return decodeOwn(r.item)
-		}
-		why := refusal(err, change.Type, change.Match)
-		m, err := decodeOwn(r.item)
-		if err != nil || !errors.Is(why, credential.ErrNotFound) || ciphertext == nil || m.Revision == seen {
-			return credential.Metadata{}, why
-		}
-		err = change.CheckLoss(m)
-		if err != nil {
-			return credential.Metadata{}, err
-		}
-		return s.updateSeen(ctx, user, provider, id, change, ciphertext, m.Revision)
+	if err == nil {
+		return decodeOwn(out.Attributes)
 	}
-	if err != nil {
+	if !isRefused(err) {
 		return credential.Metadata{}, fmt.Errorf("updating the credential: %w", err)
 	}
-	return decodeOwn(out.Attributes)
+	r := reader{item: refusedItem(err)}
+	if r.textOrEmpty(attrRevision) == revision { // the SDK repeated a write whose answer was lost
+		return decodeOwn(r.item)
+	}
+	why := refusal(err, c.Type, c.Match)
+	m, err := decodeOwn(r.item)
+	if err != nil || !errors.Is(why, credential.ErrNotFound) || c.ciphertext == nil || m.Revision == c.seen {
+		return credential.Metadata{}, why
+	}
+	err = c.CheckLoss(m)
+	if err != nil {
+		return credential.Metadata{}, err
+	}
+	c.seen = m.Revision
+	return s.change(ctx, key, c)
+}
+
+// condition is that the item is one that the change is meant for.
+func (c ownChange) condition(values args) string {
+	match := c.Match
+	if c.seen != "" {
+		match = []string{c.seen}
+	}
+	condition := ownCondition(values) + matching(values, match)
+	if c.Type != "" {
+		condition += " AND #type = " + values.str("type", string(c.Type))
+	}
+	return condition
+}
+
+// expression is what the change writes. A new secret takes all that stands beside the old one with
+// it.
+func (c ownChange) expression(values args, revision string) string {
+	set, remove := []string{"#revision = " + values.str("new_revision", revision)}, []string(nil)
+	put := map[string]types.AttributeValue{}
+	for name, text := range shown(c.Title, c.Open) {
+		put[name] = &types.AttributeValueMemberS{Value: text}
+	}
+	if c.ciphertext != nil {
+		put[attrSecret] = &types.AttributeValueMemberB{Value: c.ciphertext}
+		var m credential.Material
+		if c.Material != nil {
+			m = *c.Material
+		}
+		maps.Copy(put, beside(credential.Metadata{ExpiresAt: m.ExpiresAt(), Hint: m.Hint(), Stored: m.Stored()}))
+		for _, name := range []string{attrUsername, attrScopes, attrHost, attrExpiresAt, attrHint, attrStored} {
+			if put[name] == nil {
+				remove = append(remove, "#"+name)
+			}
+		}
+	}
+	for name, value := range put {
+		values[":new_"+name] = value
+		set = append(set, "#"+name+" = :new_"+name)
+	}
+	expression := "SET " + strings.Join(set, ", ")
+	if len(remove) > 0 {
+		expression += " REMOVE " + strings.Join(remove, ", ")
+	}
+	return expression
 }
 
 // Delete removes a user's own credential in one conditional write, if it is of one of the revisions
-// or none is given. It returns ErrNotFound, ErrManaged or ErrChanged.
-// Safe to repeat; the repeat gets ErrNotFound.
+// or none is given. It returns ErrNotFound, ErrManaged or ErrChanged. Safe to repeat;
+// the repeat gets ErrNotFound.
 func (s *Store) Delete(ctx context.Context, user, provider, id string, match ...string) error {
 	values := args{}
 	condition := ownCondition(values) + matching(values, match)
@@ -291,10 +304,10 @@ func refusal(err error, want credential.Type, match []string) error {
 		return credential.ErrNotFound
 	}
 	r := reader{item: item}
-	if (Slot{State: State(r.text("state"))}).Dead() {
+	if (Slot{State: State(r.textOrEmpty(attrState))}).Dead() {
 		return credential.ErrNotFound
 	}
-	if r.flag("autogpt_managed") {
+	if r.flag(attrManaged) {
 		return credential.ErrManaged
 	}
 	m, err := decodeOwn(item)
@@ -315,24 +328,24 @@ func decodeOwn(item map[string]types.AttributeValue) (credential.Metadata, error
 	m := credential.Metadata{
 		ID:       id,
 		Provider: key.Provider(),
-		Type:     credential.Type(r.str("type")),
-		Title:    r.optional("title"),
-		Username: r.optional("username"),
-		Host:     r.optional("host"),
+		Type:     credential.Type(r.text(attrType)),
+		Title:    r.textOrNil(attrTitle),
+		Username: r.textOrNil(attrUsername),
+		Host:     r.textOrNil(attrHost),
 
-		CreatedAt: seconds(shownTime(item, "created_at")),
-		ExpiresAt: seconds(shownTime(item, "expires_at")),
-		Stored:    shownTexts(item, "stored"),
-		Revision:  cmp.Or(shownText(item, "revision"), firstRevision),
+		CreatedAt: seconds(shownTime(item, attrCreatedAt)),
+		ExpiresAt: seconds(shownTime(item, attrExpiresAt)),
+		Stored:    shownTexts(item, attrStored),
+		Revision:  cmp.Or(shownText(item, attrRevision), firstRevision),
 	}
-	if hint := shownText(item, "hint"); hint != "" {
+	if hint := shownText(item, attrHint); hint != "" {
 		m.Hint = &hint
 	}
-	scopes := r.optional("scopes")
+	scopes := r.textOrNil(attrScopes)
 	if scopes != nil {
 		m.Scopes = strings.Fields(*scopes)
 	}
-	if r.num("v") != version || r.flag("autogpt_managed") || !m.Type.Valid() || r.bad {
+	if r.number(attrVersion) != version || r.flag(attrManaged) || !m.Type.Valid() || r.bad {
 		return credential.Metadata{}, ErrUndecodable
 	}
 	return m, nil

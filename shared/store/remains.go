@@ -67,11 +67,11 @@ func (s *Store) Remains(ctx context.Context, user string, from Cursor) (Remains,
 		case key.IsTombstone():
 			remains.Tombstone = Tombstone{
 				User:      user,
-				Username:  r.text("cognito_username"),
-				Asks:      r.text("asks"),
-				Tries:     int(r.count("tries")),
-				CreatedAt: r.time("created_at"),
-				DueAt:     r.time("due_at"),
+				Username:  r.textOrEmpty(attrCognitoUsername),
+				Asks:      r.textOrEmpty(attrAsks),
+				Tries:     int(r.numberOrZero(attrTries)),
+				CreatedAt: r.timeOrZero(attrCreatedAt),
+				DueAt:     r.timeOrZero(attrDueAt),
 			}
 			if r.bad {
 				return Remains{}, fmt.Errorf("reading the tombstone: %w", ErrUndecodable)
@@ -80,9 +80,9 @@ func (s *Store) Remains(ctx context.Context, user string, from Cursor) (Remains,
 			remains.Slots = append(remains.Slots, Slot{
 				User:     user,
 				Provider: key.Provider(),
-				State:    State(r.text("state")),
-				Reason:   r.text("reason"),
-				DueAt:    r.time("due_at"),
+				State:    State(r.textOrEmpty(attrState)),
+				Reason:   r.textOrEmpty(attrReason),
+				DueAt:    r.timeOrZero(attrDueAt),
 			})
 		default:
 			remains.Own = append(remains.Own, key)

@@ -29,10 +29,7 @@ func (s *Store) MarkRevoking(ctx context.Context, key Key, heldUntil time.Time) 
 	}
 	expression += " REMOVE #secret, #reason, #gone_since"
 	err := s.update(ctx, key, expression, condition, values)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("marking the slot as revoking: %w", err)
-	}
-	return nil
+	return outcome(err, nil, "marking the slot as revoking")
 }
 
 // EndHoldback makes a slot whose resource is held back due at once, with nothing held back any
@@ -42,13 +39,7 @@ func (s *Store) EndHoldback(ctx context.Context, slot Slot) error {
 	condition := slot.asRead(values) + " AND attribute_exists(#held_until)"
 	expression := "SET #due_at = " + values.time("now", s.now()) + " REMOVE #held_until, #gone_since"
 	err := s.update(ctx, slot.Key(), expression, condition, values)
-	if isRefused(err) {
-		return ErrStale
-	}
-	if err != nil {
-		return fmt.Errorf("ending what is held back: %w", err)
-	}
-	return nil
+	return outcome(err, ErrStale, "ending what is held back")
 }
 
 // Reopen puts the slot of a deleted account back, revoking and due at once, with its title, its
@@ -59,19 +50,19 @@ func (s *Store) Reopen(ctx context.Context, slot Slot) error {
 	slot.State = Revoking
 	now := number(s.now().UnixMilli())
 	item := slot.Key().item()
-	item["v"] = number(version)
-	item["type"] = &types.AttributeValueMemberS{Value: string(credential.APIKey)}
-	item["title"] = &types.AttributeValueMemberS{Value: slot.Title}
-	item["autogpt_managed"] = &types.AttributeValueMemberBOOL{Value: true}
-	item["state"] = &types.AttributeValueMemberS{Value: string(slot.State)}
-	item["attempt"] = number(0)
-	item["created_at"] = now
-	item["due_at"] = now
-	item["due_shard"] = &types.AttributeValueMemberS{Value: slot.shard()}
-	item["resource_id"] = &types.AttributeValueMemberS{Value: slot.Resource.ID}
-	item["org_id"] = &types.AttributeValueMemberS{Value: slot.Resource.OrgID}
+	item[attrVersion] = number(version)
+	item[attrType] = &types.AttributeValueMemberS{Value: string(credential.APIKey)}
+	item[attrTitle] = &types.AttributeValueMemberS{Value: slot.Title}
+	item[attrManaged] = &types.AttributeValueMemberBOOL{Value: true}
+	item[attrState] = &types.AttributeValueMemberS{Value: string(slot.State)}
+	item[attrAttempt] = number(0)
+	item[attrCreatedAt] = now
+	item[attrDueAt] = now
+	item[attrDueShard] = &types.AttributeValueMemberS{Value: slot.shard()}
+	item[attrResourceID] = &types.AttributeValueMemberS{Value: slot.Resource.ID}
+	item[attrOrgID] = &types.AttributeValueMemberS{Value: slot.Resource.OrgID}
 	if !slot.HeldUntil.IsZero() {
-		item["held_until"] = number(slot.HeldUntil.UnixMilli())
+		item[attrHeldUntil] = number(slot.HeldUntil.UnixMilli())
 	}
 	deleted, absent := "attribute_exists(#pk)", "attribute_not_exists(#pk)"
 	err := repeat(ctx, func() error {

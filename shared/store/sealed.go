@@ -62,7 +62,7 @@ func (s *Store) Sealed(ctx context.Context, user, provider, id string) (Sealed, 
 			return Sealed{}, err
 		}
 	}
-	secret, ok := item["secret"].(*types.AttributeValueMemberB)
+	secret, ok := item[attrSecret].(*types.AttributeValueMemberB)
 	if !ok || len(secret.Value) == 0 {
 		return Sealed{}, ErrUndecodable
 	}

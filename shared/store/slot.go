@@ -165,28 +165,28 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 	s := Slot{
 		User:       key.User(),
 		Provider:   key.Provider(),
-		Title:      r.str("title"),
-		State:      State(r.str("state")),
-		Owner:      r.text("owner"),
-		Attempt:    r.num("attempt"),
-		Tries:      int(r.count("tries")),
-		LeaseUntil: r.time("lease_until"),
-		DueAt:      r.time("due_at"),
-		Committed:  r.count("committed"),
-		Resource:   credential.Resource{ID: r.text("resource_id"), KeyID: r.text("key_id"), OrgID: r.text("org_id")},
-		Reason:     r.text("reason"),
-		GoneSince:  r.time("gone_since"),
-		Left:       int(r.count("left")),
-		LeftSince:  r.time("left_since"),
-		HeldUntil:  r.time("held_until"),
-		ExpiresAt:  r.time("expires_at"),
+		Title:      r.text(attrTitle),
+		State:      State(r.text(attrState)),
+		Owner:      r.textOrEmpty(attrOwner),
+		Attempt:    r.number(attrAttempt),
+		Tries:      int(r.numberOrZero(attrTries)),
+		LeaseUntil: r.timeOrZero(attrLeaseUntil),
+		DueAt:      r.timeOrZero(attrDueAt),
+		Committed:  r.numberOrZero(attrCommitted),
+		Resource:   credential.Resource{ID: r.textOrEmpty(attrResourceID), KeyID: r.textOrEmpty(attrKeyID), OrgID: r.textOrEmpty(attrOrgID)},
+		Reason:     r.textOrEmpty(attrReason),
+		GoneSince:  r.timeOrZero(attrGoneSince),
+		Left:       int(r.numberOrZero(attrLeft)),
+		LeftSince:  r.timeOrZero(attrLeftSince),
+		HeldUntil:  r.timeOrZero(attrHeldUntil),
+		ExpiresAt:  r.timeOrZero(attrExpiresAt),
 
-		CreatedAt:    shownTime(item, "created_at"),
-		Hint:         shownText(item, "hint"),
-		UnknownSince: r.time("unknown_since"),
+		CreatedAt:    shownTime(item, attrCreatedAt),
+		Hint:         shownText(item, attrHint),
+		UnknownSince: r.timeOrZero(attrUnknownSince),
 
-		ReportFrom:  r.time("report_from"),
-		ReportPause: time.Duration(r.count("report_pause")) * time.Millisecond,
+		ReportFrom:  r.timeOrZero(attrReportFrom),
+		ReportPause: time.Duration(r.numberOrZero(attrReportPause)) * time.Millisecond,
 	}
 	switch s.State {
 	case Provisioning, Ready, Failed, Revoking, Parked:
@@ -196,7 +196,7 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 	if s.Attempt < 0 || s.Tries < 0 || s.Left < 0 || s.ReportPause < 0 || s.Committed < 0 || s.Committed > s.Attempt {
 		r.bad = true
 	}
-	if r.num("v") != version || !r.flag("autogpt_managed") || r.str("type") != string(credential.APIKey) || r.bad {
+	if r.number(attrVersion) != version || !r.flag(attrManaged) || r.text(attrType) != string(credential.APIKey) || r.bad {
 		return Slot{}, ErrUndecodable
 	}
 	return s, nil

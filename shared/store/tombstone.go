@@ -36,15 +36,15 @@ func (s *Store) Bury(ctx context.Context, user, username string, asks ...string)
 	key := tombstoneKey(user)
 	item := key.item()
 	now := number(s.now().UnixMilli())
-	item["v"] = number(version)
-	item["created_at"] = now
-	item["due_at"] = now
-	item["due_shard"] = &types.AttributeValueMemberS{Value: shard("dead", key.PK)}
+	item[attrVersion] = number(version)
+	item[attrCreatedAt] = now
+	item[attrDueAt] = now
+	item[attrDueShard] = &types.AttributeValueMemberS{Value: shard("dead", key.PK)}
 	if username != "" {
-		item["cognito_username"] = &types.AttributeValueMemberS{Value: username}
+		item[attrCognitoUsername] = &types.AttributeValueMemberS{Value: username}
 	}
 	if len(asks) > 0 {
-		item["asks"] = &types.AttributeValueMemberS{Value: strings.Join(asks, " ")}
+		item[attrAsks] = &types.AttributeValueMemberS{Value: strings.Join(asks, " ")}
 	}
 	condition := "attribute_not_exists(#pk)"
 	err := repeat(ctx, func() error {
@@ -71,10 +71,7 @@ func (s *Store) Bury(ctx context.Context, user, username string, asks ...string)
 // Asked notes that each provider that was to be asked has a slot for it. Safe to repeat.
 func (s *Store) Asked(ctx context.Context, user string) error {
 	err := s.update(ctx, tombstoneKey(user), "REMOVE #asks", "attribute_exists(#asks)", nil)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("noting that the providers are asked: %w", err)
-	}
-	return nil
+	return outcome(err, nil, "noting that the providers are asked")
 }
 
 func (s *Store) noteUsername(ctx context.Context, user, username string) error {
@@ -86,10 +83,7 @@ func (s *Store) noteUsername(ctx context.Context, user, username string) error {
 		", #due_shard = " + values.str("shard", shard("dead", key.PK))
 	condition := "attribute_exists(#pk) AND NOT (attribute_exists(#cognito_username) AND #cognito_username = " + noted + ")"
 	err := s.update(ctx, key, expression, condition, values)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("noting the username on the tombstone: %w", err)
-	}
-	return nil
+	return outcome(err, nil, "noting the username on the tombstone")
 }
 
 // UsernameGone notes that the Cognito user has been removed, unless another was noted meanwhile.
@@ -98,10 +92,7 @@ func (s *Store) UsernameGone(ctx context.Context, t Tombstone) error {
 	values := args{}
 	condition := "#cognito_username = " + values.str("username", t.Username)
 	err := s.update(ctx, tombstoneKey(t.User), "REMOVE #cognito_username", condition, values)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("noting that the Cognito user is gone: %w", err)
-	}
-	return nil
+	return outcome(err, nil, "noting that the Cognito user is gone")
 }
 
 // Rest takes the tombstone out of the due work: the caller has seen, by a consistent read that
@@ -110,10 +101,7 @@ func (s *Store) UsernameGone(ctx context.Context, t Tombstone) error {
 func (s *Store) Rest(ctx context.Context, user string) error {
 	condition := "attribute_exists(#pk) AND attribute_not_exists(#cognito_username)"
 	err := s.update(ctx, tombstoneKey(user), "REMOVE #due_at, #due_shard, #tries", condition, nil)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("laying the tombstone to rest: %w", err)
-	}
-	return nil
+	return outcome(err, nil, "laying the tombstone to rest")
 }
 
 // PostponeTombstone says when the next round begins. Refused, which is no error, where another
@@ -122,8 +110,5 @@ func (s *Store) PostponeTombstone(ctx context.Context, t Tombstone, dueAt time.T
 	values := args{}
 	expression := "SET #due_at = " + values.time("due", dueAt) + ", #tries = " + values.num("tries", int64(t.Tries))
 	err := s.update(ctx, tombstoneKey(t.User), expression, "attribute_exists(#due_at)", values)
-	if err != nil && !isRefused(err) {
-		return fmt.Errorf("postponing the tombstone: %w", err)
-	}
-	return nil
+	return outcome(err, nil, "postponing the tombstone")
 }

@@ -840,7 +840,7 @@ var mutations = []mutation{
 	{
 		rule: "what is added while a change is under way is not lost",
 		file: storeDir + "/own.go",
-		old:  "\t\tmatch = []string{seen}\n",
+		old:  "\t\tmatch = []string{c.seen}\n",
 		new:  "",
 		test: storeDir, run: "LosesNothing",
 	},
