@@ -157,7 +157,7 @@ func (f *function) handle(ctx context.Context, e event) (result, error) {
 	}
 	if !known && e.UserID != nil {
 		f.metrics.Count(telemetry.DeletionsOfUnknown, "", 1)
-		f.log.WarnContext(ctx, "an account was deleted of which the table knew nothing: compare the user id with the user's sub", "user", user)
+		f.log.WarnContext(ctx, "an account was deleted that the table did not know: compare the user id with the user's sub", "user", user)
 	}
 	return result{Pending: listed(left), Known: &known}, nil
 }

@@ -165,7 +165,7 @@ func (e *Engine) postpone(ctx context.Context, first store.Remains, tries int) e
 	t := first.Tombstone
 	if e.cfg.Now().Sub(t.CreatedAt) > overdue+e.cfg.Holdback {
 		e.cfg.Metrics.Count(telemetry.DeletionsOverdue, "", 1)
-		e.cfg.Log.ErrorContext(ctx, "something is left of an account that was deleted long ago", "user", t.User, "pending", e.pending(first))
+		e.cfg.Log.ErrorContext(ctx, "an account was deleted long ago, and something of it is left", "user", t.User, "pending", e.pending(first))
 	}
 	t.Tries = tries
 	at := e.cfg.Now().Add(backoff(tries))
@@ -220,7 +220,7 @@ func (e *Engine) clear(ctx context.Context, page store.Remains, end func(context
 		}
 		next, err := e.cfg.Store.Remains(ctx, page.User, page.Next)
 		if err != nil {
-			e.cfg.Log.WarnContext(ctx, "deleting the account did not finish, it stays due", "user", page.User, "error", err)
+			e.cfg.Log.WarnContext(ctx, "the deletion of the account did not finish, and stays due", "user", page.User, "error", err)
 			return true
 		}
 		page = next
@@ -250,7 +250,7 @@ func (e *Engine) clearPage(ctx context.Context, page store.Remains, end func(con
 	}
 	err := own.Wait()
 	if err != nil {
-		e.cfg.Log.WarnContext(ctx, "deleting the account's own credentials failed, they stay due", "user", page.User, "error", err)
+		e.cfg.Log.WarnContext(ctx, "the account's own credentials could not be deleted, and stay due", "user", page.User, "error", err)
 	}
 	_ = slots.Wait() // each failure was logged
 	return err == nil
@@ -259,7 +259,7 @@ func (e *Engine) clearPage(ctx context.Context, page store.Remains, end func(con
 // logged reports a failure that leaves its work due.
 func (e *Engine) logged(ctx context.Context, doing string, key store.Key, err error) error {
 	if err != nil {
-		e.cfg.Log.WarnContext(ctx, doing+" failed, it stays due", "pk", key.PK, "sk", key.SK, "error", err)
+		e.cfg.Log.WarnContext(ctx, doing+" failed, and stays due", "pk", key.PK, "sk", key.SK, "error", err)
 	}
 	return err
 }
@@ -296,7 +296,7 @@ func (e *Engine) removeUser(ctx context.Context, t store.Tombstone) {
 		err = e.cfg.Store.UsernameGone(ctx, t)
 	}
 	if err != nil {
-		e.cfg.Log.WarnContext(ctx, "removing the user from the user pool failed, it stays due", "user", t.User, "error", err)
+		e.cfg.Log.WarnContext(ctx, "the user could not be removed from the user pool, which stays due", "user", t.User, "error", err)
 	}
 }
 

@@ -85,7 +85,7 @@ func (c *claim) under(ctx context.Context, do func(ctx context.Context, org cred
 	if errors.Is(err, ErrOrganization) {
 		c.e.deployments.forget(provider) // an operator may have accepted the other one
 		c.e.cfg.Metrics.Count(telemetry.OrgKeyRejected, provider, 1)
-		c.log.ErrorContext(ctx, "the org key is of another organisation: nothing is made until an operator says that it is meant",
+		c.log.ErrorContext(ctx, "the org key is of another organisation: nothing is made there until an operator accepts it",
 			"organization", d.Organization, "error", err)
 	}
 	return err

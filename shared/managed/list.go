@@ -166,7 +166,7 @@ func (l *listing) claim(ctx context.Context) ([]*claim, error) {
 		}
 		return nil, nil
 	case err != nil: // whether they are claimed is unknown: the lease runs out by itself
-		l.cfg.Log.WarnContext(ctx, "claiming failed", "error", err)
+		l.cfg.Log.WarnContext(ctx, "the claim failed, and whether it took effect is unknown", "error", err)
 		for _, slot := range was {
 			l.standing[slot.Provider] = Standing{State: StandingProvisioning}
 		}
@@ -284,7 +284,7 @@ func (l *listing) reread(ctx context.Context) error {
 		return err
 	}
 	if err != nil {
-		l.cfg.Log.WarnContext(ctx, "reading slots again failed", "error", err)
+		l.cfg.Log.WarnContext(ctx, "the slots could not be read again", "error", err)
 		return nil
 	}
 	maps.Copy(l.slots, slots)

@@ -143,7 +143,7 @@ func (e *Engine) retry(ctx context.Context, key store.Key, by string) (bool, err
 	}
 	err = e.cfg.Store.Postpone(ctx, slot, store.Wait{State: slot.State, Reason: store.ReasonOperator, DueAt: now})
 	if errors.Is(err, store.ErrStale) {
-		return false, nil // somebody is at it now
+		return false, nil // a worker has claimed it since
 	}
 	return err == nil, err
 }

@@ -2,9 +2,63 @@
 // was made for a deleted account, so that every user has exactly one scoped key and none is left
 // behind, through crashes, races, retries and outages.
 //
-// A provider is one third party. What the engine needs of it is the interface Provider; what the
-// engine promises it in turn is written there, too. The table and its transitions are package
-// store's.
+// What the engine needs of a third party, and what it promises it in turn, is the interface
+// [Provider]. The table and its transitions are package store's.
+//
+// # Words
+//
+// Each of these means one thing, here and in package store.
+//
+// The slot:
+//
+//   - A slot is the item of a user's managed credential at one provider: its lock, its state and the
+//     credential in one. One that has no item yet is absent.
+//   - Its resource is what was made for the user at the third party, such as a pod, and its key is
+//     the one key of ours in it that is stored.
+//   - A slot is due when there is work to do for it. What is postponed is due later. Each slot that
+//     is or will be due stands in the table's index for that, and nothing else does.
+//   - A slot is settled when nothing that was sent under it can still take effect, and nothing exists
+//     that it does not name.
+//
+// The claim:
+//
+//   - A claim is a worker's right to work on a slot. It comes before any call that could make
+//     something, holds for a lease, and ends early by a commit or a release. Outside calls are sent
+//     in the first half of the lease alone.
+//   - Its attempt is its number, which belongs to it for ever and stands in the names of its keys,
+//     and also the claim as the provider sees it ([Attempt]).
+//   - A take-over is a claim whose attempt is above the first: a lower one may have left something.
+//   - A claim is lost when another one has been written since. Whoever lost it writes nothing more,
+//     and discards the key that they made themselves.
+//   - A pass is one piece of work for one slot, from before its claim to the claim's end.
+//
+// What a pass does:
+//
+//   - To provision is to make the resource and the key. To commit is to store that key, which ends
+//     the claim. To release is to end it without.
+//   - To sweep is to look for a ready slot's key, and to remove every other key of ours beside it.
+//   - To discard is to delete a key that one has just made oneself and that is not stored.
+//   - To revoke is to remove all that was made for a user at the third party. A revocation that
+//     cannot be done as things are is parked: it is tried every few hours, and an operator is told.
+//     What a deletion holds back stays for a while after the keys are revoked.
+//   - A suspicion is a look that did not find what the slot names. A second look, [LastLook] later,
+//     confirms it. The last look is the one after a deletion.
+//
+// The account:
+//
+//   - A tombstone says that an account was deleted. It stays for ever, and rests when nothing else
+//     of the account is left.
+//   - To bury is to write it. From then on the slots of the account are dead: revoking, or parked.
+//   - What is pending is what is still left of a deleted account.
+//
+// The rest:
+//
+//   - The org key is the organisation's own at a third party, with which keys are made and revoked.
+//   - The deployment is one table and the functions that work on it. Several may share an
+//     organisation, so keys carry the deployment's id in their names.
+//   - A round is one invocation of reconcile, and a lane what it does at one provider.
+//   - A job is work that is longer than an invocation, such as an audit, with the place at which the
+//     next one goes on.
 package managed
 
 import (
@@ -278,7 +332,7 @@ const (
 	Quota Class = "quota"
 	// Permanent: no repeat will help until something is changed.
 	Permanent Class = "permanent"
-	// NotYet: the third party is still at it. Not a failure.
+	// NotYet: the third party has begun, and is not done. Not a failure.
 	NotYet Class = "not_yet"
 	// Gone: what the slot names is not there, by every path that there is. Not a failure of the
 	// provider's.

@@ -79,7 +79,7 @@ func (c *claim) commit(ctx context.Context, made store.Made) store.Slot {
 		return slot
 	}
 	if !errors.Is(err, store.ErrLost) { // unknown: nothing is destroyed, the lease runs out
-		c.log.ErrorContext(ctx, "committing failed, its outcome is unknown", "error", err)
+		c.log.ErrorContext(ctx, "the commit failed, and whether it took effect is unknown", "error", err)
 		return c.slot
 	}
 	return c.lost(ctx, made.Resource)
@@ -109,7 +109,7 @@ func (c *claim) discard(ctx context.Context, made credential.Resource) {
 		return c.provider.Discard(ctx, org, made)
 	})
 	if err != nil {
-		c.log.WarnContext(ctx, "a key that is not stored could not be deleted yet", "key_id", made.KeyID, "error", err)
+		c.log.WarnContext(ctx, "a key that is not stored could not be discarded yet", "key_id", made.KeyID, "error", err)
 	}
 }
 

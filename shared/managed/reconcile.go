@@ -274,7 +274,7 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 	claimed, err := r.cfg.Store.Claim(ctx, []store.Slot{slot}, next, now.Add(r.cfg.Lease))
 	switch {
 	case errors.Is(err, store.ErrStale):
-		return nil // somebody else is at it
+		return nil // another worker has claimed it
 	case errors.Is(err, credential.ErrAccountDeleted):
 		return r.markAndRevoke(ctx, slot.Key())
 	case err != nil:

@@ -37,7 +37,7 @@ func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	now = e.cfg.Now()
 	claimed, err := e.cfg.Store.ClaimDead(ctx, slot, now.Add(e.cfg.Lease))
 	if errors.Is(err, store.ErrStale) {
-		return nil // somebody else is at it
+		return nil // another worker has claimed it
 	}
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (c *claim) revoked(ctx context.Context, removed, holds bool) error {
 	if settled {
 		r.DueAt = r.GoneSince.Add(LastLook)
 	}
-	c.log.InfoContext(ctx, "nothing is left at the third party, as far as this pass saw: another one looks", "removed", removed, "settled", settled)
+	c.log.InfoContext(ctx, "this pass has left nothing at the third party: another one looks whether that is so", "removed", removed, "settled", settled)
 	c.release(ctx, r)
 	return nil
 }
@@ -155,7 +155,7 @@ func (c *claim) revocationFailed(ctx context.Context, cause error) {
 // without proof.
 func (e *Engine) park(ctx context.Context, slot store.Slot, reason string) error {
 	e.cfg.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
-	e.cfg.Log.ErrorContext(ctx, "a revocation is parked: configure the provider, then it goes on by itself",
+	e.cfg.Log.ErrorContext(ctx, "a revocation is parked: configure the provider, and it goes on by itself",
 		"user", slot.User, "provider", slot.Provider, "reason", reason)
 	return e.cfg.Store.Postpone(ctx, slot, store.Wait{State: store.Parked, Reason: reason, DueAt: e.cfg.Now().Add(jittered(parkedRetry))})
 }

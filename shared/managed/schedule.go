@@ -75,7 +75,7 @@ func (e *Engine) auditDue(ctx context.Context, p Provider) (AuditStatus, error) 
 	status := auditStatus(job)
 	if e.cfg.AuditEvery > 0 && status.UnderWay != nil && e.cfg.Now().Sub(status.UnderWay.BegunAt) > e.cfg.AuditEvery {
 		e.cfg.Metrics.Count(telemetry.AuditsOverdue, p.Name(), 1)
-		e.cfg.Log.ErrorContext(ctx, "an audit has not come to its end by the time when the next one is due", "provider", p.Name(),
+		e.cfg.Log.ErrorContext(ctx, "an audit is not complete, and the next one is due", "provider", p.Name(),
 			"begun_at", status.UnderWay.BegunAt, "stopped", status.UnderWay.Stopped)
 	}
 	return status, err
@@ -161,7 +161,7 @@ func (e *Engine) tell(ctx context.Context, provider string, found []Finding) {
 	for kind, all := range byKind {
 		// Whose pod is unclaimed may only not have come yet. All others want somebody to look.
 		e.cfg.Metrics.CountKind(telemetry.AuditFindings, provider, string(kind), len(all), kind != Unclaimed)
-		e.cfg.Log.WarnContext(ctx, "an audit has found something: the first of so many of a kind", "provider", provider, "kind", kind,
+		e.cfg.Log.WarnContext(ctx, "an audit has found something: count says how much of this kind, and the rest is the first of it", "provider", provider, "kind", kind,
 			"count", len(all), "user", all[0].User, "resource", all[0].Resource, "key_id", all[0].KeyID, "error", all[0].Error)
 	}
 }

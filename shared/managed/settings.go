@@ -34,7 +34,7 @@ const (
 func (e *Engine) noteSettings(ctx context.Context, provider string, err error) {
 	if errors.Is(err, ErrSettings) {
 		e.cfg.Metrics.Count(telemetry.SettingsRefused, provider, 1)
-		e.cfg.Log.ErrorContext(ctx, "the third party refuses what is configured: change the setting, then it goes on by itself",
+		e.cfg.Log.ErrorContext(ctx, "the third party refuses what is configured: change the setting, and it goes on by itself",
 			"provider", provider, "error", err)
 	}
 }
@@ -76,7 +76,7 @@ func (e *Engine) WatchOrgKeys(ctx context.Context) {
 		}
 		expires, err := expiring.OrgKeyExpires(ctx, org)
 		if err != nil {
-			e.cfg.Log.WarnContext(ctx, "nobody can say whether the org key expires", "provider", p.Name(), "error", err)
+			e.cfg.Log.WarnContext(ctx, "whether the org key expires could not be found out", "provider", p.Name(), "error", err)
 		} else if !expires.IsZero() && expires.Sub(now) < expiryNotice {
 			e.cfg.Metrics.Count(telemetry.OrgKeyExpiring, p.Name(), 1)
 			e.cfg.Log.ErrorContext(ctx, "the org key expires: make one that does not, and put it into the org keys secret",

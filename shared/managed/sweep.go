@@ -18,7 +18,7 @@ func (c *claim) sweep(ctx context.Context) {
 	switch {
 	case isGone(err) && c.confirms():
 		c.e.cfg.Metrics.Count(telemetry.CredentialsLost, c.slot.Provider, 1)
-		c.log.WarnContext(ctx, "what was made is gone at the third party, by two looks: it is made anew",
+		c.log.WarnContext(ctx, "two looks have not found the key at the third party: another one is made",
 			"resource", c.slot.Resource.ID, "key_id", c.slot.Resource.KeyID, "error", err)
 		c.provision(work)
 		return
@@ -26,7 +26,7 @@ func (c *claim) sweep(ctx context.Context) {
 		release.GoneSince = c.suspectedSince()
 		release.DueAt = release.GoneSince.Add(LastLook)
 		release.Reason = string(Gone)
-		c.log.WarnContext(ctx, "what was made is not found at the third party: it is looked for once more",
+		c.log.WarnContext(ctx, "the key was not found at the third party: it is looked for once more",
 			"resource", c.slot.Resource.ID, "key_id", c.slot.Resource.KeyID, "retry_at", release.DueAt, "error", err)
 	case err != nil:
 		classed := classified(err)
@@ -36,7 +36,7 @@ func (c *claim) sweep(ctx context.Context) {
 		if release.Tries >= triesUntilPark {
 			c.e.cfg.Metrics.Count(telemetry.SweepsStuck, c.slot.Provider, 1)
 		}
-		c.log.WarnContext(ctx, "sweeping failed", "error", err)
+		c.log.WarnContext(ctx, "the sweep failed", "error", err)
 	}
 	c.release(ctx, release)
 }

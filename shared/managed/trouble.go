@@ -352,7 +352,7 @@ func (e *Engine) call(ctx context.Context, p Provider, user string, do func(ctx 
 	}
 	if x.keyIsBad(err) {
 		e.cfg.Metrics.Count(telemetry.OrgKeyRejected, p.Name(), 1)
-		e.cfg.Log.ErrorContext(ctx, "the org key was rejected, or is another organisation's, also after it was fetched anew: "+
+		e.cfg.Log.ErrorContext(ctx, "the org key was rejected or is another organisation's, and so is the one that was fetched since: "+
 			"put a valid one into the org keys secret", "provider", p.Name(), "error", err)
 	}
 	return err
