@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -128,78 +127,6 @@ func TestARequestIsTakenOutOfTheEvent(t *testing.T) {
 	}
 }
 
-const unauthorized = `{"message":"Unauthorized"}`
-
-func TestWithoutAVerifiedAccessTokenNobodyIsAsking(t *testing.T) {
-	t.Parallel()
-	type authorizer = events.APIGatewayV2HTTPRequestContextAuthorizerDescription
-	jwt := func(claims map[string]string) *authorizer {
-		return &authorizer{JWT: &events.APIGatewayV2HTTPRequestContextAuthorizerJWTDescription{Claims: claims}}
-	}
-	access := func(sub string) *authorizer {
-		return jwt(map[string]string{"token_use": "access", "sub": sub, "username": "alice"})
-	}
-	for name, a := range map[string]*authorizer{
-		"no authorizer":         nil,
-		"no JWT":                {},
-		"a Lambda authorizer":   {Lambda: map[string]any{"sub": "mallory", "token_use": "access"}},
-		"an IAM authorizer":     {IAM: &events.APIGatewayV2HTTPRequestContextAuthorizerIAMDescription{UserID: "mallory"}},
-		"no claims":             jwt(nil),
-		"an ID token":           jwt(map[string]string{"sub": "alice", "username": "alice", "token_use": "id"}),
-		"a token of no use":     jwt(map[string]string{"sub": "alice", "username": "alice"}),
-		"a use in capitals":     jwt(map[string]string{"sub": "alice", "username": "alice", "token_use": "ACCESS"}),
-		"no sub":                jwt(map[string]string{"token_use": "access", "username": "alice"}),
-		"an empty sub":          access(""),
-		"a sub too long":        access(strings.Repeat("a", 257)),
-		"a sub too long, wide":  access(strings.Repeat("😀", 257)),
-		"a sub partly replaced": access("alice\ufffd"),
-		"a client's own token":  jwt(map[string]string{"sub": "1example23456789", "token_use": "access", "client_id": "1example23456789"}),
-		"a client with a name":  jwt(map[string]string{"sub": "1example23456789", "token_use": "access", "client_id": "1example23456789", "username": "alice"}),
-		"no username":           jwt(map[string]string{"sub": "alice", "token_use": "access", "client_id": "1example23456789"}),
-		"an empty username":     jwt(map[string]string{"sub": "alice", "token_use": "access", "client_id": "1example23456789", "username": ""}),
-	} {
-		wantRefused(t, name, event(t, func(e *events.APIGatewayV2HTTPRequest) { e.RequestContext.Authorizer = a }), 401, unauthorized)
-	}
-	for name, event := range map[string]string{
-		"a list of claims":    strings.Replace(apiGatewayEvent, `"claims": {`, `"claims": [], "was": {`, 1),
-		"a number as sub":     strings.Replace(apiGatewayEvent, `"sub": "3f0c`, `"sub": 5, "was": "3f0c`, 1),
-		"a list as username":  strings.Replace(apiGatewayEvent, `"username": "alice`, `"username": ["alice"], "was": "alice`, 1),
-		"two subs":            strings.Replace(apiGatewayEvent, `"sub": "3f0c`, `"sub": "mallory", "sub": "3f0c`, 1),
-		"a sub in capitals":   strings.Replace(apiGatewayEvent, `"sub": "3f0c`, `"SUB": "3f0c`, 1),
-		"an object as client": strings.Replace(apiGatewayEvent, `"1example23456789"`, `{}`, 1),
-	} {
-		wantRefused(t, name, []byte(event), 401, unauthorized)
-	}
-	// An unpaired surrogate reads as U+FFFD: two of them would be one user.
-	wantRefused(t, "half a character", []byte(strings.Replace(apiGatewayEvent, `"3f0c9d52`, `"\ud8003f0c9d52`, 1)), 401, unauthorized)
-}
-
-func TestClaimsThatAreNotUsedMayHoldAnything(t *testing.T) {
-	t.Parallel()
-	for _, claim := range []string{`5`, `null`, `["admins", 7]`, `{"sub": "mallory"}`, `true`} {
-		var seen capture
-		for _, name := range []string{"cognito:groups", "Sub", "scope", "version"} {
-			invoke(t, io.Discard, []byte(strings.Replace(apiGatewayEvent, `"claims": {`, `"claims": {"x-`+name+`": `+claim+`, `, 1)), seen.route)
-			invoke(t, io.Discard, []byte(strings.Replace(apiGatewayEvent, `"cognito:groups": "[a b]"`, `"`+name+`s": `+claim, 1)), seen.route)
-		}
-		if len(seen) != 8 || slices.ContainsFunc(seen, func(r gateway.Request) bool { return r.User != seen[0].User || r.Username != "alice@example.com" }) {
-			t.Errorf("with %s the route saw %+v", claim, seen)
-		}
-	}
-}
-
-func TestTheLongestSubIsAUser(t *testing.T) {
-	t.Parallel()
-	longest := strings.Repeat("😀", 256)
-	var seen capture
-	invoke(t, io.Discard, event(t, func(e *events.APIGatewayV2HTTPRequest) {
-		e.RequestContext.Authorizer.JWT.Claims["sub"] = longest
-	}), seen.route)
-	if len(seen) != 1 || seen[0].User != longest {
-		t.Errorf("the route saw %v", seen)
-	}
-}
-
 func TestABodyMayBe64KB(t *testing.T) {
 	t.Parallel()
 	largest := bytes.Repeat([]byte("a"), 64<<10)
@@ -274,73 +201,6 @@ func TestAnUnknownRouteIsNotFound(t *testing.T) {
 	}
 }
 
-// problems are all errors that a client is told about, with the answers that clients know.
-var problems = []struct {
-	err    error
-	status int
-	body   string
-}{
-	{credential.ErrUnauthenticated, 401, unauthorized},
-	{credential.ErrAccountDeleted, 401, `{"detail":"This account has been deleted."}`},
-	{credential.ErrForged, 403, `{"detail":"AutoGPT-managed credentials cannot be created by users"}`},
-	{credential.ErrManaged, 403, `{"detail":"AutoGPT-managed credentials cannot be updated"}`},
-	{credential.ErrSystem, 403, `{"detail":"System-managed credentials cannot be updated"}`},
-	{credential.ErrNotFound, 404, `{"detail":"Credentials not found"}`},
-	{credential.ErrOpenTooLarge, 413, `{"detail":"The username and scopes together exceed 3,072 bytes: ` +
-		`all of a credential that is not secret, its title included, may have 4 KB."}`},
-	{&credential.LimitError{Most: 200}, 409, `{"detail":"There are 200 credentials of your own already, as many as an account may have: delete one first."}`},
-	{credential.ErrTooLarge, 413, `{"detail":"The secret fields together exceed 4,096 bytes."}`},
-	{credential.ErrChanged, 412, `{"detail":"The credential was changed elsewhere: see what is there now."}`},
-	{credential.ErrRepeated, 422, `{"detail":"Idempotency-Key: was sent with another body before: send a new one with this"}`},
-	{&credential.TypeError{Stored: credential.APIKey, Change: credential.OAuth2}, 422,
-		`{"detail":"type: is oauth2, but the credential's is api_key: make a new credential instead"}`},
-	{&credential.FieldError{Field: "title", Problem: "must be a text"}, 422, `{"detail":"title: must be a text"}`},
-}
-
-// jsonHeaders are those of every answer with a body.
-var jsonHeaders = map[string]string{"cache-control": "no-store", "x-content-type-options": "nosniff", "content-type": "application/json"}
-
-func TestEachErrorHasItsAnswer(t *testing.T) {
-	t.Parallel()
-	for _, p := range problems {
-		for _, err := range []error{p.err, fmt.Errorf("doing something: %w", p.err), errors.Join(errors.New("other"), p.err)} {
-			var log bytes.Buffer
-			response := invoke(t, &log, []byte(apiGatewayEvent), func(context.Context, gateway.Request) (gateway.Response, error) {
-				return gateway.Response{Status: 200, Body: "ignored"}, err
-			})
-			if response.StatusCode != p.status || response.Body != p.body || !maps.Equal(response.Headers, jsonHeaders) {
-				t.Errorf("%v: got %d %s with %v, want %d %s", err, response.StatusCode, response.Body, response.Headers, p.status, p.body)
-			}
-			if log.Len() != 0 {
-				t.Errorf("%v is the client's business, but was logged: %s", err, &log)
-			}
-		}
-	}
-}
-
-func TestAFaultIsLoggedAndTheClientLearnsNoMoreThanToTryAgain(t *testing.T) {
-	t.Parallel()
-	for _, fault := range []error{
-		errors.New("inner text"), fmt.Errorf("inner text: %w", context.DeadlineExceeded), fmt.Errorf("inner text: %w", credential.ErrNotUsable),
-	} {
-		var log bytes.Buffer
-		response := invoke(t, &log, []byte(apiGatewayEvent), func(context.Context, gateway.Request) (gateway.Response, error) {
-			return gateway.Response{}, fault
-		})
-		headers := maps.Clone(jsonHeaders)
-		headers["retry-after"] = "5"
-		if response.StatusCode != 503 || !maps.Equal(response.Headers, headers) ||
-			response.Body != `{"detail":"The service cannot answer right now. Please try again."}` {
-			t.Errorf("got %+v", response)
-		}
-		var line struct{ Level, Route, Error string }
-		err := json.Unmarshal(log.Bytes(), &line)
-		if err != nil || line.Level != "ERROR" || line.Route != routeKey || line.Error != fault.Error() {
-			t.Errorf("the log says %s, %v", &log, err)
-		}
-	}
-}
-
 func TestAnAnswerIsEncoded(t *testing.T) {
 	t.Parallel()
 	with := func(more map[string]string) map[string]string {
@@ -387,48 +247,6 @@ func TestARouteGetsTheContextOfTheInvocation(t *testing.T) {
 	}
 }
 
-const otherIssuer = "https://auth.example.com"
-
-// A token of another issuer than Cognito has neither a use nor a username.
-func TestAUserOfAnotherIssuerIsTakenFromEitherAuthorizer(t *testing.T) {
-	t.Parallel()
-	claims := map[string]string{"iss": otherIssuer, "sub": "alice", "client_id": "app"}
-	for name, a := range map[string]*events.APIGatewayV2HTTPRequestContextAuthorizerDescription{
-		"API Gateway's own": {JWT: &events.APIGatewayV2HTTPRequestContextAuthorizerJWTDescription{Claims: claims}},
-		"authorize":         {Lambda: map[string]any{"iss": otherIssuer, "sub": "alice"}},
-	} {
-		var seen capture
-		invoke(t, io.Discard, event(t, func(e *events.APIGatewayV2HTTPRequest) { e.RequestContext.Authorizer = a }), seen.route)
-		if len(seen) != 1 || seen[0].User != "alice" || seen[0].Username != "" {
-			t.Errorf("%s: the route saw %+v", name, seen)
-		}
-	}
-}
-
-func TestOnlyAWholeUserOfAnotherIssuerIsAsking(t *testing.T) {
-	t.Parallel()
-	const cognito = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_Example"
-	for name, context := range map[string]map[string]any{
-		"an expired token, which has no user": {},
-		"no sub":                              {"iss": otherIssuer},
-		"a number as sub":                     {"iss": otherIssuer, "sub": 5},
-		"a blank in the sub":                  {"iss": otherIssuer, "sub": "al ice"},
-		"a client's own token":                {"iss": otherIssuer, "sub": "app", "client_id": "app"},
-		"Cognito's, of no use":                {"iss": cognito, "sub": "alice", "username": "alice"},
-		"Cognito's ID token":                  {"iss": cognito, "sub": "alice", "username": "alice", "token_use": "id"},
-		"Cognito's without a username":        {"iss": cognito, "sub": "alice", "token_use": "access"},
-	} {
-		wantRefused(t, name, event(t, func(e *events.APIGatewayV2HTTPRequest) {
-			e.RequestContext.Authorizer = &events.APIGatewayV2HTTPRequestContextAuthorizerDescription{Lambda: context}
-		}), 401, unauthorized)
-	}
-	// What the JWT authorizer has said counts, whatever else is there.
-	wantRefused(t, "both", event(t, func(e *events.APIGatewayV2HTTPRequest) {
-		e.RequestContext.Authorizer.JWT.Claims["token_use"] = "id"
-		e.RequestContext.Authorizer.Lambda = map[string]any{"iss": otherIssuer, "sub": "mallory"}
-	}), 401, unauthorized)
-}
-
 // Hundreds of requests of one user at one moment are answered; one who does not stop is refused
 // without a call, and nobody else is.
 func TestAUserWhoDoesNotStopIsRefusedAlone(t *testing.T) {
@@ -471,52 +289,6 @@ func TestAUserWhoDoesNotStopIsRefusedAlone(t *testing.T) {
 	}
 	if response := ask("bob"); response.StatusCode != 200 {
 		t.Errorf("another user gets %+v", response)
-	}
-}
-
-func TestAMalformedProviderIsNamed(t *testing.T) {
-	t.Parallel()
-	err := gateway.CheckProvider("agent_mail")
-	if err != nil {
-		t.Errorf("a good name: %v", err)
-	}
-	for _, name := range []string{"", "Agent", "a-b", "a#b", "%2e%2e", strings.Repeat("a", 65)} {
-		err := gateway.CheckProvider(name)
-		var field *credential.FieldError
-		if !errors.As(err, &field) || field.Field != "provider" || strings.Contains(field.Problem, "%") {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
-}
-
-func TestAGuardAnswersWhatNeedsNoLookIntoTheTable(t *testing.T) {
-	t.Parallel()
-	system := map[string]string{"openai": "Use Credits for OpenAI"}
-	const own = "0d3b6f1e-1f0a-4c8e-9f43-0d7d9a1c2e55"
-	for _, c := range []struct {
-		provider, id string
-		want         error
-	}{
-		{provider: "github", id: own},
-		{provider: "openai", id: own},
-		{provider: "agent_mail", id: credential.ManagedID("agent_mail", "alice")},
-		// A system credential that is not on offer is nobody's: the table says so.
-		{provider: "groq", id: credential.SystemID("groq")},
-		{provider: "openai", id: credential.SystemID("openai"), want: credential.ErrSystem},
-		// The id counts before the provider, as in AutoGPT.
-		{provider: "github", id: credential.SystemID("openai"), want: credential.ErrSystem},
-		{provider: "", id: credential.SystemID("openai"), want: credential.ErrSystem},
-		{provider: "", id: own, want: credential.ErrNotFound},
-		{provider: "GitHub", id: own, want: credential.ErrNotFound},
-		{provider: "github#x", id: own, want: credential.ErrNotFound},
-		{provider: "github", id: "", want: credential.ErrNotFound},
-		{provider: "github", id: strings.ToUpper(own), want: credential.ErrNotFound},
-		{provider: "github", id: own + "#", want: credential.ErrNotFound},
-	} {
-		err := gateway.Guard(gateway.Request{User: "alice", Provider: c.provider, ID: c.id}, system)
-		if !errors.Is(err, c.want) {
-			t.Errorf("%s %s: %v", c.provider, c.id, err)
-		}
 	}
 }
 
