@@ -65,7 +65,8 @@ An operator's audit compares AgentMail with the table, and agrees: no findings.
 
 {{- if .Stack.ES256}}
 
-Where the platform has an issuer of its own, its tokens do as well: this one is signed with ES256, and the function authorize verifies it.
+Where the platform has an issuer of its own, its tokens work, too: this one is signed with ES256,
+and the function authorize verifies it.
 
   TOKEN=$(curl -s {{.Stack.URL}}/local/token -d '{"sub":"bob","algorithm":"ES256"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/credentials
