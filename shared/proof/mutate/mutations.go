@@ -1194,4 +1194,11 @@ var mutations = []mutation{
 		new:  "if !f.Routes[i].Public && !guarded(security) && false {",
 		test: "shared/local/template", run: "RunDifferently",
 	},
+	{
+		rule: "only what is named by its content is kept for ever",
+		file: "functions/integrations-page/handler.go",
+		old:  "f.lasting = named.MatchString(name)",
+		new:  "f.lasting = true",
+		test: "functions/integrations-page", run: "KeptForEver",
+	},
 }
