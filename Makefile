@@ -276,5 +276,5 @@ mutate-gremlins: ## have the simulation look for every tenth change that a mutat
 	@# It would run the tests first, to see what they cover; here the simulation is what is asked.
 	git archive HEAD go.mod go.sum shared | tar x -C dist/gremlins/without-tests --exclude '*_test.go'
 	for p in store managed; do (cd dist/gremlins/without-tests && \
-	  go run github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --dry-run -o ../$$p.json ./shared/$$p > ../$$p.txt) || exit 1; done
+	  go run $(GREMLINS) unleash --dry-run -o ../$$p.json ./shared/$$p > ../$$p.txt) || exit 1; done
 	go run ./shared/proof/mutate -sim $(SCHEDULES) -gremlins dist/gremlins/store.json,dist/gremlins/managed.json -every 10

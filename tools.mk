@@ -6,6 +6,7 @@
 GOLANGCI_LINT   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK     := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CYCLONEDX_GOMOD := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+GREMLINS        := github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0
 
 # In Python, each in an environment of its own.
 LINT_PACKAGES         := cfn-lint==1.58.0 checkov==3.3.30
