@@ -154,6 +154,32 @@ test-moto: $(VENV)/moto/bin/moto_server ## hold the stand-ins for KMS and Secret
 test-api: $(VENV)/schemathesis/bin/schemathesis build ## have a fuzzer of others try the service by docs/openapi.yaml (a minute; needs Python)
 	go test -count=1 -v -timeout 5m ./shared/proof/schemathesis -schemathesis $(abspath $<)
 
+# What makes clients of docs/openapi.yaml, and what they need. A folder that begins with a dot is none
+# in which Go looks for packages, as some of npm's have.
+CLIENTS   := shared/proof/clients
+GENERATOR := $(VENV)/$(subst :,-,$(OPENAPI_GENERATOR)).jar
+$(VENV)/clients/installed: $(CLIENTS)/python/requirements.txt | needs-python
+	$(call environment,clients,-r $<)
+	touch $@
+
+$(VENV)/node-%/node_modules/.package-lock.json:
+	@mkdir -p $(VENV)/node-$*
+	cp $^ $(VENV)/node-$*
+	cd $(VENV)/node-$* && npm ci --no-audit --no-fund
+	touch $@
+$(VENV)/node-clients/node_modules/.package-lock.json: $(CLIENTS)/typescript/package.json $(CLIENTS)/typescript/package-lock.json
+
+$(GENERATOR):
+	@command -v mvn > /dev/null || { echo "OpenAPI Generator comes through Maven: apt-get install maven" >&2; exit 1; }
+	mvn --quiet --batch-mode dependency:copy -Dartifact=$(OPENAPI_GENERATOR) -DoutputDirectory=$(abspath $@.new)
+	echo "$(OPENAPI_GENERATOR_SHA256)  $$(ls $@.new/*.jar)" | sha256sum --check --quiet
+	mv $@.new/*.jar $@
+
+.PHONY: test-clients
+test-clients: needs-run $(VENV)/clients/installed $(VENV)/node-clients/node_modules/.package-lock.json $(GENERATOR) build ## run the clients that others' generators make of docs/openapi.yaml (minutes; needs Python and Maven)
+	go test -count=1 -timeout 15m ./$(CLIENTS) -node $(abspath $(VENV)/node-clients) -python $(abspath $(VENV)/clients) \
+		-generator $(abspath $(GENERATOR)) -codegen $(OAPI_CODEGEN)
+
 # AgentMail's Python SDK, and what it needs, by their hashes.
 SDKTEST := shared/provider/agentmail/sdktest
 $(VENV)/sdk/installed: $(SDKTEST)/requirements.txt | needs-python
@@ -167,19 +193,13 @@ test-sdk: $(VENV)/sdk/installed ## hold the fake AgentMail to AgentMail's Python
 .PHONY: lint lint-api lint-code lint-page lint-template
 lint: lint-api lint-code lint-page lint-template ## check format, the code, its modules, types, the template and the contract
 
-# Programs for Node, pinned, each where Go does not look for packages.
 APILINT := shared/proof/contract/lint
-$(VENV)/apilint/node_modules/.package-lock.json: $(APILINT)/package.json $(APILINT)/package-lock.json
-	@mkdir -p $(VENV)/apilint
-	cp $(APILINT)/package.json $(APILINT)/package-lock.json $(VENV)/apilint
-	cd $(VENV)/apilint && npm ci --no-audit --no-fund
-	touch $@
-
+$(VENV)/node-apilint/node_modules/.package-lock.json: $(APILINT)/package.json $(APILINT)/package-lock.json
 lint-api: export REDOCLY_TELEMETRY := off
 lint-api: export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
-lint-api: $(VENV)/apilint/node_modules/.package-lock.json
-	cd $(APILINT) && $(abspath $(VENV))/apilint/node_modules/.bin/redocly lint --config redocly.yaml ../../../../docs/openapi.yaml
-	cd $(APILINT) && $(abspath $(VENV))/apilint/node_modules/.bin/spectral lint --ruleset spectral.yaml --fail-severity hint ../../../../docs/openapi.yaml
+lint-api: $(VENV)/node-apilint/node_modules/.package-lock.json
+	cd $(APILINT) && $(abspath $(VENV)/node-apilint/node_modules/.bin)/redocly lint --config redocly.yaml ../../../../docs/openapi.yaml
+	cd $(APILINT) && $(abspath $(VENV)/node-apilint/node_modules/.bin)/spectral lint --ruleset spectral.yaml --fail-severity hint ../../../../docs/openapi.yaml
 
 lint-code:
 	test -z "$$(gofmt -l functions shared)" || { gofmt -d functions shared; exit 1; }
