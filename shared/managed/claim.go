@@ -14,6 +14,8 @@ type claim struct {
 	*pass
 	// slot is as it was claimed.
 	slot store.Slot
+	// began is a time before the claim was sent.
+	began time.Time
 	// attempt is the claim as the provider sees it.
 	attempt *Attempt
 	// log names the user, the provider and the attempt in each line.
@@ -24,8 +26,9 @@ type claim struct {
 // at a time before the claim was sent.
 func (x *pass) claimed(was, slot store.Slot, at time.Time) *claim {
 	return &claim{
-		pass: x,
-		slot: slot,
+		pass:  x,
+		slot:  slot,
+		began: at,
 		attempt: NewAttempt(Terms{
 			User:      slot.User,
 			Number:    slot.Attempt,

@@ -21,8 +21,8 @@ func (c *claim) suspectedSince() time.Time {
 	return c.slot.GoneSince
 }
 
-// confirms reports whether a look taken now that finds nothing may be believed: an earlier one, far
-// enough back, has found nothing either.
+// confirms reports whether this pass's look, which found nothing, may be believed: an earlier one has
+// found nothing either, far enough before this one began, however long it took.
 func (c *claim) confirms() bool {
-	return !c.e.cfg.Now().Before(c.suspectedSince().Add(LastLook))
+	return !c.began.Before(c.suspectedSince().Add(LastLook))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,6 +120,42 @@ func TestAnAbsenceIsASuspicion_OneListWithoutTheKeyReplacesNothing(t *testing.T)
 				t.Errorf("the suspicion stays although the key was found: %+v", s)
 			}
 		})
+	}
+}
+
+func TestAnAbsenceIsASuspicion_ALookThatBeganTooEarlyConfirmsNothing(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	old := w.Key(alice)
+	w.Report(alice)
+	missesKeys(w, alice, 1)
+	w.Clock.Advance(time.Millisecond)
+	reconcile(t, w.Engine())
+	held := w.Mail.Inject(fake.Fault{
+		Operation: fake.ListKeys, Times: 1, Before: fake.UntilReleased, Instead: &fake.Answer{Status: 200, Body: `{"count":0,"api_keys":[]}`},
+	})
+	w.MakeDue(alice)
+	looks := w.Mail.State().Requests[fake.ListKeys]
+	var second sync.WaitGroup
+	engine := w.Engine()
+	second.Go(func() {
+		_, err := engine.Reconcile(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	err := w.Mail.Await(t.Context(), fake.ListKeys, looks+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clock.Advance(managed.LastLook) // its answer takes that long
+	w.Mail.Release(held)
+	second.Wait()
+	w.Converge()
+	w.CheckExactlyOne(alice)
+	if w.Key(alice) != old || creates(w) != 1 {
+		t.Error("the key was replaced after two looks at nearly the same time")
 	}
 }
 

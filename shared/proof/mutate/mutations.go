@@ -27,16 +27,23 @@ var mutations = []mutation{
 	{
 		rule: "an absence is believed only at a second look",
 		file: managedDir + "/suspicion.go",
-		old:  "\treturn !c.e.cfg.Now().Before(c.suspectedSince().Add(LastLook))",
+		old:  "\treturn !c.began.Before(c.suspectedSince().Add(LastLook))",
 		new:  "\treturn true",
 		test: managedDir, run: "Suspicion",
 	},
 	{
 		rule: "two looks are apart in time",
 		file: managedDir + "/suspicion.go",
-		old:  "\treturn !c.e.cfg.Now().Before(c.suspectedSince().Add(LastLook))",
+		old:  "\treturn !c.began.Before(c.suspectedSince().Add(LastLook))",
 		new:  "\treturn !c.slot.GoneSince.IsZero()",
 		test: managedDir, run: "GoneAlready",
+	},
+	{
+		rule: "a look counts from when it began",
+		file: managedDir + "/suspicion.go",
+		old:  "\treturn !c.began.Before(c.suspectedSince().Add(LastLook))",
+		new:  "\treturn !c.e.cfg.Now().Before(c.suspectedSince().Add(LastLook))",
+		test: managedDir, run: "Suspicion",
 	},
 	{
 		rule: "an old suspicion does not count",
