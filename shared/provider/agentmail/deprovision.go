@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
@@ -319,12 +318,6 @@ func (r *removal) note(err error) {
 	r.limited = r.limited || isLimited(err)
 }
 
-// urgency is in which order errors of several classes decide about a pass: first what an operator
-// has to see, then what a repeat can mend.
-var urgency = []managed.Class{
-	managed.Rejected, managed.Foreign, managed.Mismatch, managed.RateLimited, managed.Transient, managed.Quota, managed.Permanent, managed.NotYet,
-}
-
 // maxQuoted is how many of a pass's errors are told.
 const maxQuoted = 5
 
@@ -341,9 +334,7 @@ func (r *removal) verdict(ctx context.Context) error {
 			err.Class = managed.Permanent
 		}
 	}
-	worst := slices.MinFunc(r.errs, func(a, b *managed.Error) int {
-		return slices.Index(urgency, a.Class) - slices.Index(urgency, b.Class)
-	})
+	worst := rest.Worst(r.errs)
 	v := &managed.Error{Class: worst.Class, RetryAfter: worst.RetryAfter}
 	if worst.Class == managed.Transient && r.removed > 0 && ctx.Err() != nil {
 		v.Class = managed.NotYet // it got somewhere, and the next pass goes on

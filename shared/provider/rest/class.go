@@ -3,6 +3,7 @@ package rest
 import (
 	"errors"
 	"net/http"
+	"slices"
 
 	"managed-credentials/shared/managed"
 )
@@ -59,4 +60,18 @@ func (e *Refusal) class() managed.Class {
 	default:
 		return managed.Transient
 	}
+}
+
+// urgency is in which order errors of several classes decide about a pass: first what an operator
+// has to see, then what a repeat can mend.
+var urgency = []managed.Class{
+	managed.Rejected, managed.Foreign, managed.Mismatch, managed.RateLimited, managed.Transient, managed.Quota, managed.Permanent, managed.NotYet,
+}
+
+// Worst is the error that decides about a pass in which several things went wrong, of which there
+// is at least one.
+func Worst(errs []*managed.Error) *managed.Error {
+	return slices.MinFunc(errs, func(a, b *managed.Error) int {
+		return slices.Index(urgency, a.Class) - slices.Index(urgency, b.Class)
+	})
 }

@@ -12,6 +12,9 @@ import (
 // ErrRound: a list that does not come to an end.
 var ErrRound = errors.New("the list goes round: it names a page that it has named before, or page after page that is empty")
 
+// ErrCursor: a cursor, or the token of a page, that was not given here.
+var ErrCursor = &managed.Error{Class: managed.Permanent, Err: errors.New("the cursor is not one that this provider gave")}
+
 // maxEmptyPages is how many pages in a row may be empty, and not the last.
 const maxEmptyPages = 5
 
@@ -131,7 +134,7 @@ func ParsePlace(cursor string) (Place, error) {
 		err = json.Unmarshal(text, &p)
 	}
 	if err != nil {
-		return p, &managed.Error{Class: managed.Permanent, Err: errors.New("the cursor is not one that this provider gave")}
+		return p, ErrCursor
 	}
 	return p, nil
 }

@@ -109,7 +109,8 @@ func TestARetryAfterMayBeADate(t *testing.T) {
 	} {
 		c, _ := answering(t, with(http.StatusServiceUnavailable, map[string]string{"Retry-After": "Wed, 21 Oct 2037 07:28:00 GMT", "Date": date}, ""))
 		_, err := c.Send(t.Context(), orgKey, http.MethodPost, "/keys", nil, nil)
-		if classed := classOf(err); classed.Class != managed.Transient || classed.RetryAfter != want {
+		classed := classOf(err)
+		if classed.Class != managed.Transient || classed.RetryAfter != want {
 			t.Errorf("from %s on: %v, RetryAfter %v, want %v", date, err, classed.RetryAfter, want)
 		}
 	}
