@@ -19,6 +19,10 @@ func isNoKey(err error) bool {
 
 // noteOrgKey counts and logs that a provider's org key cannot be had.
 func (e *Engine) noteOrgKey(ctx context.Context, p Provider, err error) {
+	if e.mode(p.Name()) != Auto {
+		e.cfg.Log.InfoContext(ctx, "there is no org key for a provider that makes nothing new", "provider", p.Name(), "error", err)
+		return
+	}
 	e.cfg.Metrics.Count(telemetry.OrgKeyUnavailable, p.Name(), 1)
 	if isNoKey(err) {
 		e.cfg.Log.WarnContext(ctx, "there is no org key: put one into the org keys secret", "provider", p.Name(), "error", err)

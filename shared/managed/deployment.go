@@ -109,6 +109,7 @@ func (c *claim) pin(ctx context.Context, org string) {
 // ProviderStatus says where this deployment makes things at a provider.
 type ProviderStatus struct {
 	Provider string `json:"provider"`
+	Mode     Mode   `json:"mode"`
 	// DeploymentID is what the names of the keys that are made here carry; "" before something was
 	// made.
 	DeploymentID string `json:"deployment_id"`
@@ -153,7 +154,7 @@ func (e *Engine) providerStatus(ctx context.Context, p Provider) (ProviderStatus
 	if err != nil {
 		return ProviderStatus{}, err
 	}
-	s := ProviderStatus{Provider: p.Name(), DeploymentID: d.ID, Organization: d.Organization}
+	s := ProviderStatus{Provider: p.Name(), Mode: e.mode(p.Name()), DeploymentID: d.ID, Organization: d.Organization}
 	organized, ok := p.(Organized)
 	if !ok {
 		return s, nil

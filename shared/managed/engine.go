@@ -17,6 +17,11 @@ type Config struct {
 	Store *store.Store
 	// Providers are all that the platform knows, available or not.
 	Providers []Provider
+	// Modes say for whom each provider's credential is made; Auto for one that is not in it.
+	Modes map[string]Mode
+	// Faults are the providers whose settings cannot work, with what is wrong: they make nothing,
+	// and what is to be revoked there waits. None of them is among Providers.
+	Faults map[string]error
 	// OrgKeys gives the keys with which the platform makes and revokes things at the third parties.
 	OrgKeys OrgKeys
 	// Seal encrypts what is stored. nil where nothing is provisioned.

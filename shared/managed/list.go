@@ -65,7 +65,8 @@ func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 	e.noteUnreadable(ctx, account.Unreadable)
 	l.slots = account.Slots
 	for _, p := range e.cfg.Providers {
-		if p.OnDemand() || only != "" && only != p.Name() {
+		_, has := l.slots[p.Name()]
+		if !e.offers(p.Name(), has) || only != "" && only != p.Name() {
 			continue
 		}
 		if slices.Contains(account.Unreadable, store.SlotKey(user, p.Name())) {
@@ -74,6 +75,12 @@ func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 		}
 		l.wanted = append(l.wanted, p)
 	}
+	for name := range e.cfg.Faults {
+		if only == "" || only == name {
+			l.standing[name] = Standing{State: StandingUnavailable}
+		}
+	}
+	maps.DeleteFunc(l.slots, func(provider string, _ store.Slot) bool { return e.mode(provider) == Off })
 	err = l.ensure(ctx)
 	if err != nil {
 		return Listing{}, err

@@ -1,6 +1,7 @@
 package managed_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
 )
 
 func ops(p *fault.Proxy) []string {
@@ -284,19 +286,63 @@ func TestAManagedCredentialKeepsItsID(t *testing.T) {
 	}
 }
 
-// onDemand is a provider that no list may provision.
-type onDemand struct{ managed.Provider }
+// in is an engine whose provider is in this mode.
+func in(w *managedtest.World, mode managed.Mode) *managed.Engine {
+	return w.EngineWith(func(c *managed.Config) { c.Modes = map[string]managed.Mode{managedtest.Provider: mode} })
+}
 
-func (onDemand) OnDemand() bool { return true }
-
-func TestAListDoesNotProvisionWhatIsOnDemand(t *testing.T) {
+func TestAFrozenProviderIsForThoseWhoHaveIt(t *testing.T) {
 	t.Parallel()
-	w := managedtest.New(t, managedtest.Options{Providers: func(url string) []managed.Provider {
-		return []managed.Provider{onDemand{managedtest.AgentMail(t, url, managedtest.Provider)}}
-	}})
-	l := list(t, w.Engine(), alice)
-	if len(l.Standings) != 0 || w.Dump() != "" {
-		t.Errorf("the list is %+v, the table:\n%s", l, w.Dump())
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	before := w.Dump()
+	l := list(t, in(w, managed.Frozen), bob)
+	if len(l.Standings) != 0 || w.Dump() != before {
+		t.Errorf("somebody new gets %+v, the table:\n%s", l, w.Dump())
+	}
+	l = list(t, in(w, managed.Frozen), alice)
+	if len(l.Credentials) != 1 || l.Standings[0].State != managed.StandingReady {
+		t.Errorf("who has it gets %+v", l)
+	}
+	remove(t, in(w, managed.Frozen), alice)
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestAProviderThatIsOffIsNotShownAndItsKeysAreRevoked(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	before := w.Dump()
+	w.SetOrgKeys(`{}`)
+	for _, user := range []string{alice, bob} {
+		l := list(t, in(w, managed.Off), user)
+		if len(l.Standings) != 0 || len(l.Credentials) != 0 || w.Dump() != before {
+			t.Errorf("%s gets %+v, the table:\n%s", user, l, w.Dump())
+		}
+	}
+	w.SetOrgKeys(`{"` + managedtest.Provider + `":"` + fake.OrgKey + `"}`)
+	remove(t, in(w, managed.Off), alice)
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+func TestAProviderWhoseSettingsCannotWorkTakesNobodyElseAlong(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	var counted bytes.Buffer
+	metrics := telemetry.NewMetrics(&counted)
+	e := w.EngineWith(func(c *managed.Config) {
+		c.Faults, c.Metrics = map[string]error{"open_router": errors.New("limit has to be more than 0")}, metrics
+	})
+	l := list(t, e, alice)
+	want := []managed.Standing{{Provider: managedtest.Provider, State: managed.StandingReady}, {Provider: "open_router", State: managed.StandingUnavailable}}
+	if len(l.Credentials) != 1 || !slices.Equal(l.Standings, want) {
+		t.Errorf("the list is %+v", l)
+	}
+	e.WatchOrgKeys(t.Context())
+	if !strings.Contains(counted.String(), telemetry.SettingsRefused) || !strings.Contains(counted.String(), "open_router") {
+		t.Errorf("counted is %s", counted.String())
 	}
 }
 

@@ -86,7 +86,8 @@ import (
 // deleted. A resource that holds such a key, or carries another's id itself, is neither adopted nor
 // removed: the class is Mismatch, and a revocation deletes our own keys there first. Where the slot
 // does not name that resource, nothing of the user's is there once these are gone. What carries no
-// id is ours.
+// id is ours. Where there is no resource but what the names of keys say, deployments share nothing,
+// and each takes the others' keys for nobody's.
 //
 // Where Attempt.Resource names something, an org key of another organisation creates nothing and
 // proves nothing gone: that is Foreign.
@@ -104,9 +105,6 @@ type Provider interface {
 
 	// Title is what a user sees of the credential.
 	Title() string
-
-	// OnDemand reports whether a list must not provision it.
-	OnDemand() bool
 
 	// Provision makes the user's resource and one key, named after the attempt. An attempt above
 	// the first is a take-over: it first removes every key of ours that a lower one may have left,
@@ -147,8 +145,8 @@ type Provider interface {
 	Enumerate(ctx context.Context, org credential.Secret, cursor string) (page []Holding, next string, err error)
 
 	// Inspect returns all keys in the user's resource that have names such as ours, those of other
-	// deployments, too. If the resource is not there any more, the class is Gone. It changes
-	// nothing.
+	// deployments, too. Where holdings come with their keys, the one that r names is enough, if it
+	// is there. If the resource is not there any more, the class is Gone. It changes nothing.
 	Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]HeldKey, error)
 }
 
@@ -175,6 +173,9 @@ type Holding struct {
 	Resource credential.Resource
 	// Deployment is the id that it carries; "" for none.
 	Deployment string
+	// Keys are those in it, as Inspect would return them, where the third party lists them with it;
+	// nil if it does not. Further ones may come with another holding of the same resource.
+	Keys []HeldKey
 }
 
 // HeldKey is a key of ours as the third party lists it.

@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -56,8 +57,8 @@ func (l *expiryLooks) due(now time.Time) bool {
 	return true
 }
 
-// WatchOrgKeys counts the org keys that expire soon, once an hour, and takes at most 10 s. Safe to
-// repeat.
+// WatchOrgKeys counts the org keys that expire soon, and the providers whose settings cannot work,
+// once an hour. It takes at most 10 s. Safe to repeat.
 func (e *Engine) WatchOrgKeys(ctx context.Context) {
 	now := e.cfg.Now()
 	if !e.expiry.due(now) {
@@ -65,6 +66,9 @@ func (e *Engine) WatchOrgKeys(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, expiryPatience)
 	defer cancel()
+	for provider, err := range e.cfg.Faults {
+		e.noteSettings(ctx, provider, fmt.Errorf("%w: %w", ErrSettings, err))
+	}
 	for _, p := range e.cfg.Providers {
 		expiring, ok := p.(Expiring)
 		if !ok {

@@ -119,9 +119,6 @@ func (p *Provider) Adopts() bool { return p.adopts }
 // Rate implements managed.Paced.
 func (p *Provider) Rate() float64 { return p.rate }
 
-// OnDemand implements managed.Provider: pods cost nothing, so lists provision them.
-func (p *Provider) OnDemand() bool { return false }
-
 // clientID is the pod's tag for a user: the user id itself, as AutoGPT has it, where AgentMail
 // accepts that; else '~' and a hash of it. A user id that begins with '~' is hashed, too, so that
 // nobody can name themselves after somebody's hash.

@@ -40,8 +40,8 @@ func TestItConformsWithAnAwkwardAgentMail(t *testing.T) {
 func TestItIsWhatAutoGPTCallsIt(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t, agentmail.Config{})
-	if p.Name() != "agent_mail" || p.Title() != "AgentMail (managed by AutoGPT)" || p.OnDemand() {
-		t.Errorf("%q, %q, on demand: %t", p.Name(), p.Title(), p.OnDemand())
+	if p.Name() != "agent_mail" || p.Title() != "AgentMail (managed by AutoGPT)" {
+		t.Errorf("%q, %q", p.Name(), p.Title())
 	}
 }
 
