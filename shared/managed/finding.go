@@ -126,6 +126,8 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 		f.Kind = Unclaimed
 	case atRest(slot) && slot.Resource.ID != h.Resource.ID:
 		f.Kind = SecondResource
+	case atRest(slot): // keys that come with it are not listed again for the slot
+		return a.withRemedy(slot, a.surplus(slot, h.Keys)), nil
 	default:
 		return nil, nil
 	}
@@ -134,7 +136,10 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 
 // leftBehind is about a resource whose user's tombstone stands alone.
 func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]*suspect, error) {
-	keys, err := a.inspect(ctx, h.User, h.Resource)
+	keys, err := h.Keys, error(nil)
+	if keys == nil {
+		keys, err = a.inspect(ctx, h.User, h.Resource)
+	}
 	if isGone(err) { // its revocation has just been completed
 		return nil, nil
 	}
@@ -200,7 +205,13 @@ func (a *audit) compare(slot store.Slot, keys []HeldKey, gone bool) []Finding {
 	if a.others(keys) {
 		findings = append(findings, Finding{Kind: OtherDeployment, User: f.User, Resource: f.Resource})
 	}
-	f.Kind = SurplusKey
+	return append(findings, a.surplus(slot, keys)...)
+}
+
+// surplus are the keys of ours beside the stored one.
+func (a *audit) surplus(slot store.Slot, keys []HeldKey) []Finding {
+	f := Finding{Kind: SurplusKey, User: slot.User, Resource: slot.Resource.ID}
+	var findings []Finding
 	for _, key := range keys {
 		if key.ID == slot.Resource.KeyID || a.others([]HeldKey{key}) || key.CreatedAt.After(a.cfg.Now().Add(-a.cfg.Lease-store.SkewMargin)) {
 			continue

@@ -29,6 +29,8 @@ type bench struct {
 	t     *testing.T
 	clock *Clock
 	late  fault.Late
+	// neighbor is what was made for the other user.
+	neighbor managed.Grant
 }
 
 // bench starts a subject. It has another user, whose id looks like the name of the examinee's first
@@ -38,9 +40,9 @@ func (s suite) bench(t *testing.T) *bench {
 	b := &bench{Subject: s(t), t: t, clock: NewClock()}
 	logged := standardLog()
 	neighbor := b.KeyName(examinee, 1)
-	g := b.mustProvision(b.attemptFor(neighbor, 1, credential.Resource{}, false))
+	b.neighbor = b.mustProvision(b.attemptFor(neighbor, 1, credential.Resource{}, false))
 	t.Cleanup(func() {
-		b.wantOne(neighbor, g, 1)
+		b.wantOne(neighbor, b.neighbor, 1)
 		if b.leaks(logged.String()) {
 			t.Error("a secret was logged")
 		}

@@ -35,6 +35,9 @@ type Subject struct {
 	Keys func() []Key
 	// Identify returns the id of the key that a secret is, and whether the third party accepts it.
 	Identify func(secret string) (keyID string, accepted bool)
+	// Flat: nothing holds a user's keys but their names, so that a key of another name is nobody's.
+	Flat bool
+
 	// Plant makes a key with this name beside those of the user, who has a resource, and returns
 	// its id.
 	Plant func(user, name string) (keyID string)
@@ -50,6 +53,10 @@ type Subject struct {
 	// Hide makes the third party answer calls about resources by their ids as if there were none,
 	// until show is called; nil if there is no other path to a resource.
 	Hide func() (show func())
+	// Disable makes a key one that is there and does not work; nil if there is no such state.
+	Disable func(keyID string)
+	// Drop deletes a key behind everybody's back; nil if lists do not shift when one goes.
+	Drop func(keyID string)
 }
 
 // Key is a key as the third party lists it.
@@ -98,6 +105,9 @@ func Conform(t *testing.T, start func(*testing.T) Subject) {
 		{"deprovision after a crash at any call leaves nothing", suite.deprovisionsAfterTrouble},
 		{"deprovision says not yet while the third party is still deleting", suite.saysNotYet},
 		{"what is not found by one path alone is not gone", suite.doubtsAnAbsence},
+		{"a key that does not work is neither gone nor made anew, and it is deleted", suite.knowsDisabledKeys},
+		{"an organisation that has nothing else is proof enough", suite.worksAlone},
+		{"a list that shifts while it is read hides nothing", suite.readsShiftingLists},
 		{"deprovision leaves alone what is not the user's", suite.leavesWhatIsNotTheUsers},
 		{"a success that the third party does not document is no deletion", suite.doubtsASuccess},
 		{"one thing that cannot be deleted keeps nothing else alive", suite.deletesTheRest},
@@ -107,6 +117,7 @@ func Conform(t *testing.T, start func(*testing.T) Subject) {
 		{"a rejected org key is called that", suite.noticesRejection},
 		{"a third party in trouble is transient", suite.noticesTrouble},
 		{"errors carry no secret", suite.keepsSecrets},
+		{"an error that is no JSON has its status's class", suite.readsPlainErrors},
 	} {
 		t.Run(promise.name, func(t *testing.T) {
 			t.Parallel()

@@ -142,3 +142,26 @@ func (s suite) keepsSecrets(t *testing.T) {
 		return struck
 	})
 }
+
+// readsPlainErrors: what stands before a third party answers in words of its own.
+func (s suite) readsPlainErrors(t *testing.T) {
+	for status, want := range map[int]managed.Class{
+		http.StatusUnauthorized:        managed.Rejected,
+		http.StatusTooManyRequests:     managed.RateLimited,
+		http.StatusInternalServerError: managed.Transient,
+		http.StatusBadGateway:          managed.Transient,
+	} {
+		for _, op := range operations {
+			b := s.bench(t)
+			do := op.prepare(b)
+			b.Proxy.SetHook(func(*fault.Call) fault.Fault {
+				return fault.Respond(status, http.Header{"Content-Type": {"text/html"}}, []byte("<html>error</html>"))
+			})
+			err := do(t.Context())
+			b.Proxy.SetHook(nil)
+			if class(err) != want {
+				t.Errorf("%s, %d: got %v", op.name, status, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package flat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/rest"
+)
+
+// Deprovision implements managed.Provider. The list is read where the slot does not name a key, or
+// not all of them, and where the one that it names is not found by its id.
+func (p *Provider) Deprovision(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	r := removal{Provider: p, org: org}
+	there, err := r.look(ctx, a)
+	if err != nil {
+		return rest.Classify(err)
+	}
+	if there {
+		r.stored(ctx, a)
+	}
+	if a.Inherited() || r.removed+len(r.errs) == 0 {
+		r.others(ctx, a)
+	}
+	return r.verdict(ctx)
+}
+
+// removal is one pass over what was made for a user. What goes wrong with one key keeps no other
+// one alive.
+type removal struct {
+	*Provider
+	org           credential.Secret
+	removed, left int
+	errs          []*managed.Error
+}
+
+// look looks at the key that the slot names, and reports whether it is there. One that does not
+// have this user's name is a Mismatch.
+func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
+	if a.Resource().KeyID == "" {
+		return false, nil
+	}
+	key, err := r.author.Get(ctx, r.org, a.Resource().KeyID)
+	switch {
+	case rest.IsGone(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking at the key: %w", err)
+	}
+	_, ours := attemptOf(key.Name, a)
+	if key.ID != a.Resource().KeyID || !ours {
+		return false, &managed.Error{Class: managed.Mismatch, Err: errors.New("the key that the slot names does not have this user's name: it is left alone")}
+	}
+	return true, nil
+}
+
+// stored deletes the key that the slot names. One that has gone meanwhile is looked for in the
+// list.
+func (r *removal) stored(ctx context.Context, a *managed.Attempt) {
+	err := r.author.Delete(ctx, r.org, a.Resource().KeyID)
+	if err == nil {
+		r.removed++
+	} else if !rest.IsGone(err) {
+		r.note(fmt.Errorf("deleting the stored key: %w", err))
+	}
+}
+
+// others deletes every key in the list that has this user's name. What was listed before the list
+// broke off goes, too.
+func (r *removal) others(ctx context.Context, a *managed.Attempt) {
+	err := r.prove(ctx, r.org, a.Resource(), a.Organization)
+	if err != nil {
+		r.note(err)
+		return
+	}
+	keys, err := r.list(ctx, r.org)
+	r.note(err)
+	for _, key := range keys {
+		_, ours := attemptOf(key.Name, a)
+		if !ours {
+			continue
+		}
+		err := ctx.Err()
+		if err == nil {
+			err = r.author.Delete(ctx, r.org, key.ID)
+		}
+		if rest.IsGone(err) {
+			err = errListed
+		}
+		if err == nil {
+			r.removed++
+		} else {
+			r.left++
+			r.note(err)
+		}
+	}
+	if len(r.errs) == 0 {
+		a.Accounted()
+	}
+}
+
+// note keeps what went wrong for the verdict.
+func (r *removal) note(err error) {
+	var classed *managed.Error
+	if errors.As(rest.Classify(err), &classed) {
+		r.errs = append(r.errs, &managed.Error{Class: classed.Class, RetryAfter: classed.RetryAfter, Err: err})
+	}
+}
+
+// verdict is what came of the pass.
+func (r *removal) verdict(ctx context.Context) error {
+	switch {
+	case len(r.errs) == 0 && r.removed == 0:
+		return &managed.Error{Class: managed.Gone, Err: errors.New("there is no key with this user's name")}
+	case len(r.errs) == 0:
+		return nil
+	}
+	worst := *rest.Worst(r.errs)
+	if worst.Class == managed.Transient && r.removed > 0 && ctx.Err() != nil { // it got somewhere, and the next pass goes on
+		worst.Class, worst.Left = managed.NotYet, r.left+1
+	}
+	return &worst
+}

@@ -1,0 +1,315 @@
+// Package flat makes a managed.Provider of a third party whose keys have names in one list. That is
+// most of them: OpenRouter, say. An [Author] writes the five calls that the third party has, and
+// all that the engine's contract asks for follows.
+//
+// Such a third party has nothing that holds a user's keys, so the name does: the part of it that
+// stands for the user is a virtual container (Resource.ID). Names are never unique there, creates
+// never idempotent, and a lookup is a walk through the whole list.
+//
+// Deployments that share an organisation share nothing else: a key whose name carries the id of
+// another one is not there for this one.
+package flat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/rest"
+)
+
+// Author is a third party whose keys have names in one list. Its errors are those of package rest,
+// or have their class. It is safe for concurrent use.
+type Author interface {
+	// Name is the provider's name in the API, and Title what a user sees of the credential.
+	Name() string
+	Title() string
+
+	// Owns returns the ids of the organisations that the org key opens, the one in which Create
+	// makes keys first. There is at least one. It proves that a key of an organisation is gone,
+	// where the third party answers "not found" for everybody else's, too. It changes nothing.
+	Owns(ctx context.Context, org credential.Secret) ([]string, error)
+
+	// Create makes a key of this name. It is sent once: each call makes another.
+	Create(ctx context.Context, org credential.Secret, name string) (Made, error)
+
+	// Get returns the key with this id; an error that rest.IsGone knows if there is none.
+	Get(ctx context.Context, org credential.Secret, id string) (Key, error)
+
+	// List is the list of an organisation's keys, those that do not work at present included.
+	List(org credential.Secret, organization string) rest.Page[Key]
+
+	// Delete deletes the key with this id. nil is the answer that the third party documents for
+	// that, and nothing else is. If there is no such key, the error is one that rest.IsGone knows.
+	Delete(ctx context.Context, org credential.Secret, id string) error
+}
+
+// Key is a key as the third party lists it.
+type Key struct {
+	ID, Name string
+	// Organization is the id of the one that the key is in.
+	Organization string
+	CreatedAt    time.Time
+}
+
+// Made is a key that has just been made.
+type Made struct {
+	Key
+	Secret credential.Secret
+	// ExpiresAt is when the third party lets the key expire; zero if it does not.
+	ExpiresAt time.Time
+}
+
+// Provider is an Author as a managed.Provider.
+type Provider struct {
+	author Author
+	rate   float64
+
+	mu sync.Mutex
+	// seen and owned are the org key that was last asked what it opens, and the answer.
+	seen  credential.Secret
+	owned []string
+}
+
+var (
+	_ managed.Provider  = (*Provider)(nil)
+	_ managed.Organized = (*Provider)(nil)
+	_ managed.Paced     = (*Provider)(nil)
+)
+
+// New returns the author's provider. rate is how many calls a second one process may send on
+// average; 0 means that it finds out by itself.
+func New(author Author, rate float64) *Provider { return &Provider{author: author, rate: rate} }
+
+// Name implements managed.Provider.
+func (p *Provider) Name() string { return p.author.Name() }
+
+// Title implements managed.Provider.
+func (p *Provider) Title() string { return p.author.Title() }
+
+// Rate implements managed.Paced.
+func (p *Provider) Rate() float64 { return p.rate }
+
+// Organization implements managed.Organized.
+func (p *Provider) Organization(ctx context.Context, org credential.Secret) (string, error) {
+	owned, err := p.owns(ctx, org)
+	if err != nil {
+		return "", rest.Classify(err)
+	}
+	return owned[0], nil
+}
+
+// owns is what the org key opens. It is asked for once per key.
+func (p *Provider) owns(ctx context.Context, org credential.Secret) ([]string, error) {
+	p.mu.Lock()
+	seen, owned := p.seen, p.owned
+	p.mu.Unlock()
+	if seen == org && owned != nil {
+		return owned, nil
+	}
+	owned, err := p.author.Owns(ctx, org)
+	if err == nil && (len(owned) == 0 || slices.Contains(owned, "")) {
+		err = rest.ErrAnswer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking whose the org key is: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen, p.owned = org, owned
+	return owned, nil
+}
+
+// prove makes sure that the org key opens the organisation that the slot names, or, where it names
+// none, the one in which this deployment makes things. Any other one's list says nothing.
+func (p *Provider) prove(ctx context.Context, org credential.Secret, r credential.Resource, pinned string) error {
+	owned, err := p.owns(ctx, org)
+	switch {
+	case err != nil:
+		return err
+	case r.OrgID != "" && !slices.Contains(owned, r.OrgID):
+		return &managed.Error{Class: managed.Foreign, Err: errors.New("the org key is not one of the organisation that the key belongs to")}
+	case r.OrgID == "" && pinned != "" && !slices.Contains(owned, pinned):
+		return &managed.Error{Class: managed.Foreign, Err: managed.ErrOrganization}
+	}
+	return nil
+}
+
+// Provision implements managed.Provider.
+func (p *Provider) Provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
+	grant, err := p.provision(ctx, org, a)
+	return grant, rest.Classify(err)
+}
+
+func (p *Provider) provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
+	owned, err := p.owns(ctx, org)
+	if err == nil && a.Organization != "" && a.Organization != owned[0] {
+		err = &managed.Error{Class: managed.Foreign, Err: managed.ErrOrganization}
+	}
+	if err == nil {
+		err = p.prove(ctx, org, a.Resource(), "")
+	}
+	if err != nil {
+		return managed.Grant{}, err
+	}
+	if a.Number > 1 {
+		keys, err := p.list(ctx, org)
+		if err == nil {
+			err = p.removeLower(ctx, org, a, keys)
+		}
+		if err != nil {
+			return managed.Grant{}, fmt.Errorf("removing the keys of earlier attempts: %w", err)
+		}
+	}
+	a.Accounted()
+	made, err := p.create(ctx, org, a, owned[0])
+	if err != nil {
+		return managed.Grant{}, fmt.Errorf("making the key: %w", err)
+	}
+	return managed.Grant{
+		Resource:  credential.Resource{ID: Container(a.User), KeyID: made.ID, OrgID: made.Organization},
+		Key:       made.Secret,
+		ExpiresAt: made.ExpiresAt,
+	}, nil
+}
+
+// create makes the attempt's key. Never repeated: after an unknown outcome the next attempt removes
+// what it may have made. Whatever may exist, the slot names its organisation.
+func (p *Provider) create(ctx context.Context, org credential.Secret, a *managed.Attempt, home string) (Made, error) {
+	name := KeyName(a.User, a.Deployment, a.Number)
+	var made Made
+	err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
+		var err error
+		made, err = p.author.Create(ctx, org, name)
+		switch {
+		case err != nil:
+		case made.Name != name || made.Organization != home:
+			err = &managed.Error{Class: managed.Permanent, Err: errors.New("the third party answered with a key of another name or organisation: it is left alone")}
+		case made.ID == "" || made.Secret.Empty():
+			err = rest.ErrAnswer
+		}
+		outcome := rest.Outcome(err)
+		if err == nil || outcome == managed.Unknown {
+			a.Found(Container(a.User), home)
+		}
+		return outcome, err
+	})
+	if err != nil {
+		return Made{}, err
+	}
+	return made, nil
+}
+
+// list is every key in every organisation that the org key opens, each once. With an error it
+// returns what was listed until then.
+func (p *Provider) list(ctx context.Context, org credential.Secret) ([]Key, error) {
+	owned, err := p.owns(ctx, org)
+	if err != nil {
+		return nil, err
+	}
+	var all []Key
+	seen := map[string]bool{}
+	for _, organization := range owned {
+		for w := rest.NewWalk(p.author.List(org, organization)); !w.Ended; {
+			keys, err := w.Next(ctx)
+			for _, key := range keys {
+				if key.ID == "" { // its path would be the list's
+					return all, fmt.Errorf("listing the keys: %w", rest.ErrAnswer)
+				}
+				if !seen[key.ID] {
+					seen[key.ID] = true
+					all = append(all, key)
+				}
+			}
+			if err != nil {
+				return all, fmt.Errorf("listing the keys: %w", err)
+			}
+		}
+	}
+	return all, nil
+}
+
+func has(keys []Key, id string) bool {
+	return slices.ContainsFunc(keys, func(key Key) bool { return key.ID == id })
+}
+
+// removeLower removes this user's keys of lower attempts, but the stored one.
+func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *managed.Attempt, keys []Key) error {
+	for _, key := range keys {
+		attempt, ours := attemptOf(key.Name, a)
+		if !ours || attempt >= a.Number || key.ID == a.Resource().KeyID {
+			continue
+		}
+		err := p.remove(ctx, org, key.ID)
+		if err != nil {
+			return fmt.Errorf("deleting a key of an earlier attempt: %w", err)
+		}
+	}
+	return nil
+}
+
+// remove deletes a key. One that is not found is no error, if the list does not have it either.
+func (p *Provider) remove(ctx context.Context, org credential.Secret, id string) error {
+	err := p.author.Delete(ctx, org, id)
+	if !rest.IsGone(err) {
+		return err
+	}
+	keys, listErr := p.list(ctx, org)
+	switch {
+	case listErr != nil:
+		return listErr
+	case has(keys, id):
+		return errListed
+	}
+	return nil
+}
+
+// errListed: one path leads to the key, and another one does not.
+var errListed = &managed.Error{Class: managed.Transient, Err: errors.New("the key is not found by its id, and it is listed")}
+
+// Sweep implements managed.Provider.
+func (p *Provider) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	return rest.Classify(p.sweep(ctx, org, a))
+}
+
+func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	keys, err := p.list(ctx, org)
+	if err != nil {
+		return err
+	}
+	if !has(keys, a.Resource().KeyID) {
+		return p.notListed(ctx, org, a.Resource())
+	}
+	err = p.removeLower(ctx, org, a, keys)
+	if err == nil {
+		a.Accounted()
+	}
+	return err
+}
+
+// notListed is the error about a stored key that the list does not have: Gone, if it is not found
+// by its id either, for an org key of its organisation.
+func (p *Provider) notListed(ctx context.Context, org credential.Secret, r credential.Resource) error {
+	_, err := p.author.Get(ctx, org, r.KeyID)
+	switch {
+	case err == nil:
+		return &managed.Error{Class: managed.Transient, Err: errors.New("the key is found by its id, and it is not listed")}
+	case !rest.IsGone(err):
+		return fmt.Errorf("looking at the key: %w", err)
+	}
+	proof := p.prove(ctx, org, r, "")
+	if proof != nil {
+		return proof
+	}
+	return &managed.Error{Class: managed.Gone, Err: fmt.Errorf("the key is not listed, and not found: %w", err)}
+}
+
+// Discard implements managed.Provider.
+func (p *Provider) Discard(ctx context.Context, org credential.Secret, r credential.Resource) error {
+	return rest.Classify(p.remove(ctx, org, r.KeyID))
+}
