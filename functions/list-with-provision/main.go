@@ -28,22 +28,18 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	if err != nil {
 		return nil, err
 	}
-	providers, err := provider.All(env)
-	if err != nil {
-		return nil, err
-	}
 	table := store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil)
 	system := env.SystemCredentials()
 	c := managed.Config{
-		Store:     table,
-		Providers: providers,
-		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
-		Seal:      seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
-		Lease:     env.Lease(),
-		Budget:    env.Budget(),
-		Log:       log,
-		Metrics:   telemetry.NewMetrics(os.Stdout),
+		Store:   table,
+		OrgKeys: orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
+		Seal:    seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
+		Lease:   env.Lease(),
+		Budget:  env.Budget(),
+		Log:     log,
+		Metrics: telemetry.NewMetrics(os.Stdout),
 	}
+	provider.Configure(&c, env)
 	err = env.Err()
 	if err != nil {
 		return nil, err

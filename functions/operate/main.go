@@ -33,13 +33,8 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	if err != nil {
 		return nil, err
 	}
-	providers, err := provider.All(env)
-	if err != nil {
-		return nil, err
-	}
 	c := managed.Config{
 		Store:     store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
-		Providers: providers,
 		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Lease:     env.Lease(),
 		GoneFloor: env.GoneFloor(),
@@ -49,6 +44,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 
 		AuditEvery: env.AuditEvery(),
 	}
+	provider.Configure(&c, env)
 	f := &function{
 		queue: deadLetters{
 			queue:  sqs.NewFromConfig(cfg),

@@ -31,20 +31,16 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	if err != nil {
 		return nil, err
 	}
-	providers, err := provider.All(env)
-	if err != nil {
-		return nil, err
-	}
 	c := managed.Config{
-		Store:     store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
-		Providers: providers,
-		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
-		Seal:      seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
-		Lease:     env.Lease(),
-		Holdback:  env.Holdback(),
-		Log:       log,
-		Metrics:   telemetry.NewMetrics(os.Stdout),
+		Store:    store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
+		OrgKeys:  orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
+		Seal:     seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
+		Lease:    env.Lease(),
+		Holdback: env.Holdback(),
+		Log:      log,
+		Metrics:  telemetry.NewMetrics(os.Stdout),
 	}
+	provider.Configure(&c, env)
 	pool := env.Optional("USER_POOL_ID")
 	if pool != "" {
 		c.Users = userpool.New(cognitoidentityprovider.NewFromConfig(cfg), pool)

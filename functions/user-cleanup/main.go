@@ -29,19 +29,15 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	if err != nil {
 		return nil, err
 	}
-	providers, err := provider.All(env)
-	if err != nil {
-		return nil, err
-	}
 	c := managed.Config{
-		Store:     store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
-		Providers: providers,
-		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
-		Lease:     env.Lease(),
-		Holdback:  env.Holdback(),
-		Log:       log,
-		Metrics:   telemetry.NewMetrics(os.Stdout),
+		Store:    store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
+		OrgKeys:  orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
+		Lease:    env.Lease(),
+		Holdback: env.Holdback(),
+		Log:      log,
+		Metrics:  telemetry.NewMetrics(os.Stdout),
 	}
+	provider.Configure(&c, env)
 	f := &function{poolID: env.Optional("USER_POOL_ID"), log: log, metrics: c.Metrics}
 	if f.poolID != "" {
 		f.pool = userpool.New(cognitoidentityprovider.NewFromConfig(cfg), f.poolID)

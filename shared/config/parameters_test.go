@@ -14,6 +14,7 @@ import (
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/token"
 )
@@ -144,6 +145,14 @@ var settings = map[string]setting{
 		good: []string{`{}`, `{"openai":"Use Credits for OpenAI"}`, "{ \"a_1\" : \"\",\n\"b\":\"say \\\"hi\\\" \\u00e4 ä\" }"},
 		bad: []string{`{"OpenAI":"x"}`, `{"open ai":"x"}`, `{"":"x"}`, `{"openai":5}`, `{"openai":["x"]}`, `{"openai":"x"`, `{"openai":"x",}`, `{openai:"x"}`,
 			`{"openai":"x"}}`, `{{}}`, `{"openai":"\q"}`, "{\"openai\":\"a\nb\"}", `[]`, `{"openai" "x"}`},
+	},
+	"MANAGED_PROVIDERS": { // whatever is wrong in it takes out its providers, and no function
+		read: func() error {
+			e := config.Environ()
+			provider.Configure(&managed.Config{}, e)
+			return e.Err()
+		},
+		good: []string{"", `{}`, `{"agent_mail":{"mode":"auto"}}`, `{"agent_mail":{"mode":"frozen"},"open_router":{"mode":"auto","limit":5,"workspace":"w"}}`},
 	},
 	"AGENTMAIL_BASE_URL": {
 		read: agentMail,

@@ -1,25 +1,133 @@
-// Package provider is the one list of the third parties at which managed credentials are made. To
-// add one, write its package beside agentmail and name it here.
+// Package provider is the one list of the third parties at which managed credentials are made, and
+// reads how each is to be used. To add one, write its package beside agentmail and name it here:
+// docs/adding-a-provider.md says how.
 package provider
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
 	"managed-credentials/shared/config"
+	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/openrouter"
 )
 
-// All returns every provider that the platform knows, configured from the environment. Whether one
-// is available is decided later: by whether the org keys secret holds a key for it.
-func All(env *config.Env) ([]managed.Provider, error) {
-	agentMail, err := agentmail.New(agentmail.Config{
+// constructors make the providers, from the settings that MANAGED_PROVIDERS has for them.
+var constructors = map[string]constructor{
+	agentmail.Name:  agentMail,
+	openrouter.Name: from(openrouter.New),
+}
+
+type constructor func(env *config.Env, settings []byte) (managed.Provider, error)
+
+// from is the constructor of a provider whose settings are a JSON object, of the members that S
+// has.
+func from[S any, P managed.Provider](make func(S) (P, error)) constructor {
+	return func(_ *config.Env, settings []byte) (managed.Provider, error) {
+		var s S
+		err := read(settings, &s)
+		if err != nil {
+			return nil, err
+		}
+		return make(s)
+	}
+}
+
+// read reads settings strictly: a name that is mistyped would be a setting that nobody has.
+func read(settings []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(settings))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
+}
+
+// agentMail has its settings in variables of its own.
+func agentMail(env *config.Env, settings []byte) (managed.Provider, error) {
+	err := read(settings, &struct{}{})
+	if err != nil {
+		return nil, fmt.Errorf("its settings are the variables whose names begin with AGENTMAIL_: %w", err)
+	}
+	return agentmail.New(agentmail.Config{
 		BaseURL:        env.Optional("AGENTMAIL_BASE_URL"),
 		ClientIDPrefix: env.Optional("AGENTMAIL_CLIENT_ID_PREFIX"),
 		Permissions:    env.Optional("AGENTMAIL_PERMISSIONS"),
 		Rate:           env.AgentMailRate(),
 		Adopts:         env.AgentMailAdopts(),
 	})
-	if err != nil {
-		return nil, err
+}
+
+// byDefault is what MANAGED_PROVIDERS is if it is empty.
+const byDefault = `{"agent_mail":{"mode":"auto"}}`
+
+// Configure sets the providers of c, their modes and their faults, as MANAGED_PROVIDERS has them: a
+// JSON object of providers, each with its mode and its settings. A provider that it does not name
+// is off; if it can work without settings, what was made there is still revoked. Settings that
+// cannot work take out their provider alone. Whether one is available is decided later: by whether
+// the org keys secret holds a key for it.
+func Configure(c *managed.Config, env *config.Env) {
+	c.Providers, c.Modes, c.Faults = nil, map[string]managed.Mode{}, map[string]error{}
+	text := env.Optional("MANAGED_PROVIDERS")
+	if text == "" {
+		text = byDefault
 	}
-	return []managed.Provider{agentMail}, nil
+	named := map[string]json.RawMessage{}
+	err := credential.Members([]byte(text), func(name string, value json.RawMessage) {
+		_, twice := named[name]
+		named[name] = value
+		if constructors[name] == nil {
+			c.Faults[name] = errors.New("MANAGED_PROVIDERS names a provider that there is not")
+		} else if twice {
+			c.Faults[name] = errors.New("MANAGED_PROVIDERS has it twice")
+		}
+	})
+	for _, name := range slices.Sorted(maps.Keys(constructors)) {
+		value, isNamed := named[name]
+		if !isNamed {
+			value = json.RawMessage(`{"mode":"off"}`)
+		}
+		if err != nil {
+			c.Faults[name] = fmt.Errorf("MANAGED_PROVIDERS: %w", err)
+		}
+		if c.Faults[name] != nil {
+			continue
+		}
+		mode, settings, err := split(value)
+		var p managed.Provider
+		if err == nil {
+			p, err = constructors[name](env, settings)
+		}
+		switch {
+		case err == nil:
+			c.Providers = append(c.Providers, p)
+			c.Modes[name] = mode
+		case isNamed:
+			c.Faults[name] = fmt.Errorf("MANAGED_PROVIDERS, %s: %w", name, err)
+		}
+	}
+}
+
+// split takes the mode out of what MANAGED_PROVIDERS has for a provider; the rest are its settings.
+func split(value []byte) (managed.Mode, []byte, error) {
+	settings := map[string]json.RawMessage{}
+	var twice bool
+	err := credential.Members(value, func(name string, value json.RawMessage) {
+		twice = twice || settings[name] != nil
+		settings[name] = value
+	})
+	if err != nil || twice {
+		return "", nil, errors.New("it has to be a JSON object that has no name twice")
+	}
+	var mode managed.Mode
+	err = json.Unmarshal(settings["mode"], &mode)
+	if err != nil || mode != managed.Auto && mode != managed.Frozen && mode != managed.Off {
+		return "", nil, errors.New(`mode has to be "auto", "frozen" or "off"`)
+	}
+	delete(settings, "mode")
+	rest, err := json.Marshal(settings)
+	return mode, rest, err
 }

@@ -13,7 +13,6 @@ import (
 	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
-	"managed-credentials/shared/provider/agentmail"
 )
 
 // keyID is the KMS key's, unless it is known by another.
@@ -46,6 +45,7 @@ func newEnvironment(override map[string]string) *environment {
 		"KMS_KEY_ID":                   "alias/managed-credentials",
 		"LEASE":                        "",
 		"LOG_LEVEL":                    "",
+		"MANAGED_PROVIDERS":            "",
 		"MANAGED_LOGIN_URL":            "",
 		"MAX_CREDENTIALS":              "",
 		"ORG_KEYS_SECRET_ID":           "managed-credentials/org-keys",
@@ -117,10 +117,10 @@ func (e *environment) systemKeys() (map[string]string, error) {
 }
 
 // secrets is what is in Secrets Manager, by name.
-func (e *environment) secrets(systemKeys map[string]string, agentMailKey string) (map[string]string, error) {
+func (e *environment) secrets(systemKeys, orgKeys map[string]string) (map[string]string, error) {
 	secrets := map[string]string{}
 	for name, keys := range map[string]map[string]string{
-		e.values["ORG_KEYS_SECRET_ID"]:    {agentmail.Name: agentMailKey},
+		e.values["ORG_KEYS_SECRET_ID"]:    orgKeys,
 		e.values["SYSTEM_KEYS_SECRET_ID"]: systemKeys,
 	} {
 		value, err := json.Marshal(keys)

@@ -31,7 +31,10 @@ import (
 	"managed-credentials/shared/local/login"
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/provider/openrouter"
+	openrouterfake "managed-credentials/shared/provider/openrouter/fake"
 )
 
 const (
@@ -68,6 +71,9 @@ type Config struct {
 	Origins []string
 	// AgentMailKey is an org key of the real AgentMail, which is then used in place of the fake.
 	AgentMailKey string
+	// OpenRouter starts a fake OpenRouter, and has users get keys there, too, in place of what Env
+	// has as MANAGED_PROVIDERS.
+	OpenRouter bool
 	// DynamoDB is a running DynamoDB Local to use. Nil means that the stack starts one.
 	DynamoDB *dynamodb.Server
 	// Faults puts a proxy that injects faults in front of each service that the functions call: see
@@ -101,6 +107,8 @@ type Stack struct {
 	// AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL and LambdaURL are
 	// the origins of what the functions call, without the proxies of Faults.
 	AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL, LambdaURL string
+	// OpenRouterURL is the origin of the fake OpenRouter, empty unless Config.OpenRouter is set.
+	OpenRouterURL string
 	// LoginURL is the origin of the login pages, empty unless Config.ManagedLogin is set.
 	LoginURL string
 
@@ -187,6 +195,10 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	err = s.startOpenRouter(cfg, env)
+	if err != nil {
+		return err
+	}
 	if cfg.Listener == nil {
 		cfg.Listener, err = net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -258,7 +270,11 @@ func (s *Stack) startAWS(cfg Config, env *environment) error {
 	if err != nil {
 		return err
 	}
-	secrets, err := env.secrets(s.SystemKeys, cmp.Or(cfg.AgentMailKey, fake.OrgKey))
+	orgKeys := map[string]string{agentmail.Name: cmp.Or(cfg.AgentMailKey, fake.OrgKey)}
+	if cfg.OpenRouter {
+		orgKeys[openrouter.Name] = openrouterfake.ManagementKey
+	}
+	secrets, err := env.secrets(s.SystemKeys, orgKeys)
 	if err != nil {
 		return err
 	}
@@ -295,6 +311,18 @@ func (s *Stack) startAgentMail(cfg Config, env *environment) error {
 	var err error
 	s.AgentMailURL, err = s.serve(cfg.AgentMailListener, s.AgentMail)
 	s.onClose(s.AgentMail.Close)
+	return err
+}
+
+func (s *Stack) startOpenRouter(cfg Config, env *environment) error {
+	if !cfg.OpenRouter {
+		return nil
+	}
+	var err error
+	s.OpenRouterURL, err = s.serve(nil, openrouterfake.New(openrouterfake.Config{}))
+	env.values["MANAGED_PROVIDERS"] = fmt.Sprintf(
+		`{%q:{"mode":"auto"},%q:{"mode":"auto","base_url":%q,"limit":5,"limit_reset":"monthly","workspace":%q}}`,
+		agentmail.Name, openrouter.Name, s.OpenRouterURL, openrouterfake.Workspace)
 	return err
 }
 

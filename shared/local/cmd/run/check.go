@@ -12,7 +12,7 @@ import (
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider"
 )
 
 // check finds what is wrong with the settings before anything is started. declared is .env.default,
@@ -60,12 +60,9 @@ func (s settings) values() error {
 		return err
 	}
 	_, err = managed.New(managed.Config{Budget: budget, Lease: lease})
-	_, refused := agentmail.New(agentmail.Config{
-		BaseURL:        s.get("AGENTMAIL_BASE_URL", ""),
-		ClientIDPrefix: s.get("AGENTMAIL_CLIENT_ID_PREFIX", ""),
-		Permissions:    s.get("AGENTMAIL_PERMISSIONS", ""),
-	})
-	return errors.Join(err, refused)
+	var c managed.Config
+	provider.Configure(&c, e)
+	return errors.Join(append(slices.Collect(maps.Values(c.Faults)), err)...)
 }
 
 // origins are those of other sites whose pages may call the API.

@@ -83,13 +83,14 @@ func TestSettingsThatAreWrongAreNamedBeforeAnythingStarts(t *testing.T) {
 	}
 	declared := filepath.Join(root, ".env.default")
 	for text, want := range map[string]string{
-		"PROVISION_BUDGET=5 seconds":                         `PROVISION_BUDGET has to be a duration such as 5s, not "5 seconds"`,
-		"PROVISON_BUDGET=5s":                                 "there is no setting PROVISON_BUDGET: did you mean PROVISION_BUDGET?",
-		"AGENTMAIL_APIKEY=am_us_0123":                        "did you mean AGENTMAIL_API_KEY?",
-		"PROVISION_BUDGET=40s":                               "half",
-		"SEAL_OPEN_FIELDS=yes":                               "SEAL_OPEN_FIELDS has to be true or false",
-		"AGENTMAIL_BASE_URL=ftp://host":                      "origin",
-		"ALLOWED_ORIGINS=https://app.example.com/,https://x": "ALLOWED_ORIGINS has to be origins",
+		"PROVISION_BUDGET=5 seconds":  `PROVISION_BUDGET has to be a duration such as 5s, not "5 seconds"`,
+		"PROVISON_BUDGET=5s":          "there is no setting PROVISON_BUDGET: did you mean PROVISION_BUDGET?",
+		"AGENTMAIL_APIKEY=am_us_0123": "did you mean AGENTMAIL_API_KEY?",
+		"PROVISION_BUDGET=40s":        "half",
+		"SEAL_OPEN_FIELDS=yes":        "SEAL_OPEN_FIELDS has to be true or false",
+		`MANAGED_PROVIDERS={"open_router":{"mode":"auto","workspace":"w"}}`: "open_router: limit",
+		"AGENTMAIL_BASE_URL=ftp://host":                                     "origin",
+		"ALLOWED_ORIGINS=https://app.example.com/,https://x":                "ALLOWED_ORIGINS has to be origins",
 	} {
 		s, err := read(t, text, nil)
 		if err != nil {

@@ -1,0 +1,83 @@
+package provider_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"managed-credentials/shared/config"
+	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider"
+)
+
+func configured(value string) managed.Config {
+	var c managed.Config
+	provider.Configure(&c, config.From(func(name string) string {
+		if name == "MANAGED_PROVIDERS" {
+			return value
+		}
+		return ""
+	}))
+	return c
+}
+
+func names(c managed.Config) []string {
+	var all []string
+	for _, p := range c.Providers {
+		all = append(all, p.Name())
+	}
+	return all
+}
+
+func TestWhichProvidersThereAreIsASetting(t *testing.T) {
+	t.Parallel()
+	const router = `{"mode":"auto","limit":2.5,"limit_reset":"weekly","workspace":"w"}`
+	for value, want := range map[string]map[string]managed.Mode{
+		"":   {"agent_mail": managed.Auto},
+		`{}`: {"agent_mail": managed.Off},
+		`{"agent_mail":{"mode":"frozen"},"open_router":` + router + `}`:     {"agent_mail": managed.Frozen, "open_router": managed.Auto},
+		"\ufeff" + ` {"open_router":` + router + `}`:                        {"agent_mail": managed.Off, "open_router": managed.Auto},
+		`{"open_router":` + strings.Replace(router, "auto", "off", 1) + `}`: {"agent_mail": managed.Off, "open_router": managed.Off},
+	} {
+		c := configured(value)
+		if !maps.Equal(c.Modes, want) || len(c.Faults) > 0 || !slices.Equal(names(c), slices.Sorted(maps.Keys(want))) {
+			t.Errorf("%s: %v %v, faults: %v", value, names(c), c.Modes, c.Faults)
+		}
+	}
+}
+
+func TestASettingThatCannotWorkTakesOutItsProvider(t *testing.T) {
+	t.Parallel()
+	const mail = `"agent_mail":{"mode":"auto"}`
+	for value, fault := range map[string]string{
+		`{` + mail + `,"open_router":{"mode":"auto","workspace":"w"}}`:                      "limit",
+		`{` + mail + `,"open_router":{"mode":"auto","limit":1,"workspace":"w","limits":2}}`: "limits",
+		`{` + mail + `,"open_router":{"mode":"draining","limit":1,"workspace":"w"}}`:        "mode",
+		`{` + mail + `,"open_router":{"limit":1,"workspace":"w"}}`:                          "mode",
+		`{` + mail + `,"open_router":{"mode":"auto","limit":1,"limit":2,"workspace":"w"}}`:  "twice",
+		`{` + mail + `,"open_router":{"mode":"auto","limit":"1","workspace":"w"}}`:          "limit",
+		`{` + mail + `,"open_router":null}`:                                                 "JSON object",
+		`{` + mail + `,"open_router":{},"open_router":{"mode":"off"}}`:                      "twice",
+		`{` + mail + `,"openrouter":{"mode":"auto"}}`:                                       "there is not",
+	} {
+		c := configured(value)
+		if !slices.Contains(names(c), "agent_mail") || len(c.Faults) != 1 {
+			t.Errorf("%s: %v, faults: %v", value, names(c), c.Faults)
+		}
+		for _, err := range c.Faults {
+			if !strings.Contains(err.Error(), fault) {
+				t.Errorf("%s: %v", value, err)
+			}
+		}
+	}
+	for _, value := range []string{"x", "[]", `{"agent_mail":{"mode":"auto"}`} {
+		c := configured(value)
+		if len(c.Providers) > 0 || len(c.Faults) != 2 {
+			t.Errorf("%s: %v, faults: %v", value, names(c), c.Faults)
+		}
+	}
+	if c := configured(`{"agent_mail":{"mode":"auto","base_url":"https://x"}}`); !strings.Contains(c.Faults["agent_mail"].Error(), "AGENTMAIL_") {
+		t.Errorf("faults: %v", c.Faults)
+	}
+}
