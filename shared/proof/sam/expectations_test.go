@@ -264,7 +264,7 @@ var expectations = map[string]map[string]expectation{
 		},
 		"providers": {
 			given: (*world).pinnedElsewhere,
-			answer: `{"providers":[{"provider":"agent_mail","deployment_id":"aaaa2222","organization":"another one",` +
+			answer: `{"providers":[{"provider":"agent_mail","mode":"auto","deployment_id":"aaaa2222","organization":"another one",` +
 				`"key_organization":"` + fake.OrganizationID + `","differs":true,"stays":"A revoked key *","audit":{"under_way":null,"complete":null}}]}`,
 		},
 		"accept-organization": {given: (*world).pinnedElsewhere, answer: `{"accepted":true}`, then: func(w *world) {
