@@ -39,7 +39,8 @@ func TestTheCataloguesEntriesAreSound(t *testing.T) {
 				t.Errorf("%s takes a type %q", e.Provider, kind)
 			}
 		}
-		if u, err := url.Parse(e.Keys); e.Keys != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		u, err := url.Parse(e.Keys)
+		if e.Keys != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
 			t.Errorf("%s has its keys at %q", e.Provider, e.Keys)
 		}
 		if slices.Contains(e.Begins, "") {
