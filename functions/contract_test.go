@@ -203,7 +203,7 @@ func TestPagesOfAllowedOriginsMayCallTheAPIAndOthersMayNot(t *testing.T) {
 			t.Errorf("%s %s: the preflight's answer is %d %v", r.method, r.path, res.StatusCode, res.Header)
 		}
 	}
-	for _, path := range []string{"/credentials", "/page-files/app.js"} { // the second as a module of another site's page is asked for
+	for _, path := range []string{"/credentials", "/page-files/picker.js"} { // the second as a module of another site's page is asked for
 		for asking, want := range map[string]string{origin: origin, "https://evil.example": ""} {
 			res := from(asking, "GET", path, http.Header{"Authorization": {"Bearer " + token}})
 			if got := res.Header.Get("Access-Control-Allow-Origin"); res.StatusCode != http.StatusOK || got != want {

@@ -163,7 +163,7 @@ func render(stdout []byte) (string, error) {
 // claims, so that every guarded route has to be refused by the function itself.
 func (s *sam) checkAPI(ctx context.Context, t *testing.T, functions []template.Function) {
 	api := s.startAPI(ctx, t)
-	path := strings.NewReplacer("{provider}", "openai", "{id}", ownID, "{file}", "app.js")
+	path := strings.NewReplacer("{provider}", "openai", "{id}", ownID, "{file}", "picker.js")
 	for _, f := range functions {
 		for _, route := range f.Routes {
 			t.Run(route.Method+" "+route.Path, func(t *testing.T) {
