@@ -1100,7 +1100,7 @@ var mutations = []mutation{
 		rule: "nothing is repaired that is not on record",
 		file: managedDir + "/audit.go",
 		old:  "\t\tif err == nil {\n\t\t\terr = f.remedy(ctx)\n\t\t}",
-		new:  "\t\terr = errors.Join(err, f.remedy(ctx))",
+		new:  "\t\terr = f.remedy(ctx)",
 		test: managedDir, run: "RepairedWithoutARecord",
 	},
 	{
