@@ -237,6 +237,7 @@ func TestWhatOperateRefuses(t *testing.T) {
 	s := start(t, nil)
 	for event, want := range map[string]int{
 		`{}`: 422, `{"command":"delete-everything"}`: 422, `{"command":7}`: 422,
+		`{"command":"audit"}`:                                                                             422,
 		`{"command":"audit","provider":"nobody"}`:                                                         404,
 		`{"command":"audit","provider":"agent_mail","cursor":"made-up"}`:                                  422,
 		`{"command":"audit","provider":"agent_mail","repair":10}`:                                         422,

@@ -69,6 +69,9 @@ var errRepair = &credential.FieldError{Field: "repair", Problem: "must be a numb
 // most N findings repaired, and wants "by", too. Where the report has a "next", the audit goes on
 // with that as "cursor".
 func (f *function) audit(ctx context.Context, r request) (any, error) {
+	if r.Provider == "" {
+		return nil, &credential.FieldError{Field: "provider", Problem: "is required: one of those that the command providers shows"}
+	}
 	if r.Repair < 0 {
 		return nil, errRepair
 	}
