@@ -263,7 +263,7 @@ sbom: build ## write what each function is made of into dist/sbom, as CycloneDX
 .PHONY: prove
 prove: export _JAVA_OPTIONS := -XX:TieredStopAtLevel=4
 prove: export GOGC := 400
-prove: build ## search pairs of faults, many random schedules, and more of everything (85 minutes)
+prove: build ## search pairs of faults, many random schedules, and more of everything (two hours)
 	@# First what real clocks judge, then what only takes long.
 	cd shared/proof/processes && go test -count=1 -timeout 30m -chaos=2m
 	cd shared/proof/latency && go test -count=1 -timeout 30m -prove
