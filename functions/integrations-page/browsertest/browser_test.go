@@ -50,8 +50,8 @@ func TestThePageInABrowser(t *testing.T) {
 	t.Logf("%s", output)
 }
 
-// hostOf is another site, which has the page of docs/picker.html. Its policy is strict: it allows the
-// service's script and API, and nothing that the picker might do beyond that.
+// hostOf is another site, which has the page of docs/picker.html. Its policy is strict: it allows
+// the service's script and API, and nothing that the picker might do beyond that.
 func hostOf(t *testing.T, service string) http.Handler {
 	t.Helper()
 	root, err := template.Root(".")
