@@ -216,3 +216,27 @@ func TestAFewFailuresOfOneSlotOrOfTwoKeepNobodyOut(t *testing.T) {
 		t.Error("the circuit is open and lets others through")
 	}
 }
+
+func TestOneProbeAtATimeIsLetThrough(t *testing.T) {
+	t.Parallel()
+	c, now := &circuit{most: 1}, time.Now()
+	probe, other := &pass{user: "a"}, &pass{user: "b"}
+	c.failed(&pass{user: "c"}, now, 0)
+	now = now.Add(longestOpen)
+	if at, ended := c.enter(probe, now); !at.IsZero() || ended != nil {
+		t.Fatalf("after the while nobody is let through until %v", at)
+	}
+	at, ended := c.enter(other, now)
+	if !at.After(now) || ended == nil {
+		t.Fatal("a second one is let through while the first one's outcome is not known")
+	}
+	c.failed(probe, now, 0)
+	select {
+	case <-ended:
+	default:
+		t.Error("who waits for the probe is not told that it has ended")
+	}
+	if at, _ := c.enter(other, now); !at.After(now) {
+		t.Error("the probe failed, and the next one is let through at once")
+	}
+}

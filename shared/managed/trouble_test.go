@@ -198,7 +198,7 @@ func TestAnOutageCostsADueSlotNoMoreThanItsOwnBackoff(t *testing.T) {
 }
 
 // While the circuit is open one probe is let through, and the others wait for what becomes of it.
-func TestOneProbeAtATimeIsLetThrough(t *testing.T) {
+func TestInAnOutageOneProbeFollowsAnother(t *testing.T) {
 	t.Parallel()
 	p := &party{}
 	w := partyWorld(t, p, true)
