@@ -134,11 +134,12 @@ check("what was changed elsewhere meanwhile is shown, and not written over", { s
   await form.getByLabel("API key", { exact: true }).fill("mine");
   await api("olga", "PUT", `/github/credentials/${c.id}`, { title: "Theirs" });
   await form.getByRole("button", { name: "Save" }).click();
-  await form.getByRole("alert").getByText("It was changed elsewhere, and is called “Theirs” now. Nothing of yours was saved. Save again to put it in the place of that.").waitFor();
+  await form.getByRole("alert").getByText("It was changed elsewhere, and is called “\u2068Theirs\u2069” now. Nothing of yours was saved. Save again to put it in the place of that.").waitFor();
   await look(page, "changed-elsewhere");
   assert.equal((await resolve("olga", c)).api_key, "secret-of-Old");
   assert.equal(await form.getByLabel("Title").inputValue(), "Theirs"); // It was not touched here.
   await form.getByRole("button", { name: "Save" }).click();
+  await form.waitFor({ state: "detached" }); // The list has had the other title since the refusal.
   await row(page, "Theirs").waitFor();
   assert.equal((await resolve("olga", c)).api_key, "mine");
 
@@ -151,6 +152,44 @@ check("what was changed elsewhere meanwhile is shown, and not written over", { s
   await form.getByRole("button", { name: "Save" }).click();
   await row(page, "My own").waitFor();
   assert.equal((await resolve("olga", c)).api_key, "a-new-secret-that-is-long-enough-9x8y");
+});
+
+check("a title that runs the other way turns nothing around it, and is not translated", {}, async (page) => {
+  const title = "\u202eotherwise";
+  await api("omar", "POST", "/github/credentials", { type: "api_key", api_key: "secret", title });
+  await signIn(page, "omar");
+  /** turned reports whether what stands after a title in a sentence is turned around with it. */
+  const turned = (of) =>
+    of.evaluate((e) => {
+      const name = e.querySelector("[translate=no]");
+      const range = document.createRange();
+      range.selectNodeContents(e);
+      range.setStartAfter(name);
+      return range.getBoundingClientRect().right <= name.getBoundingClientRect().right;
+    });
+  const all = page.locator("li.row").filter({ hasText: "otherwise" });
+  await all.getByRole("button", { name: "Remove" }).click();
+  const dialog = page.getByRole("dialog");
+  assert.equal(await turned(dialog.getByRole("heading")), false, "the dialog's title");
+  await look(page, "title-that-turns");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  await all.getByRole("button", { name: "Edit" }).click();
+  assert.equal(await dialog.getByRole("heading").locator("bdi[translate=no]").textContent(), title);
+  await dialog.getByLabel("Replace the secret").check();
+  await dialog.getByLabel("API key", { exact: true }).fill("another");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  const news = page.locator(".news p");
+  await news.waitFor();
+  assert.equal(await turned(news), false, "the news");
+});
+
+check("a search that leaves a managed credential out does not say that it is being set up", {}, async (page) => {
+  await own("paul", "agent_mail", "Mine");
+  await signIn(page, "paul");
+  await row(page, "AgentMail (managed by AutoGPT)").waitFor();
+  await page.getByRole("searchbox").fill("mine");
+  await page.getByText("1 of 3 credentials", { exact: true }).waitFor();
+  assert.deepEqual(await titles(page), ["Mine"]);
 });
 
 check("what is gone when one wants to edit it is said, and leaves the list", { statuses: [404] }, async (page) => {

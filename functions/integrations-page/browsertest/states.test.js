@@ -94,6 +94,20 @@ check("what is being set up appears by itself", {}, async (page) => {
   await row(page, "AgentMail (managed)").getByText("Being set up").waitFor();
   assert.equal(await row(page, "AgentMail (managed)").locator("button, input").count(), 0);
   await look(page, "being-set-up");
+  // It is counted, filtered and found like the other rows.
+  await page.getByText("3 credentials", { exact: true }).waitFor();
+  await page.getByRole("button", { name: "Managed", exact: true }).click();
+  await page.getByText("1 of 3 credentials", { exact: true }).waitFor();
+  await row(page, "AgentMail (managed)").waitFor();
+  await page.getByRole("button", { name: "All", exact: true }).click();
+  const search = page.getByRole("searchbox", { name: "Search" });
+  await search.fill("mail set up");
+  await page.getByText("1 of 3 credentials", { exact: true }).waitFor();
+  assert.deepEqual(await page.getByRole("heading", { level: 3 }).allTextContents(), ["AgentMail (managed)"]);
+  await search.fill("vera");
+  await page.getByText("1 of 3 credentials", { exact: true }).waitFor();
+  assert.deepEqual(await page.getByRole("heading", { level: 3 }).allTextContents(), ["Vera's key"]);
+  await search.fill("");
   setUp = true;
   await row(page, "AgentMail (managed by AutoGPT)").getByText("Ready").waitFor();
 });

@@ -1,16 +1,18 @@
 // The list of a user's credentials, and what they do with it.
+import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { DeleteAccount } from "./account";
 import { type Listing, list, Problem, read, type Seen } from "./api";
-import { type Filter, Filters, kept } from "./filters";
+import { type Filter, Filters, kept, keptAwaited } from "./filters";
 import { CredentialForm } from "./form";
 import { Group } from "./group";
+import { Name } from "./name";
 import { Remove } from "./remove";
 import { type Credential, kindOf, mayChange } from "./rules";
 import { Abandoned, signOut, type User } from "./session";
 import { nextLook, type Standing } from "./standings";
 import { takeWish, type Wish } from "./wish";
-import { count, detailOf, nameOf, plain, providerName, typeName } from "./words";
+import { awaitedName, count, detailOf, nameOf, plain, providerName, standsText, typeName } from "./words";
 
 interface Props {
   user: User;
@@ -32,8 +34,8 @@ export function Credentials({ user, onAccountDeleted }: Props) {
   const [filter, setFilter] = useState<Filter>("All");
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [open, setOpen] = useState<Open>(null);
-  const [news, tell] = useState({ text: "", n: 0 });
-  const setNews = (text: string) => tell((old) => ({ text, n: old.n + 1 })); // Counted: the same text twice is said twice.
+  const [news, tell] = useState<{ text: ComponentChildren; n: number }>({ text: "", n: 0 });
+  const setNews = (text: ComponentChildren) => tell((old) => ({ text, n: old.n + 1 })); // Counted: the same text twice is said twice.
   const [fresh, setFresh] = useState("");
   const heading = useRef<HTMLHeadingElement>(null);
   const online = useOnline();
@@ -85,13 +87,14 @@ export function Credentials({ user, onAccountDeleted }: Props) {
   useLook(listing, failures, looks, load);
   useReturn(load);
 
-  // What a search finds, by provider.
+  // What a search finds, by provider. What is being set up is a row like the others.
   const credentials = listing?.credentials ?? [];
+  const awaited = useMemo(() => awaitedOf(credentials, listing?.standings ?? []), [listing]);
   const found = useMemo(() => credentials.filter((c) => kept(c, filter, Date.now()) && matches(c, query)), [listing, query, filter]);
-  const groups = useMemo(
-    () => grouped(found, listing?.standings ?? [], !query && (filter === "All" || filter === "Managed")),
-    [found, listing, query, filter],
-  );
+  const foundAwaited = useMemo(() => awaited.filter((s) => keptAwaited(filter) && matchesAwaited(s, query)), [awaited, query, filter]);
+  const groups = useMemo(() => grouped(found, foundAwaited), [found, foundAwaited]);
+  const rows = credentials.length + awaited.length;
+  const foundRows = found.length + foundAwaited.length;
   const all = !query && filter === "All";
   const changeable = found.filter(mayChange);
   const chosen = changeable.filter((c) => selected.has(c.id));
@@ -113,7 +116,11 @@ export function Credentials({ user, onAccountDeleted }: Props) {
       (old) => old && { ...old, credentials: added ? [...old.credentials, c] : old.credentials.map((o) => (o.id === c.id ? c : o)) },
     );
     const back = open?.what === "add" && open.wish ? " You can go back to where you came from." : "";
-    setNews(added ? `${nameOf(c)} was added.${back}` : `${nameOf(c)} was saved.`);
+    setNews(
+      <>
+        <Name of={c} /> {added ? `was added.${back}` : "was saved."}
+      </>,
+    );
     if (added) requestAnimationFrame(() => document.getElementById(`credential-${c.id}`)?.focus());
     void load();
   }
@@ -126,7 +133,11 @@ export function Credentials({ user, onAccountDeleted }: Props) {
   async function copyId(c: Credential) {
     try {
       await navigator.clipboard.writeText(c.id);
-      setNews(`The id of ${nameOf(c)} was copied.`);
+      setNews(
+        <>
+          The id of <Name of={c} /> was copied.
+        </>,
+      );
     } catch {
       setNews(`The browser does not let this page copy. The id is ${c.id}`);
     }
@@ -138,7 +149,15 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     if (gone.length === 0) return;
     setSelected(new Set([...selected].filter((id) => !ids.has(id))));
     setListing((old) => old && { ...old, credentials: old.credentials.filter((c) => !ids.has(c.id)) });
-    setNews(gone.length === 1 ? `${nameOf(gone[0]!)} was removed.` : `${count(gone.length, "credential")} were removed.`);
+    setNews(
+      gone.length === 1 ? (
+        <>
+          <Name of={gone[0]!} /> was removed.
+        </>
+      ) : (
+        `${count(gone.length, "credential")} were removed.`
+      ),
+    );
     requestAnimationFrame(() => heading.current?.focus()); // The row with the button is gone.
     void load();
   }
@@ -189,8 +208,8 @@ export function Credentials({ user, onAccountDeleted }: Props) {
           ))}
         {listing && (
           <>
-            {!own && <FirstStep any={credentials.length > 0} onAdd={() => setOpen({ what: "add", wish: null })} />}
-            {credentials.length > 0 && (
+            {!own && <FirstStep any={rows > 0} onAdd={() => setOpen({ what: "add", wish: null })} />}
+            {rows > 0 && (
               <div class="tools">
                 <label class="search">
                   <span class="hidden">Search</span>
@@ -202,11 +221,9 @@ export function Credentials({ user, onAccountDeleted }: Props) {
                   />
                 </label>
                 <p class="quiet" role="status">
-                  {all
-                    ? count(credentials.length, "credential")
-                    : `${found.length.toLocaleString()} of ${count(credentials.length, "credential")}`}
+                  {all ? count(rows, "credential") : `${foundRows.toLocaleString()} of ${count(rows, "credential")}`}
                 </p>
-                <Filters credentials={credentials} chosen={filter} onChoose={setFilter} />
+                <Filters credentials={credentials} awaited={awaited.length > 0} chosen={filter} onChoose={setFilter} />
               </div>
             )}
             {own && (
@@ -222,12 +239,13 @@ export function Credentials({ user, onAccountDeleted }: Props) {
                 </button>
               </div>
             )}
-            {groups.map(([provider, rows, standing]) => (
+            {groups.map(([provider, { rows, awaited }]) => (
               <Group
                 key={provider}
                 provider={provider}
                 rows={rows}
-                standing={standing}
+                awaited={awaited}
+                standing={listing.standings.find((s) => s.provider === provider)}
                 selected={selected}
                 fresh={fresh}
                 onSelect={select}
@@ -279,26 +297,30 @@ export function Credentials({ user, onAccountDeleted }: Props) {
   );
 }
 
-/** grouped sorts rows under their providers. If all are wanted, a provider that is being set up has a place before it has a row. */
-function grouped(
-  rows: Credential[],
-  standings: Standing[],
-  all: boolean,
-): [provider: string, rows: Credential[], standing: Standing | undefined][] {
-  const groups = new Map<string, Credential[]>();
-  for (const c of rows) {
-    const group = groups.get(c.provider);
-    if (group) group.push(c);
-    else groups.set(c.provider, [c]);
-  }
-  for (const s of all ? standings : []) if (!groups.has(s.provider)) groups.set(s.provider, []);
-  return [...groups]
-    .map(([provider, of]): [string, Credential[], Standing | undefined] => [
-      provider,
-      of.sort(byTitle),
-      standings.find((s) => s.provider === provider),
-    ])
-    .sort(([a], [b]) => inOrder.compare(providerName(a), providerName(b)));
+/** awaitedOf are the managed credentials that are not there yet. */
+function awaitedOf(credentials: Credential[], standings: Standing[]): Standing[] {
+  const there = new Set(credentials.filter((c) => kindOf(c) === "Managed").map((c) => c.provider));
+  return standings.filter((s) => !there.has(s.provider));
+}
+
+/** What is shown of one provider. */
+interface Shown {
+  rows: Credential[];
+  awaited: Standing | undefined;
+}
+
+/** grouped sorts rows under their providers. */
+function grouped(rows: Credential[], awaited: Standing[]): [provider: string, Shown][] {
+  const groups = new Map<string, Shown>();
+  const groupOf = (provider: string): Shown => {
+    const group = groups.get(provider) ?? { rows: [], awaited: undefined };
+    groups.set(provider, group);
+    return group;
+  };
+  for (const c of rows) groupOf(c.provider).rows.push(c);
+  for (const s of awaited) groupOf(s.provider).awaited = s;
+  for (const { rows } of groups.values()) rows.sort(byTitle);
+  return [...groups].sort(([a], [b]) => inOrder.compare(providerName(a), providerName(b)));
 }
 
 const inOrder = new Intl.Collator(undefined, { numeric: true });
@@ -306,8 +328,15 @@ const inOrder = new Intl.Collator(undefined, { numeric: true });
 /** byTitle keeps a row where it is from one list to the next. */
 const byTitle = (a: Credential, b: Credential): number => inOrder.compare(nameOf(a), nameOf(b)) || (a.id < b.id ? -1 : 1);
 
-function matches(c: Credential, query: string): boolean {
-  const all = plain([c.provider, providerName(c.provider), c.title, typeName(c.type), kindOf(c), detailOf(c)].join(" "));
+const matches = (c: Credential, query: string): boolean =>
+  has([c.provider, providerName(c.provider), c.title, typeName(c.type), kindOf(c), detailOf(c)], query);
+
+const matchesAwaited = (s: Standing, query: string): boolean =>
+  has([s.provider, awaitedName(s.provider), standsText(s, Date.now())], query);
+
+/** has reports whether each word of a search is somewhere in the texts. */
+function has(texts: (string | null)[], query: string): boolean {
+  const all = plain(texts.join(" "));
   return plain(query)
     .split(/\s+/)
     .every((word) => all.includes(word));
@@ -382,7 +411,7 @@ function SelectAll({ all, chosen, onChange }: { all: number; chosen: number; onC
 }
 
 /** News says what has been done, for a while. */
-function News({ text, onDone }: { text: string; onDone: () => void }) {
+function News({ text, onDone }: { text: ComponentChildren; onDone: () => void }) {
   useEffect(() => {
     const timer = setTimeout(onDone, 6000);
     return () => clearTimeout(timer);

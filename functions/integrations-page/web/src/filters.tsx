@@ -18,15 +18,22 @@ export function kept(c: Credential, filter: Filter, now: number): boolean {
   }
 }
 
+/** keptAwaited is the same for a managed credential that is not there yet. */
+export const keptAwaited = (filter: Filter): boolean => filter === "All" || filter === "Managed";
+
 interface Props {
   credentials: Credential[];
+  /** Whether the list has a managed credential that is not there yet. */
+  awaited: boolean;
   chosen: Filter;
   onChoose: (filter: Filter) => void;
 }
 
-export function Filters({ credentials, chosen, onChoose }: Props) {
+export function Filters({ credentials, awaited, chosen, onChoose }: Props) {
   const now = Date.now();
-  const offered = filters.filter((f) => f === chosen || f === "All" || credentials.some((c) => kept(c, f, now)));
+  const offered = filters.filter(
+    (f) => f === chosen || f === "All" || (awaited && keptAwaited(f)) || credentials.some((c) => kept(c, f, now)),
+  );
   if (offered.length < 3) return null; // One kind alone: there is nothing to choose.
   return (
     <div class="filters" role="group" aria-label="Show">

@@ -3,12 +3,13 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { create, list, Problem, read as readAgain, type Seen, update } from "./api";
 import { Modal } from "./modal";
+import { Name } from "./name";
 import type { Credential, Type } from "./rules";
 import { readSecret, SecretInput } from "./secret";
 import { Abandoned } from "./session";
 import { earliest, type HeaderRow, headersOf, latest, secretLimit, sizeOf, timeProblem } from "./typed";
 import type { Wish } from "./wish";
-import { changedElsewhere, doubtOf, keysOf, nameOf, providerName, slug, suggestions, typeNames, typesOf, visible } from "./words";
+import { changedElsewhere, doubtOf, keysOf, providerName, slug, suggestions, typeNames, typesOf, visible } from "./words";
 
 interface Props {
   /** The credential to edit, as it was just read; null adds one. */
@@ -218,7 +219,19 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
   }
 
   return (
-    <Modal title={of ? `Edit ${nameOf(of)}` : "Add a credential"} onClose={leave} busy={busy}>
+    <Modal
+      title={
+        of ? (
+          <>
+            Edit <Name of={of} />
+          </>
+        ) : (
+          "Add a credential"
+        )
+      }
+      onClose={leave}
+      busy={busy}
+    >
       <form ref={form} onSubmit={(event) => void submit(event)} onInput={typed} noValidate autocomplete="off">
         {!of && (
           <>

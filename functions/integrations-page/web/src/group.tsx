@@ -2,7 +2,7 @@
 import { memo } from "./memo";
 import { type Credential, kindOf, mayChange, whyNot } from "./rules";
 import type { Standing } from "./standings";
-import { detailOf, foldedScopes, lifeOf, nameOf, providerName, typeName, when } from "./words";
+import { awaitedName, detailOf, foldedScopes, lifeOf, nameOf, providerName, standsText, typeName, when } from "./words";
 
 interface Actions {
   onSelect: (these: Credential[], on: boolean) => void;
@@ -14,14 +14,15 @@ interface Actions {
 interface GroupProps extends Actions {
   provider: string;
   rows: Credential[];
+  /** How the managed credential stands that is not there yet. */
+  awaited: Standing | undefined;
   standing: Standing | undefined;
   selected: ReadonlySet<string>;
   fresh: string;
 }
 
-export function Group({ provider, rows, standing, selected, fresh, ...actions }: GroupProps) {
+export function Group({ provider, rows, awaited, standing, selected, fresh, ...actions }: GroupProps) {
   const id = `provider-${provider}`;
-  const managed = rows.some((c) => kindOf(c) === "Managed");
   return (
     <section class="group" aria-labelledby={id}>
       <div class="called">
@@ -31,7 +32,7 @@ export function Group({ provider, rows, standing, selected, fresh, ...actions }:
         </h2>
       </div>
       <ul>
-        {standing && !managed && <Awaited standing={standing} />}
+        {awaited && <Awaited standing={awaited} />}
         {rows.map((c) => (
           <Row
             key={c.id}
@@ -159,7 +160,6 @@ function CopyId({ c, onCopyId }: { c: Credential; onCopyId: (c: Credential) => v
 
 /** Awaited is the place of a managed credential that is not there yet. */
 function Awaited({ standing }: { standing: Standing }) {
-  const name = `${providerName(standing.provider)} (managed)`;
   const says = {
     ready: "This appears in a moment.",
     provisioning: "The platform is setting this up for you. It appears here by itself.",
@@ -175,7 +175,7 @@ function Awaited({ standing }: { standing: Standing }) {
         <Lock />
       </span>
       <div class="what">
-        <h3>{name}</h3>
+        <h3>{awaitedName(standing.provider)}</h3>
         <p class="quiet" role="status">
           {says}
         </p>
@@ -190,12 +190,7 @@ function Awaited({ standing }: { standing: Standing }) {
 }
 
 function State({ state, retryAt }: { state: Standing["state"]; retryAt: number | null }) {
-  const text = {
-    ready: "Ready",
-    provisioning: "Being set up",
-    failed: retryAt === null ? "Failed" : `Failed, again ${when(retryAt, Date.now())}`,
-    unavailable: "Unavailable",
-  }[state];
+  const text = standsText({ state, retryAt }, Date.now());
   return (
     <span key={text} class={`tag ${state}`}>
       {text}

@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useId, useLayoutEffect, useRef } from "preact/hooks";
 
 interface Props {
-  title: string;
+  title: ComponentChildren;
   /** Called when the user wants to leave. Not called while busy. */
   onClose: () => void;
   busy?: boolean;

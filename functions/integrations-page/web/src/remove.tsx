@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { Problem, remove } from "./api";
 import { memo } from "./memo";
 import { Modal } from "./modal";
+import { Name } from "./name";
 import { type Credential, mayChange } from "./rules";
 import { Abandoned } from "./session";
 import { count, nameOf, providerName } from "./words";
@@ -79,11 +80,13 @@ export function Remove({ these, onDone }: Props) {
   return (
     <Modal
       title={
-        one
-          ? `Remove ${nameOf(one)}?`
-          : asks
-            ? `Remove ${count(these.length, "credential")}?`
-            : `Removing ${count(these.length, "credential")}`
+        one ? (
+          <>
+            Remove <Name of={one} />?
+          </>
+        ) : (
+          `${asks ? "Remove" : "Removing"} ${count(these.length, "credential")}${asks ? "?" : ""}`
+        )
       }
       busy={busy}
       onClose={() => onDone(gone)}

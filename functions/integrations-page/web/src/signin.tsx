@@ -33,7 +33,10 @@ export function SignInAgain({ user }: { user: User }) {
 
   return (
     <Modal title="Sign in again" onClose={() => {}}>
-      <p>Your session has ended. Sign in again as {user.name} and everything goes on where it was; nothing that you typed is lost.</p>
+      <p>
+        Your session has ended. Sign in again as <bdi translate={false}>{user.name}</bdi> and everything goes on where it was; nothing that
+        you typed is lost.
+      </p>
       {waits && (
         <p role="status" class="quiet">
           Waiting for the other window…

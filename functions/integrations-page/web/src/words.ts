@@ -1,6 +1,7 @@
 // Names for people.
 import catalogue from "../../../../shared/catalogue/catalogue.json";
 import type { Credential, Type } from "./rules";
+import type { Standing } from "./standings";
 
 export const typeNames: Record<Type, string> = {
   api_key: "API key",
@@ -71,11 +72,23 @@ export const typeName = (type: string): string => (Object.hasOwn(typeNames, type
 /** nameOf is what a credential is called in sentences. */
 export const nameOf = (c: Credential): string => visible(c.title) || `${providerName(c.provider)} ${typeName(c.type)}`;
 
+/** awaitedName is what a managed credential is called that is not there yet. */
+export const awaitedName = (provider: string): string => `${providerName(provider)} (managed)`;
+
+/** standsText says in a few words how a managed credential stands. */
+export const standsText = ({ state, retryAt }: Pick<Standing, "state" | "retryAt">, now: number): string =>
+  ({
+    ready: "Ready",
+    provisioning: "Being set up",
+    failed: retryAt === null ? "Failed" : `Failed, again ${when(retryAt, now)}`,
+    unavailable: "Unavailable",
+  })[state];
+
 /** changedElsewhere says, to whoever wanted to change it too, what has become of a credential. */
 export function changedElsewhere(was: Credential, now: Credential): string {
   const what =
     nameOf(was) !== nameOf(now)
-      ? `It was changed elsewhere, and is called “${nameOf(now)}” now.`
+      ? `It was changed elsewhere, and is called “\u2068${nameOf(now)}\u2069” now.`
       : `Its secret was changed elsewhere${now.hint ? `, and ends in ${now.hint} now` : ""}.`;
   return `${what} Nothing of yours was saved. Save again to put it in the place of that.`;
 }

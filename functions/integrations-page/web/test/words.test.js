@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { kept } from "../src/filters";
+import { kept, keptAwaited } from "../src/filters";
 import { kindOf } from "../src/rules";
 import {
+  awaitedName,
   changedElsewhere,
   detailOf,
   doubtOf,
@@ -12,6 +13,7 @@ import {
   plain,
   providerName,
   slug,
+  standsText,
   typesOf,
   visible,
   when,
@@ -111,9 +113,23 @@ test("a title that cannot be seen is none, and what tells credentials apart is s
 });
 
 test("what has become of a credential is said by what differs", () => {
-  assert.match(changedElsewhere(own, { ...own, title: "New" }), /is called “New” now/);
+  assert.match(changedElsewhere(own, { ...own, title: "New" }), /is called “\u2068New\u2069” now/);
   assert.match(changedElsewhere(own, { ...own, hint: "9x8y" }), /^Its secret was changed elsewhere, and ends in 9x8y now/);
   assert.match(changedElsewhere(own, own), /^Its secret was changed elsewhere\./);
+});
+
+test("what is not there yet is told as it stands, and is managed", () => {
+  assert.equal(awaitedName("agent_mail"), "AgentMail (managed)");
+  for (const [state, retryAt, text] of [
+    ["ready", null, "Ready"],
+    ["provisioning", null, "Being set up"],
+    ["failed", null, "Failed"],
+    ["failed", in_(-1), "Failed, again in a moment"],
+    ["unavailable", null, "Unavailable"],
+  ]) {
+    assert.equal(standsText({ state, retryAt }, now), text);
+  }
+  assert.deepEqual(["All", "Yours", "Managed", "Platform", "Expiring"].filter(keptAwaited), ["All", "Managed"]);
 });
 
 test("what does not say that it is the user's is not taken for theirs", () => {
