@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -230,7 +231,7 @@ func TestTheHolesOfAutoGPTsManagedCredentialsAreClosed(t *testing.T) {
 		t.Parallel()
 		s := start(t, map[string]string{"PROVISION_BUDGET": "1s"})
 		token := s.token(alice)
-		s.AgentMail.Inject(fake.Fault{Operation: fake.CreateKey, After: 10 * time.Second})
+		s.AgentMail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fault.After(fault.For(10*time.Second), nil)})
 		for range 3 {
 			s.list(token)
 		}
@@ -241,7 +242,7 @@ func TestTheHolesOfAutoGPTsManagedCredentialsAreClosed(t *testing.T) {
 	t.Run("a lost answer to the create of a key is not followed by a second create", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, nil)
-		s.AgentMail.Inject(fake.Fault{Operation: fake.CreateKey, Then: &fake.Answer{Drop: true}})
+		s.AgentMail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fault.LoseAnswer()})
 		s.list(s.token(alice))
 		if n := s.AgentMail.Count(fake.CreateKey); n != 1 {
 			t.Errorf("AgentMail was asked for %d keys", n)
@@ -267,7 +268,7 @@ func TestTheHolesOfAutoGPTsManagedCredentialsAreClosed(t *testing.T) {
 		t.Parallel()
 		s := start(t, nil)
 		token := s.token(alice)
-		s.AgentMail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Status: http.StatusServiceUnavailable}})
+		s.AgentMail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Status(http.StatusServiceUnavailable)})
 		s.list(token)
 		before := s.AgentMail.Count(fake.CreatePod)
 		for range 3 {

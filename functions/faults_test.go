@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -135,7 +136,7 @@ func TestASecondListCostsOneQueryAndNoOtherCall(t *testing.T) {
 func TestAProviderThatIsDownDoesNotFailAList(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	s.AgentMail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Status: http.StatusServiceUnavailable}})
+	s.AgentMail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Status(http.StatusServiceUnavailable)})
 	a := s.call("GET", "/credentials", s.token(alice), "")
 	a.want(t, http.StatusOK, "")
 	if got := a.header.Get("Managed-Credentials"); !strings.HasPrefix(got, "agent_mail=failed;retry_at=") {

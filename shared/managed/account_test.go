@@ -214,7 +214,7 @@ func TestARepeatedDeletionKeepsToTheBackoff(t *testing.T) {
 	asked := func() int { return 1000 - int(users.failures.Load()) }
 	w := managedtest.New(t, managedtest.Options{Users: users})
 	list(t, w.Engine(), alice)
-	w.Mail.Inject(fake.Fault{Operation: fake.GetPod, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	w.Mail.Inject(fault.Rule{Op: fake.GetPod, Fault: fake.Status(http.StatusInternalServerError)})
 	tombstone := func() store.Tombstone { return remains(t, w, alice).Tombstone }
 	again := func() {
 		left, _, err := w.Engine().DeleteAccount(t.Context(), alice, "Alice the First")
@@ -300,7 +300,7 @@ func TestAnAccountIsNotReadWhileItsRevocationWaits(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	w.Mail.Inject(fake.Fault{Operation: fake.GetPod, Instead: &fake.Answer{Status: 403, Code: "forbidden"}}) // slow to be tried again
+	w.Mail.Inject(fault.Rule{Op: fake.GetPod, Fault: fake.Code("forbidden")}) // slow to be tried again
 	remove(t, w.Engine(), alice)
 	w.Clock.Advance(time.Minute)
 	reconcile(t, w.Engine()) // the tombstone's, which sees how long the slot waits

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
@@ -338,7 +339,7 @@ func TestAnAuditStopsWhereMoreIsGoneThanCanBeExplained(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	users := many(t, w, 14)
-	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, Instead: &fake.Answer{Status: 200, Body: `{"count":0,"api_keys":[]}`}})
+	w.Mail.Inject(fault.Rule{Op: fake.ListKeys, Fault: fault.RespondJSON(200, `{"count":0,"api_keys":[]}`)})
 	request := managed.AuditRequest{Provider: managedtest.Provider, Repair: 5, By: "the tests"}
 	r, err := w.Engine().Audit(t.Context(), request)
 	if err != nil || !strings.Contains(r.Stopped, "14 slots") || r.Repaired != 0 || len(r.Findings) != 14 {

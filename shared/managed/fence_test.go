@@ -19,7 +19,7 @@ import (
 func TestClocksApart_ALeaseIsLeftAloneForTenSecondsMore(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Instead: &fake.Answer{Drop: true}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fault.Drop()})
 	list(t, w.Engine(), alice)
 	s := slot(t, w, alice)
 	w.Clock.Advance(s.LeaseUntil.Sub(w.Clock.Now()) + 4*time.Second)
@@ -105,7 +105,7 @@ func TestTheLeaseCountsFromBeforeTheClaimWasSent(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	start := w.Clock.Now()
 	inject(t, w.DynamoDB, transact, 1, first(func() { w.Clock.Advance(10 * time.Second) }))
-	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Instead: &fake.Answer{Drop: true}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fault.Drop()})
 	list(t, w.Engine(), alice)
 	if got := slot(t, w, alice).LeaseUntil.Sub(start); got != 60*time.Second {
 		t.Errorf("the lease ends %v after the claim was made", got)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -55,7 +56,7 @@ func TestAKeyThatAListMissedDoesNotOutliveItsAccountWhileMailIsHeldBack(t *testi
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{Holdback: holdback})
 	list(t, w.Engine(), alice)
-	w.Mail.Inject(fake.Fault{Operation: fake.DeleteKey, Times: 1, Instead: &fake.Answer{Status: 404}})
+	w.Mail.Inject(fault.Rule{Op: fake.DeleteKey, Times: 1, Fault: fake.Status(404)})
 	missesKeys(w, alice, 1)
 	remove(t, w.Engine(), alice)
 	w.Clock.Advance(managed.LastLook)

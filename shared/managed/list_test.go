@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
@@ -112,7 +113,7 @@ func TestConcurrentFirstListsMakeOneKeyAndAllShowIt(t *testing.T) {
 func TestAListWaitsForWhatAnotherProvisionsWithFourReadsAtMost(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{Lease: 20 * time.Second, Budget: 5 * time.Second})
-	held := w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Before: fake.UntilReleased})
+	held := w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fault.Hold(nil)})
 	var one, two managed.Listing
 	var both sync.WaitGroup
 	both.Go(func() { one = list(t, w.Engine(), alice) })
@@ -141,7 +142,7 @@ func TestAProviderThatHangsDoesNotHoldUpAList(t *testing.T) {
 		t.Run(string(operation), func(t *testing.T) {
 			t.Parallel()
 			w := managedtest.New(t, managedtest.Options{Lease: 10 * time.Second, Budget: 2 * time.Second})
-			w.Mail.Inject(fake.Fault{Operation: operation, Before: fake.UntilReleased})
+			w.Mail.Inject(fault.Rule{Op: operation, Fault: fault.Hold(nil)})
 			l := list(t, w.Engine(), alice) // comes back although nobody lets the provider go
 			if len(l.Credentials) != 0 || stands(t, l) != managed.StandingFailed {
 				t.Errorf("the list is %+v", l)
@@ -274,7 +275,7 @@ func TestAnItemThatCannotBeDecodedIsLeftOutAndCounted(t *testing.T) {
 func TestAManagedCredentialKeepsItsID(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Then: &fake.Answer{Status: http.StatusInternalServerError}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fault.Delivered(fake.Status(http.StatusInternalServerError))})
 	list(t, w.Engine(), alice)
 	w.Converge()
 	l := list(t, w.Engine(), alice)
@@ -370,7 +371,7 @@ func TestAFailingProviderDoesNotHoldUpTheOthers(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{Providers: twoMails(t), Lease: 20 * time.Second, Budget: 5 * time.Second})
 	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `","second_mail":"` + fake.OrgKey + `"}`)
-	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, ClientID: "second_mail." + alice, Before: fake.UntilReleased})
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, About: "second_mail." + alice, Fault: fault.Hold(nil)})
 	l := list(t, w.Engine(), alice)
 	if !has(l, alice) || l.Standings[0].State != managed.StandingReady || l.Standings[1].State != managed.StandingFailed {
 		t.Errorf("the list is %+v", l)

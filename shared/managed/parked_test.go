@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -128,7 +130,7 @@ func TestWhatWaitsForAnOrgKeyIsDueWhenItIsThere(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Instead: &fake.Answer{Code: "internal_error"}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fake.Code("internal_error")})
 	list(t, w.Engine(), bob)
 	w.Heal()
 	process := w.Engine()
@@ -161,7 +163,7 @@ func TestWhatAKilledWorkerHeldIsDueWhenTheOrgKeyIsThere(t *testing.T) {
 			t.Parallel()
 			w := managedtest.New(t, managedtest.Options{})
 			list(t, w.Engine(), alice)
-			w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Instead: &fake.Answer{Code: "internal_error"}})
+			w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fake.Code("internal_error")})
 			list(t, w.Engine(), bob)
 			w.Heal()
 			w.SetOrgKeys(`{}`)
@@ -218,11 +220,11 @@ func TestWhatWaitsIsTriedAgainOnRecord(t *testing.T) {
 			all := []string{alice, bob, "carol", "dave"}
 			for _, user := range all {
 				if user == "carol" {
-					w.Mail.Inject(fake.Fault{ClientID: user, Instead: &fake.Answer{Code: "validation_error"}})
+					w.Mail.Inject(fault.Rule{About: user, Fault: fake.Code("validation_error")})
 				}
 				list(t, w.Engine(), user)
 			}
-			w.Mail.Inject(fake.Fault{ClientID: bob, Instead: &fake.Answer{Code: "internal_error"}})
+			w.Mail.Inject(fault.Rule{About: bob, Fault: fake.Code("internal_error")})
 			remove(t, w.Engine(), bob)
 			w.SetOrgKeys(`{}`)
 			remove(t, w.Engine(), alice)

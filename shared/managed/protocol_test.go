@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
@@ -81,7 +82,7 @@ func TestAnUnknownCommitDestroysNothing(t *testing.T) {
 func TestAnUnknownCreateKeepsTheLease_ALateKeyIsSweptByTheTakeOver(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	late := w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Instead: &fake.Answer{Drop: true}, Late: fake.UntilReleased})
+	late := w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fault.Later(fault.UntilReleased, fault.Drop())})
 	list(t, w.Engine(), alice)
 	w.Clock.Advance(20 * time.Second) // past every backoff, within the lease's first half
 	list(t, w.Engine(), alice)
@@ -119,10 +120,10 @@ func TestAnUnknownCreateIsSticky_AlsoOnCommit(t *testing.T) {
 func TestWhatALowerAttemptLeftStaysUnsettledUntilItIsAccountedFor(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Then: &fake.Answer{Drop: true}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fault.LoseAnswer()})
 	list(t, w.Engine(), alice) // made a key that nobody knows
 	w.Clock.Advance(71 * time.Second)
-	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, Times: 1, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	w.Mail.Inject(fault.Rule{Op: fake.ListKeys, Times: 1, Fault: fake.Code("limit_exceeded")})
 	reconcile(t, w.Engine()) // fails before it could look, and itself sent nothing whose outcome is unknown
 	if s := slot(t, w, alice); s.State != store.Failed || s.Settled() {
 		t.Errorf("the slot is %+v", s)
@@ -151,7 +152,7 @@ func TestASweepRemovesWhatALowerAttemptLeft(t *testing.T) {
 func TestALeaseThatRanOutIsReconcilesAlone_ASlowProviderPolledForTenLeases(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{Lease: 10 * time.Second, Budget: 2 * time.Second})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, After: 3 * time.Second}) // above the budget, below half a lease
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fault.After(fault.For(3*time.Second), nil)}) // above the budget, below half a lease
 	for range 40 {
 		list(t, w.Engine(), alice)
 		w.Clock.Advance(10 * time.Second / 4)
@@ -189,7 +190,7 @@ func TestTheTombstoneComesBeforeTheLook_AListThatClaimsJustBeforeIt(t *testing.T
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	var listing sync.WaitGroup
-	held := w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Before: fake.UntilReleased})
+	held := w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fault.Hold(nil)})
 	inject(t, w.DynamoDB, put, 1, first(func() {
 		listing.Go(func() { _, _ = w.Engine().List(context.Background(), alice, "") })
 		err := w.Mail.Await(context.Background(), fake.CreateKey, 1)
@@ -213,11 +214,11 @@ func TestTheTombstoneComesBeforeTheLook_AListThatClaimsJustBeforeIt(t *testing.T
 func TestTwoDeletionsAtOnce_OneWithALostLookup(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Times: 3, Instead: &fake.Answer{Status: http.StatusServiceUnavailable}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Times: 3, Fault: fake.Status(http.StatusServiceUnavailable)})
 	list(t, w.Engine(), alice) // nothing was made, but nobody knows
 	remove(t, w.Engine(), alice)
 	w.Clock.Advance(71 * time.Second)
-	late := w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Times: 1, Instead: &fake.Answer{Drop: true}, Late: fake.UntilReleased})
+	late := w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Times: 1, Fault: fault.Later(fault.UntilReleased, fault.Drop())})
 	reconcile(t, w.Engine()) // its lookup is lost, and repeated; what the repeat finds is removed
 	if w.Mail.Hits(late) != 1 || w.Mail.Count(fake.DeletePod) != 1 {
 		t.Fatal("the schedule is not the one meant")
@@ -254,7 +255,7 @@ func TestAnOutageCostsNeitherEveryUserTheBudgetNorAKeyPerAttempt(t *testing.T) {
 	t.Parallel()
 	for name, strike := range map[string]func(*testing.T, *managedtest.World){
 		"AgentMail": func(t *testing.T, w *managedtest.World) {
-			w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Instead: &fake.Answer{Code: "limit_exceeded"}})
+			w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fake.Code("limit_exceeded")})
 		},
 		"KMS": func(t *testing.T, w *managedtest.World) {
 			inject(t, w.KMS, "Encrypt", 0, fault.AWSError(http.StatusBadRequest, "DisabledException", ""))
@@ -293,7 +294,7 @@ func TestAnOutageCostsNeitherEveryUserTheBudgetNorAKeyPerAttempt(t *testing.T) {
 func TestDueWorkOfAProviderThatIsDownIsPushedBackByOneWrite(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Code("limit_exceeded")})
 	for _, user := range []string{alice, bob} {
 		list(t, w.Engine(), user)
 	}
@@ -341,7 +342,7 @@ func TestAnAdoptedPodKeepsAutoGPTsKeyUntilTheAccountGoes(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	old := alice + "-agpt-managed"
 	seeded := w.Mail.SeedPod(fake.Pod{ClientID: alice, Name: alice + "-pod", Keys: []fake.Key{{Name: old}}})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Then: &fake.Answer{Drop: true}}) // and a take-over sweeps
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fault.LoseAnswer()}) // and a take-over sweeps
 	list(t, w.Engine(), alice)
 	w.Converge()
 	w.CheckExactlyOne(alice)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -45,7 +47,7 @@ func TestAReconcileRoundGoesThroughAllThatIsDue(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	const users = 60 // more than two pages of a shard
-	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Code("limit_exceeded")})
 	for i := range users {
 		list(t, w.Engine(), fmt.Sprintf("user-%d", i))
 	}
@@ -89,7 +91,7 @@ func TestAProviderThatHangsHoldsUpNoOthersWorkInARound(t *testing.T) {
 		return both
 	}})
 	w.SetOrgKeys(`{"agent_mail":"` + fake.OrgKey + `","second_mail":"` + fake.OrgKey + `"}`)
-	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Code("limit_exceeded")})
 	waiting := make([]string, 20) // more than are worked on at once, so that all hang before the last of the others' turn comes
 	for i := range waiting {
 		waiting[i] = fmt.Sprintf("user-%d", i)
@@ -123,7 +125,7 @@ func TestAProviderThatHangsHoldsUpNoOthersWorkInARound(t *testing.T) {
 func TestARoundStartsNothingItHasNoTimeFor(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Code("limit_exceeded")})
 	list(t, w.Engine(), alice)
 	w.Heal()
 	w.Clock.Advance(time.Minute)
@@ -141,7 +143,7 @@ func TestARoundStartsNothingItHasNoTimeFor(t *testing.T) {
 func TestAnAccountDeletedMeanwhileIsNotProvisionedByReconcile(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
-	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Code("limit_exceeded")})
 	list(t, w.Engine(), alice)
 	w.Heal()
 	w.Clock.Advance(time.Minute)

@@ -41,7 +41,7 @@ func TestARevocationThatKeepsFailingIsParkedAndStillTried(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	w.Mail.Inject(fake.Fault{Operation: fake.DeletePod, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	w.Mail.Inject(fault.Rule{Op: fake.DeletePod, Fault: fake.Status(http.StatusInternalServerError)})
 	remove(t, w.Engine(), alice)
 	var waits []time.Duration
 	for range 40 {
@@ -94,7 +94,7 @@ func TestAnOrganisationThatIsFullStillRevokes(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), bob)
 	e := w.Engine()
-	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Code("limit_exceeded")})
 	for _, user := range []string{alice, "carol"} {
 		if stands(t, list(t, e, user)) != managed.StandingFailed {
 			t.Errorf("%s has a credential", user)
@@ -181,7 +181,7 @@ func TestAPodThatIsGoneAlreadyIsDoneAfterTwoLooks(t *testing.T) {
 // not heard of it.
 func lags(w *managedtest.World, user string) {
 	for _, op := range []fake.Operation{fake.GetPod, fake.DeletePod, fake.ListKeys, fake.DeleteKey, fake.ListInboxes, fake.ListDomains, fake.ListWebhooks} {
-		w.Mail.Inject(fake.Fault{Operation: op, ClientID: user, Instead: &fake.Answer{Status: 404}})
+		w.Mail.Inject(fault.Rule{Op: op, About: user, Fault: fake.Status(404)})
 	}
 }
 
@@ -225,7 +225,7 @@ func TestADeletionEndsWithALookAfterIt(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	w.Mail.Inject(fake.Fault{Operation: fake.DeletePod, Times: 1, Instead: &fake.Answer{Status: 204}}) // and it stays
+	w.Mail.Inject(fault.Rule{Op: fake.DeletePod, Times: 1, Fault: fake.Status(204)}) // and it stays
 	if left := remove(t, w.Engine(), alice); len(left) != 0 {
 		t.Errorf("left: %+v", left)
 	}
@@ -237,7 +237,7 @@ func TestNotYetThatDoesNotMoveIsParked(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
-	w.Mail.Inject(fake.Fault{Operation: fake.DeletePod, Instead: &fake.Answer{Code: "cannot_delete"}})
+	w.Mail.Inject(fault.Rule{Op: fake.DeletePod, Fault: fake.Code("cannot_delete")})
 	remove(t, w.Engine(), alice)
 	for range 6 {
 		w.Clock.Advance(10*time.Minute + time.Second)

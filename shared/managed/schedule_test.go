@@ -214,7 +214,7 @@ func TestAScheduledAuditThatFindsMoreGoneThanCanBeExplainedWaits(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	many(t, w, 14)
-	lost := fake.Fault{Operation: fake.ListKeys, Instead: &fake.Answer{Status: 200, Body: `{"count":0,"api_keys":[]}`}}
+	lost := fault.Rule{Op: fake.ListKeys, Fault: fault.RespondJSON(200, `{"count":0,"api_keys":[]}`)}
 	w.Mail.Inject(lost)
 	for n := range 15 { // longer than one that is in vain
 		s := scheduled(t, w)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
@@ -90,14 +91,14 @@ func TestACheckThatFindsEverythingLeavesIt(t *testing.T) {
 // missesKeys answers the next lists of the user's keys with an empty one, as a replica does that
 // has not caught up.
 func missesKeys(w *managedtest.World, user string, times int) {
-	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, ClientID: user, Times: times, Instead: &fake.Answer{Status: 200, Body: `{"count":0,"api_keys":[]}`}})
+	w.Mail.Inject(fault.Rule{Op: fake.ListKeys, About: user, Times: times, Fault: fault.RespondJSON(200, `{"count":0,"api_keys":[]}`)})
 }
 
 func TestAnAbsenceIsASuspicion_OneListWithoutTheKeyReplacesNothing(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]fake.Answer{
-		"an empty list": {Status: 200, Body: `{"count":0,"api_keys":[]}`},
-		"not found":     {Status: 404},
+	for name, answer := range map[string]fault.Fault{
+		"an empty list": fault.RespondJSON(200, `{"count":0,"api_keys":[]}`),
+		"not found":     fake.Status(404),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,7 +106,7 @@ func TestAnAbsenceIsASuspicion_OneListWithoutTheKeyReplacesNothing(t *testing.T)
 			list(t, w.Engine(), alice)
 			old := w.Key(alice)
 			w.Report(alice)
-			w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, Times: 1, Instead: &answer})
+			w.Mail.Inject(fault.Rule{Op: fake.ListKeys, Times: 1, Fault: answer})
 			w.Clock.Advance(time.Millisecond)
 			reconcile(t, w.Engine())
 			if l := list(t, w.Engine(), alice); !has(l, alice) {
@@ -132,9 +133,7 @@ func TestAnAbsenceIsASuspicion_ALookThatBeganTooEarlyConfirmsNothing(t *testing.
 	missesKeys(w, alice, 1)
 	w.Clock.Advance(time.Millisecond)
 	reconcile(t, w.Engine())
-	held := w.Mail.Inject(fake.Fault{
-		Operation: fake.ListKeys, Times: 1, Before: fake.UntilReleased, Instead: &fake.Answer{Status: 200, Body: `{"count":0,"api_keys":[]}`},
-	})
+	held := w.Mail.Inject(fault.Rule{Op: fake.ListKeys, Times: 1, Fault: fault.Hold(fault.RespondJSON(200, `{"count":0,"api_keys":[]}`))})
 	w.MakeDue(alice)
 	looks := w.Mail.State().Requests[fake.ListKeys]
 	var second sync.WaitGroup
@@ -192,7 +191,7 @@ func TestMakeBeforeBreak_AReplacementThatFailsDestroysNothing(t *testing.T) {
 	old := slot(t, w, alice).Resource.KeyID
 	w.Report(alice)
 	missesKeys(w, alice, 2)
-	w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Instead: &fake.Answer{Status: 500}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fake.Status(500)})
 	for range 3 { // two looks, and the take-over after the failure
 		w.Clock.Advance(2*time.Minute + time.Millisecond)
 		reconcile(t, w.Engine())
@@ -228,7 +227,7 @@ func TestAFailedSweepOfASettledSlotLeavesItSettled(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
 	w.Report(alice)
-	w.Mail.Inject(fake.Fault{Operation: fake.ListKeys, Instead: &fake.Answer{Status: 500}})
+	w.Mail.Inject(fault.Rule{Op: fake.ListKeys, Fault: fake.Status(500)})
 	w.Clock.Advance(time.Millisecond)
 	reconcile(t, w.Engine())
 	if s := slot(t, w, alice); !s.Settled() || s.DueAt.IsZero() || s.Tries != 1 {

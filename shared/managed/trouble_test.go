@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
@@ -133,7 +134,7 @@ func TestOneBadSlotHoldsUpNoOtherInTheRound(t *testing.T) {
 	const bad = "user-003"
 	for name, spoil := range map[string]func(*managedtest.World){
 		"a pod that answers 500": func(w *managedtest.World) {
-			w.Mail.Inject(fake.Fault{ClientID: bad, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+			w.Mail.Inject(fault.Rule{About: bad, Fault: fake.Status(http.StatusInternalServerError)})
 		},
 		"a pod of another organisation": func(w *managedtest.World) {
 			w.SetItem(store.SlotKey(bad, managedtest.Provider), map[string]types.AttributeValue{

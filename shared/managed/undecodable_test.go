@@ -2,6 +2,7 @@ package managed_test
 
 import (
 	"fmt"
+
 	"strconv"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/store"
@@ -33,7 +35,7 @@ func TestWhatCannotBeDecodedIsSetAsideAndSaidOnce(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
 	const users = 30
-	w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Code: "limit_exceeded"}})
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Code("limit_exceeded")})
 	for i := range users {
 		user := fmt.Sprint("user-", i)
 		list(t, w.Engine(), user)

@@ -1,7 +1,6 @@
 package fault_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -21,10 +20,9 @@ func Example() {
 	server := httptest.NewServer(proxy)
 	defer server.Close()
 
-	var late fault.Late
 	proxy.SetHook(func(c *fault.Call) fault.Fault {
 		if c.Op == "POST /v0/pods" && c.Nth == 1 {
-			return late.Hold(fault.LoseAnswer())
+			return fault.Later(fault.UntilReleased, fault.LoseAnswer())
 		}
 		return nil
 	})
@@ -39,7 +37,7 @@ func Example() {
 	_ = resp.Body.Close()
 	fmt.Println("calls:", proxy.Count("POST /v0/pods"), "pods:", pods)
 
-	_, err = late.Deliver(context.Background())
+	err = proxy.Deliver()
 	fmt.Println("pods in the end:", pods, err)
 	// Output:
 	// first create failed: true

@@ -2,9 +2,10 @@ package fault
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -34,6 +35,11 @@ func Respond(status int, header http.Header, body []byte) Fault {
 	}
 }
 
+// RespondJSON is Respond with a body of JSON.
+func RespondJSON(status int, body string) Fault {
+	return Respond(status, http.Header{"Content-Type": {"application/json"}}, []byte(body))
+}
+
 // Delivered first forwards the request and throws the answer away; what the client then gets is up
 // to f. The target works on the request to its end, whether or not the client waits for it.
 // Delivered(AWSError(…)) is an error that hides an effect.
@@ -54,10 +60,56 @@ func LoseAnswer() Fault { return Delivered(Drop()) }
 // that repeats a call whose answer was lost, to the client like nothing at all.
 func Twice() Fault { return Delivered(nil) }
 
+// Reshape changes the answer that f gives: its JSON object, and each object in a list that is a
+// member of that, get the members of set, nil meaning null, and lose those that are named in omit.
+// An answer without a body stays as it is; one whose body is no JSON object is an error.
+func Reshape(f Fault, set map[string]any, omit ...string) Fault {
+	if len(set) == 0 && len(omit) == 0 {
+		return f
+	}
+	return func(ctx context.Context, c *Call) (*Answer, error) {
+		a, err := f.apply(ctx, c)
+		if err != nil || a == nil || len(a.Body) == 0 {
+			return a, err
+		}
+		body, err := reshape(a.Body, set, omit)
+		if err != nil {
+			return nil, fmt.Errorf("reshaping the answer to %s: %w", c.Op, err)
+		}
+		a.SetBody(body)
+		return a, nil
+	}
+}
+
+func reshape(body []byte, set map[string]any, omit []string) ([]byte, error) {
+	var object map[string]any
+	err := json.Unmarshal(body, &object)
+	if err != nil {
+		return nil, err
+	}
+	objects := []map[string]any{object}
+	for _, member := range object {
+		items, _ := member.([]any)
+		for _, item := range items {
+			o, isObject := item.(map[string]any)
+			if isObject {
+				objects = append(objects, o)
+			}
+		}
+	}
+	for _, o := range objects {
+		maps.Copy(o, set)
+		for _, name := range omit {
+			delete(o, name)
+		}
+	}
+	return json.Marshal(object)
+}
+
 // A Wait holds a call back. It returns early when ctx ends.
 type Wait func(ctx context.Context)
 
-// For waits for a time.
+// For waits for a time, of the real clock.
 func For(d time.Duration) Wait {
 	return func(ctx context.Context) {
 		timer := time.NewTimer(d)
@@ -100,43 +152,29 @@ func After(wait Wait, f Fault) Fault {
 	}
 }
 
-// Late holds requests that take effect late: their clients give up on them now, and the target gets
-// them when Deliver is called. The zero value is ready; it is safe for concurrent use.
-type Late struct {
-	mu   sync.Mutex
-	held []*Call
-}
+// UntilReleased, as the time of a [Later], lasts until the request is released.
+const UntilReleased time.Duration = 1<<63 - 1
 
-// Hold keeps the request for Deliver. The client gets what f gives it, which is Drop() or an error
-// as a rule; if f forwards the request too, the target sees it once now and once more later.
-func (l *Late) Hold(f Fault) Fault {
+// Later has a request take effect late: its client gets what f gives it, which is Drop() or an
+// error as a rule, and the target gets the request d later, by the clock of the [Rules]; at
+// [Rules.Release] or [Rules.Deliver] if those come first. If f forwards the request too, the target
+// sees it once now and once more later.
+func Later(d time.Duration, f Fault) Fault {
 	return func(ctx context.Context, c *Call) (*Answer, error) {
-		l.mu.Lock()
-		l.held = append(l.held, c)
-		l.mu.Unlock()
+		c.rules.postpone(c, d, nil)
 		return f.apply(ctx, c)
 	}
 }
 
-// Deliver forwards what is held, one after the other in the order of arrival, and returns the
-// target's answers once it has them all. Each request is delivered once. That nothing is held is an
-// error, so that a test does not pass because its fault never struck.
-func (l *Late) Deliver(ctx context.Context) ([]*Answer, error) {
-	l.mu.Lock()
-	held := l.held
-	l.held = nil
-	l.mu.Unlock()
-
-	if len(held) == 0 {
-		return nil, errors.New("delivering late: nothing is held")
-	}
-	var answers []*Answer
-	for _, c := range held {
-		a, err := c.Forward(ctx)
-		if err != nil {
-			return answers, err
+// Hold keeps a request until it is released, by [Rules.Release] or [Rules.Deliver], and then does
+// f. If the client goes away meanwhile it does so at the release all the same: the request was
+// sent.
+func Hold(f Fault) Fault {
+	return func(ctx context.Context, c *Call) (*Answer, error) {
+		if !c.rules.hold(ctx, c) {
+			c.rules.postpone(c, UntilReleased, f)
+			return nil, nil
 		}
-		answers = append(answers, a)
+		return f.apply(ctx, c)
 	}
-	return answers, nil
 }

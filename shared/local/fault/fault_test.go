@@ -373,21 +373,17 @@ func TestALateRequestTakesEffectWhenDelivered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			var late fault.Late
-			s.proxy.SetHook(always(late.Hold(tc.now)))
+			s.proxy.SetHook(always(fault.Later(fault.UntilReleased, tc.now)))
 			tc.check(t, encrypt(t.Context(), s.client()))
 			s.wantArrived(t, 0)
 
-			answers, err := late.Deliver(t.Context())
+			err := s.proxy.Deliver()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(answers) != 1 || answers[0].Status != http.StatusOK || !bytes.Contains(answers[0].Body, []byte("CiphertextBlob")) {
-				t.Errorf("answers %+v", answers)
-			}
 			s.wantArrived(t, 1)
 
-			_, err = late.Deliver(t.Context())
+			err = s.proxy.Deliver()
 			if err == nil {
 				t.Error("delivered again")
 			}
@@ -407,12 +403,11 @@ func TestLateRequestsArriveInTheirOrderAndAfterLaterOnes(t *testing.T) {
 	}))
 	t.Cleanup(target.Close)
 	p, url := proxy(t, target.URL)
-	var late fault.Late
 	p.SetHook(func(c *fault.Call) fault.Fault {
 		if c.Op == "POST /c" {
 			return nil
 		}
-		return late.Hold(fault.Respond(http.StatusBadGateway, nil, nil))
+		return fault.Later(fault.UntilReleased, fault.Respond(http.StatusBadGateway, nil, nil))
 	})
 	for _, path := range []string{"/a", "/b", "/c"} {
 		resp, err := http.Post(url+path, "text/plain", nil)
@@ -421,7 +416,7 @@ func TestLateRequestsArriveInTheirOrderAndAfterLaterOnes(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 	}
-	_, err := late.Deliver(t.Context())
+	err := p.Deliver()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -434,15 +429,14 @@ func TestDeliveringLateReportsATargetThatIsGone(t *testing.T) {
 	t.Parallel()
 	target := httptest.NewServer(http.NotFoundHandler())
 	p, url := proxy(t, target.URL)
-	var late fault.Late
-	p.SetHook(always(late.Hold(fault.Respond(http.StatusOK, nil, nil))))
+	p.SetHook(always(fault.Later(fault.UntilReleased, fault.Respond(http.StatusOK, nil, nil))))
 	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
 	target.Close()
-	_, err = late.Deliver(t.Context())
+	err = p.Deliver()
 	if err == nil {
 		t.Error("no error")
 	}

@@ -3,6 +3,10 @@
 // on the way back, answered with an error, done twice, or taking effect long after the client has
 // given up.
 //
+// A test says which calls go wrong by a hook, or by a [Rule]. Fake third parties take the same
+// rules, from tests and over HTTP, by an operation's name, and what is late there is so by their
+// clock.
+//
 // What goes through the proxy does so exactly as often as it is told. No connection is used for
 // more than one call, on either side: net/http repeats some requests by itself when a connection
 // that it kept turns out to be closed, and such a repeat would be taken for one of the code under
@@ -29,8 +33,10 @@ import (
 // answered with status 413.
 const maxBody = 16 << 20
 
-// Proxy is the http.Handler in front of one target. It is safe for concurrent use.
+// Proxy is the http.Handler in front of one target. It is safe for concurrent use. A call to which
+// the hook gives no fault meets the rules.
 type Proxy struct {
+	*Rules
 	target string
 
 	mu     sync.Mutex
@@ -42,7 +48,7 @@ type Proxy struct {
 // New makes a proxy for the server at target, a URL without a path such as "http://127.0.0.1:8000".
 // Without a hook everything passes.
 func New(target string) *Proxy {
-	return &Proxy{target: strings.TrimSuffix(target, "/"), counts: map[string]int{}}
+	return &Proxy{Rules: NewRules(nil), target: strings.TrimSuffix(target, "/"), counts: map[string]int{}}
 }
 
 // upstream is shared by all proxies: tests make thousands of them, and a connection costs as much
@@ -90,8 +96,10 @@ type Call struct {
 	// Service is the part of X-Amz-Target before the dot, such as "DynamoDB_20120810", or empty.
 	Service string
 	// Op is the part of X-Amz-Target after the dot, such as "PutItem"; without that header it is
-	// the method and the path, such as "POST /v0/pods".
+	// the method and the path, such as "POST /v0/pods". Fakes have names of their own.
 	Op string
+	// About is what the call is about, as fakes tell it: AgentMail's the client_id of the pod.
+	About string
 	// Time is when the request had arrived whole.
 	Time time.Time
 
@@ -100,7 +108,11 @@ type Call struct {
 	Header http.Header
 	Body   []byte
 
-	proxy *Proxy
+	forward Fault
+	fault   Fault
+	rules   *Rules
+	rule    *rule
+	release <-chan struct{} // closed when the rule lets go of what it held when the call came
 }
 
 // Answer is a whole HTTP response.
@@ -117,18 +129,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c, hook := p.record(r, body)
-	var f Fault
+	p.Settle()
+	p.adopt(c)
 	if hook != nil {
-		f = hook(c)
+		c.fault = hook(c)
 	}
-	a, err := f.apply(r.Context(), c)
-	if err != nil {
-		a = awsError(c, http.StatusBadGateway, "BadGateway", map[string]any{"message": "fault: " + err.Error()})
+	if c.fault == nil {
+		c.fault = p.match(c)
 	}
-	if a == nil {
-		panic(http.ErrAbortHandler) // net/http's way to close the connection without an answer: the client sees EOF.
-	}
-	a.write(w)
+	a := c.Meet(r.Context())
+	w.Header().Set("Connection", "close")
+	a.Write(w)
 }
 
 func (p *Proxy) record(r *http.Request, body []byte) (*Call, func(*Call) Fault) {
@@ -153,7 +164,7 @@ func (p *Proxy) record(r *http.Request, body []byte) (*Call, func(*Call) Fault) 
 		URL:     r.URL,
 		Header:  header,
 		Body:    body,
-		proxy:   p,
+		forward: p.forward,
 	}
 	p.calls = append(p.calls, c)
 	return c, p.hook
@@ -162,11 +173,13 @@ func (p *Proxy) record(r *http.Request, body []byte) (*Call, func(*Call) Fault) 
 // Forward sends the request to the target and returns its answer. It works at any time and any
 // number of times, long after the client has gone if ctx outlives it; each time is one request at
 // the target.
-func (c *Call) Forward(ctx context.Context) (*Answer, error) {
+func (c *Call) Forward(ctx context.Context) (*Answer, error) { return c.forward(ctx, c) }
+
+func (p *Proxy) forward(ctx context.Context, c *Call) (*Answer, error) {
 	// Of a body that it cannot read twice, the transport sends no request a second time by itself,
 	// nor of one without.
 	body := struct{ io.Reader }{bytes.NewReader(c.Body)}
-	req, err := http.NewRequestWithContext(ctx, c.Method, c.proxy.target+c.URL.RequestURI(), body)
+	req, err := http.NewRequestWithContext(ctx, c.Method, p.target+c.URL.RequestURI(), body)
 	if err != nil {
 		return nil, fmt.Errorf("forwarding %s: %w", c.Op, err)
 	}
@@ -181,6 +194,7 @@ func (c *Call) Forward(ctx context.Context) (*Answer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer to %s: %w", c.Op, err)
 	}
+	resp.Header.Del("Connection")
 	return &Answer{Status: resp.StatusCode, Header: resp.Header, Body: answer}, nil
 }
 
@@ -198,10 +212,14 @@ func (a *Answer) SetBody(body []byte) {
 	}
 }
 
-func (a *Answer) write(w http.ResponseWriter) {
+// Write gives the answer to a client. Without an answer it closes the connection, by a panic that
+// net/http knows.
+func (a *Answer) Write(w http.ResponseWriter) {
+	if a == nil {
+		panic(http.ErrAbortHandler) // The client sees EOF.
+	}
 	h := w.Header()
 	maps.Copy(h, a.Header)
-	h.Set("Connection", "close")
 	h.Del("Content-Length")
 	if len(a.Body) > 0 {
 		h.Set("Content-Length", strconv.Itoa(len(a.Body)))

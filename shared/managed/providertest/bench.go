@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 )
@@ -28,7 +29,6 @@ type bench struct {
 	Subject
 	t     *testing.T
 	clock *Clock
-	late  fault.Late
 	// neighbor is what was made for the other user.
 	neighbor managed.Grant
 }
@@ -244,7 +244,7 @@ var troubles = []trouble{
 	{name: "failed, though done", strikes: changing, fault: simply(fault.Delivered(fault.Respond(http.StatusInternalServerError, nil, nil)))},
 	{name: "refused", fault: simply(fault.Respond(http.StatusBadRequest, nil, []byte("{}")))},
 	{name: "answer cut short", fault: simply(cutShort)},
-	{name: "done late", strikes: creating, late: true, fault: func(b *bench, _ func()) fault.Fault { return b.late.Hold(fault.Drop()) }},
+	{name: "done late", strikes: creating, late: true, fault: func(b *bench, _ func()) fault.Fault { return fault.Later(fault.UntilReleased, fault.Drop()) }},
 	{name: "died before it", fatal: true, fault: func(_ *bench, die func()) fault.Fault { die(); return fault.Drop() }},
 	{name: "died after it", strikes: changing, fatal: true, fault: func(_ *bench, die func()) fault.Fault {
 		return fault.Delivered(func(context.Context, *fault.Call) (*fault.Answer, error) { die(); return nil, nil })
@@ -300,8 +300,7 @@ func (b *bench) suffer(nth int, w trouble, do func(context.Context) error) (stru
 	b.wantNoRepeat()
 	struck = int(seen.Load()) >= nth
 	if struck && w.late {
-		_, lateErr := b.late.Deliver(context.Background())
-		b.must(lateErr)
+		b.must(b.Proxy.Deliver())
 	}
 	return struck, err
 }

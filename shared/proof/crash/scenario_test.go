@@ -2,12 +2,14 @@ package crash_test
 
 import (
 	"context"
+
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -95,13 +97,13 @@ var scenarios = []*scenario{
 			}
 		}},
 	{name: "list again after a failure", users: []string{alice}, do: func(r *run) {
-		r.w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Instead: &fake.Answer{Code: "limit_exceeded"}})
+		r.w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fake.Code("limit_exceeded")})
 		r.process().list(alice)
 		r.advance(3 * time.Second)
 		r.process().list(alice)
 	}},
 	{name: "deletion after a failure", deleted: []string{alice}, do: func(r *run) {
-		r.w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Instead: &fake.Answer{Code: "limit_exceeded"}})
+		r.w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fake.Code("limit_exceeded")})
 		r.process().list(alice)
 		r.process().remove(alice)
 	}},
@@ -125,7 +127,7 @@ var scenarios = []*scenario{
 		p.reconcile()
 	}},
 	{name: "take-over", apart: true, users: []string{alice}, before: func(r *run) {
-		r.w.Mail.Inject(fake.Fault{Operation: fake.CreateKey, Times: 1, Then: &fake.Answer{Drop: true}})
+		r.w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fault.LoseAnswer()})
 		r.process().list(alice)
 	}, do: func(r *run) {
 		r.advance(lease + 11*time.Second)
@@ -201,21 +203,21 @@ func listed(r *run) { r.process().list(alice) }
 
 // unsettled leaves a ready slot behind that has to be swept.
 func unsettled(r *run) {
-	r.w.Mail.Inject(fake.Fault{Operation: fake.CreatePod, Times: 1, Then: &fake.Answer{Drop: true}})
+	r.w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Times: 1, Fault: fault.LoseAnswer()})
 	listed(r)
 }
 
 var (
-	noKeys   = fake.Answer{Status: 200, Body: `{"count":0,"api_keys":[]}`}
-	noPods   = fake.Answer{Status: 200, Body: `{"count":0,"pods":[]}`}
-	notFound = fake.Answer{Status: 404}
+	noKeys   = fault.RespondJSON(200, `{"count":0,"api_keys":[]}`)
+	noPods   = fault.RespondJSON(200, `{"count":0,"pods":[]}`)
+	notFound = fake.Status(404)
 )
 
 // lose has AgentMail answer a call about alice's pod like that for a while.
-func (r *run) lose(d time.Duration, op fake.Operation, answer fake.Answer) {
-	f := fake.Fault{Operation: op, ClientID: alice, Instead: &answer}
+func (r *run) lose(d time.Duration, op fake.Operation, answer fault.Fault) {
+	f := fault.Rule{Op: op, About: alice, Fault: answer}
 	if op == fake.ListPods {
-		f.ClientID = "" // it is about all pods
+		f.About = "" // it is about all pods
 	}
 	id := r.w.Mail.Inject(f)
 	r.w.Clock.At(r.w.Clock.Now().Add(d), func() { r.w.Mail.RemoveFault(id) })

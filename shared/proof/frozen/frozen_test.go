@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/stack"
 	"managed-credentials/shared/local/stack/stacktest"
@@ -130,7 +131,7 @@ func TestAWarmReconcileRevokesAgainAfterAFailure(t *testing.T) {
 	t.Parallel()
 	w := start(t, stack.Config{})
 	w.list("alice")
-	w.AgentMail.Inject(fake.Fault{Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	w.AgentMail.Inject(fault.Rule{Fault: fake.Status(http.StatusInternalServerError)})
 	status, _ := w.call("DELETE", "/account", "alice")
 	if status != http.StatusAccepted {
 		t.Fatalf("the deletion is answered with %d", status)
@@ -153,7 +154,7 @@ func TestAWarmReconcileRevokesAgainAfterAFailure(t *testing.T) {
 func TestNewUsersAreNotRefusedForEverAfterAFailure(t *testing.T) {
 	t.Parallel()
 	w := start(t, stack.Config{})
-	w.AgentMail.Inject(fake.Fault{Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	w.AgentMail.Inject(fault.Rule{Fault: fake.Status(http.StatusInternalServerError)})
 	for i := range 4 {
 		standing := w.list("early-" + strconv.Itoa(i))
 		if standing == ready {
@@ -171,7 +172,7 @@ func TestNewUsersAreNotRefusedForEverAfterAFailure(t *testing.T) {
 func TestATimeToTryAgainIsNotInThePast(t *testing.T) {
 	t.Parallel()
 	w := start(t, stack.Config{})
-	w.AgentMail.Inject(fake.Fault{Instead: &fake.Answer{Status: http.StatusTooManyRequests, RetryAfter: "30"}})
+	w.AgentMail.Inject(fault.Rule{Fault: fault.Respond(http.StatusTooManyRequests, http.Header{"Retry-After": {"30"}}, nil)})
 	told := 0
 	for _, user := range []string{"alice", "bob", "carol"} {
 		standing := w.list(user)

@@ -168,7 +168,7 @@ func many(n int) int {
 func TestQuiet(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	m := measure(t, w, many(50), time.Now)
-	w.Mail.Inject(fake.Fault{Before: call / 2, After: call / 2})
+	w.Mail.Inject(fault.Rule{Fault: fault.Before(fault.For(call/2), fault.After(fault.For(call/2), nil))})
 	for _, user := range m.users {
 		m.end(w.EngineAt(time.Now), user) // as a function that was just started
 	}
@@ -182,7 +182,7 @@ const atOnce = 50
 func TestMassDeletion(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	m := measure(t, w, many(500), time.Now)
-	w.Mail.Inject(fake.Fault{Before: call / 2, After: call / 2})
+	w.Mail.Inject(fault.Rule{Fault: fault.Before(fault.For(call/2), fault.After(fault.For(call/2), nil))})
 	m.mu.Lock()
 	for _, user := range m.users { // all at the same moment, and most of them wait for their turn
 		m.ended[user] = time.Now()
@@ -214,7 +214,7 @@ func TestMassDeletion(t *testing.T) {
 func TestAnOutageOfAnHour(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	m := measure(t, w, many(120), w.Clock.Now)
-	down := w.Mail.Inject(fake.Fault{Instead: &fake.Answer{Status: http.StatusServiceUnavailable}})
+	down := w.Mail.Inject(fault.Rule{Fault: fake.Status(http.StatusServiceUnavailable)})
 	e := w.Engine() // one instance, warm, as a function has it that is invoked every minute
 	every := time.Hour / time.Duration(len(m.users))
 	begin := w.Clock.Now()

@@ -173,7 +173,7 @@ func TestKilledAtAnyMomentNothingIsDoubledAndNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	s := start(t, map[string]string{"LEASE": "10s", "PROVISION_BUDGET": "2s"})
 	for _, slow := range []fake.Operation{fake.CreatePod, fake.CreateKey, fake.DeleteKey, fake.DeletePod} {
-		s.AgentMail.Inject(fake.Fault{Operation: slow, After: 50 * time.Millisecond}) // more moments in which to be killed
+		s.AgentMail.Inject(fault.Rule{Op: slow, Fault: fault.After(fault.For(50*time.Millisecond), nil)}) // more moments in which to be killed
 	}
 	stay, leave := map[string]string{}, map[string]string{}
 	s.AgentMail.SetSwitches(fake.Switches{CallsPerSecond: 8, Burst: 4})

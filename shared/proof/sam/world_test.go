@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +27,7 @@ import (
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/dynamodb"
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/orgkey"
@@ -241,7 +243,7 @@ func (w *world) managed(user string) {
 // is due.
 func (w *world) failed(user string) {
 	w.t.Helper()
-	w.mail.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Status: http.StatusInternalServerError}})
+	w.mail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Status(http.StatusInternalServerError)})
 	w.list(user, time.Hour)
 	w.mail.ClearFaults()
 }

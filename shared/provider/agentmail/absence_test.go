@@ -1,10 +1,12 @@
 package agentmail_test
 
 import (
+	"net/http"
 	"strconv"
 	"testing"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -94,7 +96,7 @@ func TestAKeyThatIsListedAndNotFoundIsNotDeleted(t *testing.T) {
 	m := start(t)
 	g := m.ready()
 	m.SeedPod(fake.Pod{ClientID: alice, Keys: []fake.Key{{Name: "alice-agpt-managed.2"}}})
-	m.Inject(fake.Fault{Operation: fake.DeleteKey, Instead: &fake.Answer{Status: 404}})
+	m.Inject(fault.Rule{Op: fake.DeleteKey, Fault: fake.Status(404)})
 	a := attempt(3, g.Resource, true)
 	wantClass(t, m.provider.Sweep(t.Context(), orgKey, a), managed.Transient)
 	if a.Settled() {
@@ -138,7 +140,7 @@ func TestAPodWhoseOrganizationCannotBeAskedForIsNotSettled(t *testing.T) {
 	t.Parallel()
 	m := start(t)
 	m.SetSwitches(odd(fake.Oddities{NoOrganizationID: true}))
-	m.Inject(fake.Fault{Operation: fake.AuthMe, Instead: &fake.Answer{Status: 503}})
+	m.Inject(fault.Rule{Op: fake.AuthMe, Fault: fake.Status(503)})
 	a := attempt(1, credential.Resource{}, false)
 	_, err := m.provider.Provision(t.Context(), orgKey, a)
 	wantClass(t, err, managed.Transient)
@@ -170,7 +172,7 @@ func TestPageAfterEmptyPageIsAnError(t *testing.T) {
 	n := 0
 	for {
 		n++
-		m.Inject(fake.Fault{Operation: fake.ListKeys, Times: 1, Instead: &fake.Answer{Body: `{"api_keys":[],"next_page_token":"` + strconv.Itoa(n) + `"}`}})
+		m.Inject(fault.Rule{Op: fake.ListKeys, Times: 1, Fault: fault.RespondJSON(http.StatusOK, `{"api_keys":[],"next_page_token":"`+strconv.Itoa(n)+`"}`)})
 		if n == 100 {
 			break
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
@@ -17,20 +18,20 @@ import (
 
 func TestAPodThatIsNotTheUsersIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	for name, changed := range map[string]fake.Answer{
-		"another client_id":    {Set: map[string]any{"client_id": "bob"}},
-		"client_id in capital": {Set: map[string]any{"client_id": "Alice"}},
-		"no client_id":         {Omit: []string{"client_id"}},
-		"client_id null":       {Set: map[string]any{"client_id": nil}},
-		"the Default Pod":      {Set: map[string]any{"pod_id": fake.OrganizationID}},
-		"no pod_id":            {Omit: []string{"pod_id"}},
-		"pod_id null":          {Set: map[string]any{"pod_id": nil}},
-		"an empty object":      {Body: "{}"},
+	for name, changed := range map[string]fault.Fault{
+		"another client_id":    fault.Reshape(nil, map[string]any{"client_id": "bob"}),
+		"client_id in capital": fault.Reshape(nil, map[string]any{"client_id": "Alice"}),
+		"no client_id":         fault.Reshape(nil, nil, "client_id"),
+		"client_id null":       fault.Reshape(nil, map[string]any{"client_id": nil}),
+		"the Default Pod":      fault.Reshape(nil, map[string]any{"pod_id": fake.OrganizationID}),
+		"no pod_id":            fault.Reshape(nil, nil, "pod_id"),
+		"pod_id null":          fault.Reshape(nil, map[string]any{"pod_id": nil}),
+		"an empty object":      fault.Delivered(fault.RespondJSON(http.StatusOK, "{}")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := start(t)
-			m.Inject(fake.Fault{Operation: fake.CreatePod, Then: &changed})
+			m.Inject(fault.Rule{Op: fake.CreatePod, Fault: changed})
 			before := m.SeedPod(fake.Pod{ClientID: alice, Keys: []fake.Key{{Name: "alice-agpt-managed.1"}}, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})
 			a := attempt(2, credential.Resource{}, false)
 			_, err := m.provider.Provision(t.Context(), orgKey, a)
@@ -53,22 +54,22 @@ func TestAPodThatIsNotTheUsersIsLeftAlone(t *testing.T) {
 func TestAKeyThatIsNotThePodsIsNotTaken(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		changed fake.Answer
+		changed fault.Fault
 		class   managed.Class
 	}{
-		"another pod_id":   {fake.Answer{Set: map[string]any{"pod_id": fake.OrganizationID}}, managed.Permanent},
-		"no pod_id":        {fake.Answer{Omit: []string{"pod_id"}}, managed.Permanent},
-		"no id":            {fake.Answer{Omit: []string{"api_key_id"}}, managed.Transient},
-		"id null":          {fake.Answer{Set: map[string]any{"api_key_id": nil}}, managed.Transient},
-		"no secret":        {fake.Answer{Omit: []string{"api_key"}}, managed.Transient},
-		"an empty secret":  {fake.Answer{Set: map[string]any{"api_key": ""}}, managed.Transient},
-		"an unknown form":  {fake.Answer{Set: map[string]any{"api_key": "sk-1"}}, managed.Transient},
-		"secret no string": {fake.Answer{Set: map[string]any{"api_key": 7}}, managed.Transient},
+		"another pod_id":   {fault.Reshape(nil, map[string]any{"pod_id": fake.OrganizationID}), managed.Permanent},
+		"no pod_id":        {fault.Reshape(nil, nil, "pod_id"), managed.Permanent},
+		"no id":            {fault.Reshape(nil, nil, "api_key_id"), managed.Transient},
+		"id null":          {fault.Reshape(nil, map[string]any{"api_key_id": nil}), managed.Transient},
+		"no secret":        {fault.Reshape(nil, nil, "api_key"), managed.Transient},
+		"an empty secret":  {fault.Reshape(nil, map[string]any{"api_key": ""}), managed.Transient},
+		"an unknown form":  {fault.Reshape(nil, map[string]any{"api_key": "sk-1"}), managed.Transient},
+		"secret no string": {fault.Reshape(nil, map[string]any{"api_key": 7}), managed.Transient},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := start(t)
-			m.Inject(fake.Fault{Operation: fake.CreateKey, Then: &c.changed})
+			m.Inject(fault.Rule{Op: fake.CreateKey, Fault: c.changed})
 			a := attempt(1, credential.Resource{}, false)
 			_, err := m.provider.Provision(t.Context(), orgKey, a)
 			wantClass(t, err, c.class)
@@ -92,15 +93,15 @@ func TestWhatIsOptionalMayBeMissingNullOrNew(t *testing.T) {
 	for _, name := range optional[1:] {
 		nulls[name] = nil
 	}
-	for name, changed := range map[string]fake.Answer{
-		"missing": {Omit: optional[1:]}, // a key without its name could not be told to be ours
-		"null":    {Set: nulls},
-		"new":     {Set: added},
+	for name, changed := range map[string]fault.Fault{
+		"missing": fault.Reshape(nil, nil, optional[1:]...), // a key without its name could not be told to be ours
+		"null":    fault.Reshape(nil, nulls),
+		"new":     fault.Reshape(nil, added),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := start(t)
-			m.Inject(fake.Fault{Then: &changed})
+			m.Inject(fault.Rule{Fault: changed})
 			m.mustProvision(attempt(1, credential.Resource{}, false))
 			g := m.mustProvision(attempt(2, credential.Resource{}, true))
 			m.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})

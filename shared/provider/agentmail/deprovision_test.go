@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
+
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
@@ -186,7 +187,7 @@ func TestBothPodsGo(t *testing.T) {
 	m.ready()
 	m.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "a@agentmail.to"}}})
 	older := m.SeedPod(fake.Pod{Name: "an older one", Keys: []fake.Key{{Name: "k"}}})
-	m.Inject(fake.Fault{Operation: fake.GetPod, Times: 1, Then: &fake.Answer{Set: map[string]any{"client_id": alice}}})
+	m.Inject(fault.Rule{Op: fake.GetPod, Times: 1, Fault: fault.Reshape(nil, map[string]any{"client_id": alice})})
 	a := attempt(2, credential.Resource{ID: older.ID, OrgID: older.OrganizationID}, true)
 	wantClass(t, m.provider.Deprovision(t.Context(), orgKey, a), managed.NotYet)
 	m.clock.Advance(time.Minute)

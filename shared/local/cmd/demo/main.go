@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
 	"net/http"
 	"os"
 	"os/signal"
@@ -18,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/stack"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
@@ -94,11 +96,10 @@ func (d *demo) together(ctx context.Context) error {
 func (d *demo) killed(ctx context.Context) error {
 	d.say("1", "bob signs up. AgentMail answers 500, and then his worker is killed while AgentMail makes the key.")
 	before := d.AgentMail.Count(fake.CreateKey)
-	failing := d.AgentMail.Inject(fake.Fault{
-		Operation: fake.CreatePod, ClientID: "bob", Times: 1, Instead: &fake.Answer{Status: http.StatusInternalServerError},
-	})
-	held := d.AgentMail.Inject(fake.Fault{Operation: fake.CreateKey, ClientID: "bob", Times: 1, After: fake.UntilReleased})
-	defer d.AgentMail.Release(held)
+	failing := d.AgentMail.Inject(fault.Rule{Op: fake.CreatePod, About: "bob", Times: 1, Fault: fake.Status(http.StatusInternalServerError)})
+	dead := make(chan struct{})
+	defer close(dead)
+	d.AgentMail.Inject(fault.Rule{Op: fake.CreateKey, About: "bob", Times: 1, Fault: fault.After(fault.Until(dead), nil)})
 	kill := func() bool {
 		pod, _ := d.AgentMail.Pod("bob")
 		if len(pod.Keys) == 0 {

@@ -121,6 +121,7 @@ func (s *Server) RejectOrgKey(key string) {
 // Identify tells which key of which pod a secret is, if AgentMail would accept it now. The ids of
 // an organisation's key are its own and an empty pod. It counts as no use of the key.
 func (s *Server) Identify(secret string) (podID, keyID string, accepted bool) {
+	s.Settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle()

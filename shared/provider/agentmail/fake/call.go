@@ -7,11 +7,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
+
+	"managed-credentials/shared/local/fault"
 )
 
 // Operation names a method and a path of AgentMail's.
-type Operation string
+type Operation = string
 
 // The operations that the fake serves. Any other method or path is UnknownRoute and answered with
 // 404, never 405.
@@ -125,15 +126,14 @@ type call struct {
 	key     string // as in the path, of an inbox
 	query   url.Values
 	body    []byte
-	refusal *answer // by the edge, or because there is no such route
-	rule    *rule   // the fault it runs into, if any
-	fault   Fault
-	release <-chan struct{} // closed when that fault lets go
+	refusal *answer     // by the edge, or because there is no such route
+	met     *fault.Call // with the fault that it runs into
 	entry   *Request
 }
 
 // arrive does what happens to a request before any fault: it is counted, authenticated and routed.
 func (s *Server) arrive(r *http.Request, body []byte) *call {
+	s.Settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle()
@@ -154,56 +154,45 @@ func (s *Server) arrive(r *http.Request, body []byte) *call {
 		c.refusal = &a
 	default:
 		c.caller = caller
-		s.runInto(c)
+		c.met = &fault.Call{Op: route.operation, About: s.clientIDOf(c), Method: r.Method, URL: r.URL, Header: r.Header, Body: body}
+		perform := func(context.Context, *fault.Call) (*fault.Answer, error) { return s.perform(c), nil }
+		s.Enter(c.met, fault.Reshape(perform, nil, s.oddShape(c)...))
 	}
 	return c
 }
 
-// carryOut takes a request through its fault, if it has one, and to its effect.
-func (s *Server) carryOut(ctx context.Context, c *call) answer {
-	if c.refusal != nil {
-		return *c.refusal
+// clientIDOf returns the client_id of the pod that a request is about, or is to create.
+func (s *Server) clientIDOf(c *call) string {
+	p := s.podByID[c.pod]
+	if p != nil {
+		return p.clientID
 	}
-	started := time.Now()
-	switch s.wait(ctx, c, c.fault.Before) {
-	case callerLeft:
-		// Nobody waits for the answer any more. The request was sent all the same, and AgentMail
-		// goes on with it.
-		left := c.fault.Before
-		if left != UntilReleased {
-			left -= time.Since(started)
-		}
-		s.postpone(c, left)
-		return dropped
-	case serverClosed:
-		return dropped
-	case waited:
+	var in struct {
+		ClientID string `json:"client_id"`
 	}
-	if c.fault.Instead != nil {
-		if c.fault.Late > 0 {
-			s.postpone(c, c.fault.Late)
-		}
-		return c.fault.Instead.replace(answer{status: http.StatusOK, body: map[string]any{}})
+	if c.route.operation == CreatePod {
+		_ = json.Unmarshal(c.body, &in) // a body that does not parse is about no pod
 	}
-	a := s.perform(c)
-	if s.wait(ctx, c, c.fault.After) != waited {
-		return dropped
-	}
-	if c.fault.Then != nil {
-		return c.fault.Then.replace(a)
-	}
-	return a
+	return in.ClientID
 }
 
-// perform is the effect, and the answer that AgentMail gives to it.
-func (s *Server) perform(c *call) answer {
+// carryOut takes a request through its fault, if it has one, and to its effect.
+func (s *Server) carryOut(ctx context.Context, c *call) *fault.Answer {
+	if c.refusal != nil {
+		return c.refusal.encode()
+	}
+	return c.met.Meet(ctx)
+}
+
+// perform is the effect, and the answer that AgentMail gives to it: none, if there was a Reset.
+func (s *Server) perform(c *call) *fault.Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.world != s.world {
-		return dropped
+		return nil
 	}
 	s.settle()
-	return s.take(c)
+	return s.take(c).encode()
 }
 
 // take carries a request out. Caller holds the lock.
@@ -226,40 +215,32 @@ func (s *Server) take(c *call) answer {
 	if err != nil {
 		return answerTo(err)
 	}
-	return answer{status: c.route.status, body: s.oddBody(c, body)}
+	return answer{status: c.route.status, body: body}
 }
 
-// answer is what goes back to the caller. Its zero value closes the connection without a word.
+// answer is what goes back to the caller.
 type answer struct {
 	status     int
-	body       any     // sent as JSON; nil: no body
-	verbatim   *string // sent instead of body
+	body       any    // sent as JSON; nil: no body
+	verbatim   string // sent instead of body
 	retryAfter string
 }
 
-var dropped = answer{}
-
-func (a answer) write(w http.ResponseWriter) {
-	if a.status == 0 {
-		panic(http.ErrAbortHandler)
-	}
+// encode is the answer as it is sent.
+func (a answer) encode() *fault.Answer {
+	sent := &fault.Answer{Status: a.status, Header: http.Header{}, Body: []byte(a.verbatim)}
 	if a.retryAfter != "" {
-		w.Header().Set("Retry-After", a.retryAfter)
+		sent.Header.Set("Retry-After", a.retryAfter)
 	}
-	var body []byte
-	switch {
-	case a.verbatim != nil:
-		body = []byte(*a.verbatim)
-	case a.body != nil:
+	if a.verbatim == "" && a.body != nil {
 		encoded, err := json.Marshal(a.body)
 		if err != nil {
 			panic(err) // a bug here: bodies are our own types
 		}
-		body = encoded
+		sent.Body = encoded
 	}
-	if body != nil {
-		w.Header().Set("Content-Type", "application/json")
+	if len(sent.Body) > 0 {
+		sent.Header.Set("Content-Type", "application/json")
 	}
-	w.WriteHeader(a.status)
-	w.Write(body)
+	return sent
 }

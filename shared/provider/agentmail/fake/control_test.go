@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
@@ -78,7 +80,7 @@ func TestRequestsAreCountedAndLogged(t *testing.T) {
 	s.do("DELETE", "/v0/pods/none", "")
 	s.as("wrong").do("GET", pod, "")
 	s.do("GET", "/v0/other", "")
-	s.Inject(fake.Fault{Operation: fake.GetPod, Then: &fake.Answer{Drop: true}})
+	s.Inject(fault.Rule{Op: fake.GetPod, Fault: fault.LoseAnswer()})
 	_, err := s.send(testContext(t), "GET", pod, "")
 	if err == nil {
 		t.Fatal("it was answered")

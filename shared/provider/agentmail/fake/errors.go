@@ -1,11 +1,15 @@
 package fake
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+
+	"managed-credentials/shared/local/fault"
 )
 
 // apiError is a refusal by the API itself, as opposed to one by the edge in front of it.
@@ -63,7 +67,7 @@ var codes = map[string]struct {
 	"service_unavailable":   {503, "Service unavailable", "Try again later."},
 }
 
-// statusCodes are the codes that a status stands for when a Fault names none. 401 and 403 are
+// statusCodes are the codes that a status stands for when a fault names none. 401 and 403 are
 // missing: alone, they come from the edge.
 var statusCodes = map[int]string{
 	http.StatusBadRequest:          "validation_error",
@@ -121,6 +125,36 @@ func answerTo(err error) answer {
 		refused = refuse("internal_error", "")
 	}
 	return answer{status: refused.status, body: refused.body}
+}
+
+// Status is a fault that answers with the error that belongs to a status, and does nothing else. 401
+// and 403 are the edge's, and 429 comes with Retry-After: 1.
+func Status(status int) fault.Fault { return refusal(status, "") }
+
+// Code is a fault that answers with the error of this code, and does nothing else.
+func Code(code string) fault.Fault { return refusal(0, code) }
+
+// refusal is a [fault.Refusal].
+func refusal(status int, code string) fault.Fault {
+	return func(context.Context, *fault.Call) (*fault.Answer, error) {
+		return refusalOf(status, code).encode(), nil
+	}
+}
+
+// refusalOf is the error that a status and a code stand for.
+func refusalOf(status int, code string) answer {
+	if code == "" {
+		code = statusCodes[status]
+	}
+	if code == "" {
+		return edge(status)
+	}
+	refused := answerTo(refuse(code, ""))
+	refused.status = cmp.Or(status, refused.status, http.StatusInternalServerError) // the last for a code that is not documented
+	if refused.status == http.StatusTooManyRequests {
+		refused.retryAfter = "1"
+	}
+	return refused
 }
 
 // decode reads a request's body, which may be absent where all its members may be.

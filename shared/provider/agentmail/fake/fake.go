@@ -3,7 +3,7 @@
 // AgentMail's official SDK works against it unchanged (see the sdktest package beside it).
 //
 // It serves three kinds of user. Go tests put a [Server] behind net/http/httptest, make it
-// misbehave with [Server.Inject] and look inside with [Server.State]. Black-box tests do the same
+// misbehave by a [fault.Rule] and look inside with [Server.State]. Black-box tests do the same
 // over HTTP, under /_fake/. People run cmd/agentmail-fake and use curl.
 //
 //	srv := fake.New(fake.Config{})
@@ -24,9 +24,7 @@
 //
 //	GET    /_fake/state                what exists and what was called, see [State]
 //	POST   /_fake/reset                back to how it started
-//	POST   /_fake/faults               adds a [Fault], answers {"id"}
-//	POST   /_fake/faults/{id}/release  see [Server.Release]
-//	DELETE /_fake/faults[/{id}]        see [Server.ClearFaults], [Server.RemoveFault]
+//	…      /_fake/faults…              faults, see [fault.Rules.Control]; about is a client_id
 //	GET    /_fake/switches             the [Switches]
 //	PATCH  /_fake/switches             sets those that the body names
 //	POST   /_fake/pods                 see [Server.SeedPod]
@@ -44,6 +42,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"managed-credentials/shared/local/fault"
 )
 
 // OrgKey is the organisation's key unless Config names another. It opens nothing but a fake.
@@ -111,10 +111,13 @@ const (
 
 // Server is an AgentMail. It is an http.Handler, safe for any number of concurrent requests, made
 // by New.
+//
+// Its faults go by an [Operation] and, as what a call is about, the client_id of a pod, its
+// creation included. Requests that the edge refuses, and those that no route serves, run into none.
 type Server struct {
+	*fault.Rules
+
 	config  Config
-	closing sync.Once
-	closed  chan struct{}
 	control http.Handler
 
 	mu sync.Mutex
@@ -131,8 +134,6 @@ type world struct {
 	credentials map[secretHash]*credential
 	sequence    int64 // orders things that were created within the same tick of the clock
 
-	rules     []*rule
-	faultIDs  int
 	scheduled []*event
 
 	bucket   bucket
@@ -152,7 +153,7 @@ func New(config Config) *Server {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	s := &Server{config: config, closed: make(chan struct{})}
+	s := &Server{Rules: fault.NewRules(config.Now), config: config}
 	s.control = s.controlHandler()
 	s.Reset()
 	return s
@@ -165,9 +166,6 @@ func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.world != nil {
-		for _, r := range s.rules {
-			close(r.release)
-		}
 		close(s.arrived)
 	}
 	s.world = &world{
@@ -179,13 +177,7 @@ func (s *Server) Reset() {
 		arrived:     make(chan struct{}),
 	}
 	s.acceptOrgKey(s.config.OrgKey, s.config.OrganizationID)
-}
-
-// Close drops the requests that are being delayed, so that the HTTP server in front can be closed
-// without waiting for them. Later requests that a fault would delay are dropped, too. It may be
-// called more than once.
-func (s *Server) Close() {
-	s.closing.Do(func() { close(s.closed) })
+	s.Forget()
 }
 
 // Switches returns the switches as they are now.
@@ -205,7 +197,7 @@ func (s *Server) SetSwitches(switches Switches) {
 
 // ServeHTTP is AgentMail, and the control paths beside it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, controlPrefix) {
+	if strings.HasPrefix(r.URL.Path, fault.ControlPrefix) {
 		s.control.ServeHTTP(w, r)
 		return
 	}
@@ -219,14 +211,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := s.carryOut(r.Context(), c)
 	s.finish(c, a)
 	w.Header().Set("apigw-requestid", newRequestID())
-	a.write(w)
+	a.Write(w)
 }
 
 // finish completes the log's entry of a request, before its caller can know the outcome.
-func (s *Server) finish(c *call, a answer) {
+func (s *Server) finish(c *call, a *fault.Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.entry.Status = a.status
+	if a != nil {
+		c.entry.Status = a.Status
+	}
 }
 
 // now is the time truncated to what AgentMail's timestamps carry.
@@ -251,8 +245,6 @@ func (s stamp) order() int64 { return s.sequence }
 // event is something that AgentMail finishes later.
 type event struct {
 	due   time.Time
-	held  bool  // due when its rule is released, whatever the time
-	rule  *rule // the fault that caused it; nil for AgentMail's own slowness
 	occur func()
 }
 
@@ -272,7 +264,7 @@ func (s *Server) settle() {
 	for {
 		next := -1
 		for i, e := range s.scheduled {
-			if !e.held && !e.due.After(now) && (next < 0 || e.due.Before(s.scheduled[next].due)) {
+			if !e.due.After(now) && (next < 0 || e.due.Before(s.scheduled[next].due)) {
 				next = i
 			}
 		}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+
 	"strings"
 	"testing"
 	"time"
 
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
@@ -67,36 +70,32 @@ func TestAFaultDecidesTheAnswerAndTheEffect(t *testing.T) {
 	const lost = "lost"
 	for _, c := range []struct {
 		name   string
-		fault  fake.Fault
+		fault  fault.Fault
 		answer string // status and what the body has to contain, or lost
 		retry  string
 		pods   int
 	}{
-		{"throttled", fake.Fault{Instead: &fake.Answer{Status: 429}}, `429 "rate_limit_exceeded"`, "1", 0},
-		{"throttled for long", fake.Fault{Instead: &fake.Answer{Status: 429, RetryAfter: "7"}}, `429 "rate_limit_exceeded"`, "7", 0},
-		{"internal error", fake.Fault{Instead: &fake.Answer{Status: 500}}, `500 "internal_error"`, "", 0},
-		{"unavailable", fake.Fault{Instead: &fake.Answer{Status: 503}}, `503 "service_unavailable"`, "", 0},
-		{"unavailable, yet done", fake.Fault{Then: &fake.Answer{Status: 503}}, `503 "service_unavailable"`, "", 1},
-		{"bad gateway", fake.Fault{Instead: &fake.Answer{Status: 502}}, `502 {"message":"Bad Gateway"}`, "", 0},
-		{"no authentication", fake.Fault{Instead: &fake.Answer{Status: 401}}, `401 {"message":"Unauthorized"}`, "", 0},
-		{"rejected key", fake.Fault{Instead: &fake.Answer{Status: 403}}, `403 {"message":"Forbidden"}`, "", 0},
-		{"expired key", fake.Fault{Instead: &fake.Answer{Code: "api_key_expired"}}, `401 "code":"api_key_expired"`, "", 0},
-		{"race", fake.Fault{Instead: &fake.Answer{Code: "race_condition"}}, `409 "code":"race_condition"`, "", 0},
-		{"unheard-of code", fake.Fault{Instead: &fake.Answer{Status: 418, Code: "teapot"}}, `418 "code":"teapot"`, "", 0},
-		{"unheard-of code alone", fake.Fault{Instead: &fake.Answer{Code: "teapot"}}, `500 "code":"teapot"`, "", 0},
-		{"error without a code", fake.Fault{Instead: &fake.Answer{Status: 409, Omit: []string{"code"}}}, `409 {"docs":`, "", 0},
-		{"dropped before", fake.Fault{Instead: &fake.Answer{Drop: true}}, lost, "", 0},
-		{"dropped after", fake.Fault{Then: &fake.Answer{Drop: true}}, lost, "", 1},
-		{"rubbish", fake.Fault{Then: &fake.Answer{Body: "<html>"}}, "200 <html>", "", 1},
-		{"rubbish, nothing done", fake.Fault{Instead: &fake.Answer{Body: `{"pod_id":`}}, `200 {"pod_id":`, "", 0},
-		{"another success", fake.Fault{Then: &fake.Answer{Status: 201}}, `201 "client_id":"c"`, "", 1},
-		{"slow", fake.Fault{Before: time.Millisecond, After: time.Millisecond}, `200 "client_id":"c"`, "", 1},
+		{"throttled", fake.Status(429), `429 "rate_limit_exceeded"`, "1", 0},
+		{"internal error", fake.Status(500), `500 "internal_error"`, "", 0},
+		{"unavailable", fake.Status(503), `503 "service_unavailable"`, "", 0},
+		{"unavailable, yet done", fault.Delivered(fake.Status(503)), `503 "service_unavailable"`, "", 1},
+		{"bad gateway", fake.Status(502), `502 {"message":"Bad Gateway"}`, "", 0},
+		{"no authentication", fake.Status(401), `401 {"message":"Unauthorized"}`, "", 0},
+		{"rejected key", fake.Status(403), `403 {"message":"Forbidden"}`, "", 0},
+		{"expired key", fake.Code("api_key_expired"), `401 "code":"api_key_expired"`, "", 0},
+		{"race", fake.Code("race_condition"), `409 "code":"race_condition"`, "", 0},
+		{"unheard-of code", fake.Code("teapot"), `500 "code":"teapot"`, "", 0},
+		{"error without a code", fault.Reshape(fake.Status(409), nil, "code"), `409 {"docs":`, "", 0},
+		{"dropped before", fault.Drop(), lost, "", 0},
+		{"dropped after", fault.LoseAnswer(), lost, "", 1},
+		{"rubbish", fault.Delivered(fault.RespondJSON(http.StatusOK, "<html>")), "200 <html>", "", 1},
+		{"rubbish, nothing done", fault.RespondJSON(http.StatusOK, `{"pod_id":`), `200 {"pod_id":`, "", 0},
+		{"slow", fault.Before(fault.For(time.Millisecond), fault.After(fault.For(time.Millisecond), nil)), `200 "client_id":"c"`, "", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, fake.Config{})
-			c.fault.Times = 1
-			id := s.Inject(c.fault)
+			id := s.Inject(fault.Rule{Times: 1, Fault: c.fault})
 			r, err := s.send(testContext(t), "POST", "/v0/pods", `{"client_id":"c"}`)
 			switch {
 			case (err != nil) != (c.answer == lost):
@@ -122,7 +121,7 @@ func TestAFaultStrikesOnlyWhereItShould(t *testing.T) {
 	t.Parallel()
 	s := start(t, fake.Config{})
 	unlucky, lucky := s.pod("unlucky"), s.pod("lucky")
-	id := s.Inject(fake.Fault{Operation: fake.CreateKey, ClientID: "unlucky", Skip: 1, Times: 2, Instead: &fake.Answer{Status: 503}})
+	id := s.Inject(fault.Rule{Op: fake.CreateKey, About: "unlucky", Skip: 1, Times: 2, Fault: fake.Status(503)})
 	s.as("").do("POST", unlucky+"/api-keys", "") // refused at the edge, so no match
 
 	var statuses []int
@@ -136,7 +135,7 @@ func TestAFaultStrikesOnlyWhereItShould(t *testing.T) {
 		t.Errorf("hits: %d", s.Hits(id))
 	}
 
-	s.Inject(fake.Fault{Operation: fake.CreatePod, ClientID: "next", Instead: &fake.Answer{Status: 500}})
+	s.Inject(fault.Rule{Op: fake.CreatePod, About: "next", Fault: fake.Status(500)})
 	s.want(500, "POST", "/v0/pods", `{"client_id":"next"}`)
 	s.want(500, "POST", "/v0/pods", `{"client_id":"next"}`) // for ever
 	s.want(200, "POST", "/v0/pods", `{"client_id":"nextbutone"}`)
@@ -147,8 +146,8 @@ func TestAFaultStrikesOnlyWhereItShould(t *testing.T) {
 func TestOfSeveralFaultsTheFirstApplies(t *testing.T) {
 	t.Parallel()
 	s := start(t, fake.Config{})
-	s.Inject(fake.Fault{Times: 1, Instead: &fake.Answer{Status: 429}})
-	last := s.Inject(fake.Fault{Instead: &fake.Answer{Status: 503}})
+	s.Inject(fault.Rule{Times: 1, Fault: fake.Status(429)})
+	last := s.Inject(fault.Rule{Fault: fake.Status(503)})
 	s.want(429, "GET", "/v0/pods", "")
 	s.want(503, "GET", "/v0/pods", "")
 	if !s.RemoveFault(last) || s.RemoveFault(last) {
@@ -162,10 +161,7 @@ func TestAnswersMayHaveOtherMembers(t *testing.T) {
 	s := start(t, fake.Config{})
 	pod := s.pod("c")
 	s.newKey(pod, `{"name":"k"}`)
-	s.Inject(fake.Fault{Operation: fake.ListKeys, Then: &fake.Answer{
-		Set:  map[string]any{"invented": map[string]any{"deep": true}, "used_at": nil, "next_page_token": nil},
-		Omit: []string{"type", "updated_at"},
-	}})
+	s.Inject(fault.Rule{Op: fake.ListKeys, Fault: fault.Reshape(nil, map[string]any{"invented": map[string]any{"deep": true}, "used_at": nil, "next_page_token": nil}, "type", "updated_at")})
 	list := s.want(200, "GET", pod+"/api-keys", "")
 	key := list.items("api_keys")[0]
 	for _, object := range []map[string]any{list.body, key} {
@@ -183,7 +179,7 @@ func TestALateCreateLandsWhenItsTimeComes(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	s := start(t, fake.Config{Now: clock.Now})
-	s.Inject(fake.Fault{Operation: fake.CreatePod, Times: 1, Late: time.Minute})
+	s.Inject(fault.Rule{Op: fake.CreatePod, Times: 1, Fault: fault.Later(time.Minute, fault.Drop())})
 	_, err := s.send(testContext(t), "POST", "/v0/pods", `{"client_id":"c"}`)
 	if err == nil {
 		t.Fatal("it was answered")
@@ -211,10 +207,10 @@ func TestALateCreateLandsWhenReleased(t *testing.T) {
 	clock := newClock()
 	s := start(t, fake.Config{Now: clock.Now})
 	pod := s.pod("c")
-	id := s.Inject(fake.Fault{Operation: fake.CreateKey, Instead: &fake.Answer{Status: 500}, Late: fake.UntilReleased})
+	id := s.Inject(fault.Rule{Op: fake.CreateKey, Fault: fault.Later(fault.UntilReleased, fake.Status(500))})
 	s.want(500, "POST", pod+"/api-keys", "")
 	s.want(500, "POST", pod+"/api-keys", "")
-	s.Inject(fake.Fault{Operation: fake.CreatePod, Instead: &fake.Answer{Status: 500}, Late: fake.UntilReleased})
+	s.Inject(fault.Rule{Op: fake.CreatePod, Fault: fault.Later(fault.UntilReleased, fake.Status(500))})
 	s.want(500, "POST", "/v0/pods", "")
 	clock.advance(1000 * time.Hour)
 	if n := len(s.Pods()[0].Keys); n != 0 {
@@ -233,34 +229,21 @@ func TestALateCreateLandsWhenReleased(t *testing.T) {
 
 func TestARequestIsHeldUntilReleased(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		name  string
-		fault fake.Fault
-		pods  int // while it is held
-	}{
-		{"before the effect", fake.Fault{Before: fake.UntilReleased}, 0},
-		{"after the effect", fake.Fault{After: fake.UntilReleased}, 1},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			s := start(t, fake.Config{})
-			c.fault.Operation = fake.CreatePod
-			id := s.Inject(c.fault)
-			done := s.background(testContext(t), "POST", "/v0/pods", "")
-			s.await(fake.CreatePod, 1)
-			eventually(t, "it waits", func() bool { return s.State().Faults[0].Waiting == 1 })
-			if n := len(s.Pods()); n != c.pods {
-				t.Errorf("%d pods while it is held, want %d", n, c.pods)
-			}
-			s.Release(id)
-			r := <-done
-			if r.err != nil || r.status != 200 {
-				t.Errorf("after the release: %d, %v", r.status, r.err)
-			}
-			if n := len(s.Pods()); n != 1 {
-				t.Errorf("%d pods in the end", n)
-			}
-		})
+	s := start(t, fake.Config{})
+	id := s.Inject(fault.Rule{Op: fake.CreatePod, Fault: fault.Hold(nil)})
+	done := s.background(testContext(t), "POST", "/v0/pods", "")
+	s.await(fake.CreatePod, 1)
+	eventually(t, "it waits", func() bool { return s.State().Faults[0].Waiting == 1 })
+	if n := len(s.Pods()); n != 0 {
+		t.Errorf("%d pods while it is held", n)
+	}
+	s.Release(id)
+	r := <-done
+	if r.err != nil || r.status != 200 {
+		t.Errorf("after the release: %d, %v", r.status, r.err)
+	}
+	if n := len(s.Pods()); n != 1 {
+		t.Errorf("%d pods in the end", n)
 	}
 }
 
@@ -271,7 +254,7 @@ func TestAHeldRequestMeetsTheWorldAsItIsThen(t *testing.T) {
 	pod := s.pod("c")
 	s.want(200, "POST", pod+"/inboxes", `{"username":"u"}`)
 	s.want(202, "DELETE", pod+"/inboxes/u%40agentmail.to", "")
-	id := s.Inject(fake.Fault{Operation: fake.DeletePod, Before: fake.UntilReleased})
+	id := s.Inject(fault.Rule{Op: fake.DeletePod, Fault: fault.Hold(nil)})
 	done := s.background(testContext(t), "DELETE", pod, "")
 	s.await(fake.DeletePod, 1)
 	clock.advance(time.Minute)
@@ -281,47 +264,41 @@ func TestAHeldRequestMeetsTheWorldAsItIsThen(t *testing.T) {
 	}
 }
 
-func TestARequestTakesEffectThoughItsCallerHasLeft(t *testing.T) {
+func TestAHeldRequestTakesEffectThoughItsCallerHasLeft(t *testing.T) {
 	t.Parallel()
-	for _, before := range []time.Duration{fake.UntilReleased, time.Hour} {
-		clock := newClock()
-		s := start(t, fake.Config{Now: clock.Now})
-		id := s.Inject(fake.Fault{Operation: fake.CreatePod, Before: before})
-		ctx, leave := context.WithCancel(testContext(t))
-		done := s.background(ctx, "POST", "/v0/pods", `{"client_id":"c"}`)
-		s.await(fake.CreatePod, 1)
-		leave()
-		if r := <-done; r.err == nil {
-			t.Fatal("it was answered")
-		}
-		eventually(t, "its delay ends early", func() bool { return s.State().Pending == 1 })
-		if n := len(s.Pods()); n != 0 {
-			t.Fatalf("%d pods before its time", n)
-		}
-		if before == fake.UntilReleased {
-			s.Release(id)
-		} else {
-			clock.advance(before)
-		}
-		if _, found := s.Pod("c"); !found {
-			t.Error("it had no effect")
-		}
+	s := start(t, fake.Config{})
+	id := s.Inject(fault.Rule{Op: fake.CreatePod, Fault: fault.Hold(nil)})
+	ctx, leave := context.WithCancel(testContext(t))
+	done := s.background(ctx, "POST", "/v0/pods", `{"client_id":"c"}`)
+	s.await(fake.CreatePod, 1)
+	leave()
+	if r := <-done; r.err == nil {
+		t.Fatal("it was answered")
+	}
+	eventually(t, "its leaving is noticed", func() bool { return s.State().Pending == 1 })
+	if n := len(s.Pods()); n != 0 {
+		t.Fatalf("%d pods before its time", n)
+	}
+	s.Release(id)
+	if _, found := s.Pod("c"); !found {
+		t.Error("it had no effect")
 	}
 }
 
 func TestClosingEndsEveryDelay(t *testing.T) {
 	t.Parallel()
 	s := start(t, fake.Config{})
-	s.Inject(fake.Fault{Operation: fake.CreatePod, Before: fake.UntilReleased})
-	s.Inject(fake.Fault{Operation: fake.ListPods, After: time.Hour})
+	s.Inject(fault.Rule{Op: fake.CreatePod, Fault: fault.Hold(nil)})
+	s.Inject(fault.Rule{Op: fake.ListPods, Fault: fault.After(fault.For(time.Hour), nil)})
 	first := s.background(testContext(t), "POST", "/v0/pods", "")
 	second := s.background(testContext(t), "GET", "/v0/pods", "")
 	s.await(fake.CreatePod, 1)
 	s.await(fake.ListPods, 1)
 	s.Close()
 	s.Close()
-	for _, done := range []<-chan result{first, second} {
-		wantDropped(t, <-done)
+	wantDropped(t, <-first)
+	if r := <-second; r.err != nil || r.status != 200 {
+		t.Errorf("what was done is answered %d, error %v", r.status, r.err)
 	}
 	if n := len(s.Pods()); n != 0 {
 		t.Errorf("%d pods", n)
@@ -331,8 +308,8 @@ func TestClosingEndsEveryDelay(t *testing.T) {
 func TestClearingTheFaultsLeavesNothingOutstanding(t *testing.T) {
 	t.Parallel()
 	s := start(t, fake.Config{})
-	s.Inject(fake.Fault{Operation: fake.CreatePod, Times: 1, Instead: &fake.Answer{Drop: true}, Late: time.Hour})
-	s.Inject(fake.Fault{Operation: fake.CreatePod, Before: fake.UntilReleased})
+	s.Inject(fault.Rule{Op: fake.CreatePod, Times: 1, Fault: fault.Later(time.Hour, fault.Drop())})
+	s.Inject(fault.Rule{Op: fake.CreatePod, Fault: fault.Hold(nil)})
 	_, err := s.send(testContext(t), "POST", "/v0/pods", "")
 	if err == nil {
 		t.Fatal("it was answered")
@@ -356,8 +333,8 @@ func TestResetDropsWhatIsUnderWay(t *testing.T) {
 	s.pod("c")
 	s.SetSwitches(fake.Switches{PageSize: 9})
 	s.AcceptOrgKey("second", "")
-	s.Inject(fake.Fault{Operation: fake.CreatePod, Times: 1, Instead: &fake.Answer{Drop: true}, Late: time.Second})
-	s.Inject(fake.Fault{Operation: fake.CreatePod, Before: fake.UntilReleased})
+	s.Inject(fault.Rule{Op: fake.CreatePod, Times: 1, Fault: fault.Later(time.Second, fault.Drop())})
+	s.Inject(fault.Rule{Op: fake.CreatePod, Fault: fault.Hold(nil)})
 	_, err := s.send(testContext(t), "POST", "/v0/pods", "")
 	if err == nil {
 		t.Fatal("it was answered")

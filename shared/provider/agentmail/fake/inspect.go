@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"managed-credentials/shared/local/fault"
 )
 
 // State is what a Server holds. It contains no secret.
@@ -17,7 +19,7 @@ type State struct {
 	// Requests counts the requests that arrived, whatever became of them.
 	Requests map[Operation]int `json:"requests"`
 	// Faults are the rules in force, spent ones included.
-	Faults []FaultState `json:"faults"`
+	Faults []fault.State `json:"faults"`
 	// Pending is how much is still to happen: late effects, deletions under way, revoked keys that
 	// still work.
 	Pending int `json:"pending"`
@@ -53,14 +55,6 @@ type Inbox struct {
 	Paused   bool   `json:"paused"`
 }
 
-// FaultState is how far a rule has got.
-type FaultState struct {
-	ID        string    `json:"id"`
-	Operation Operation `json:"operation"`
-	Hits      int       `json:"hits"`    // requests that it was applied to
-	Waiting   int       `json:"waiting"` // of these, those that are being delayed now
-}
-
 // Request is one entry of the log.
 type Request struct {
 	Operation Operation
@@ -90,6 +84,7 @@ func (s *Server) record(c *call) {
 
 // State returns what the Server holds at this moment.
 func (s *Server) State() State {
+	s.Settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle()
@@ -97,8 +92,8 @@ func (s *Server) State() State {
 		Pods:        []Pod{},
 		DefaultPods: []Pod{},
 		Requests:    maps.Clone(s.arrivals),
-		Faults:      []FaultState{},
-		Pending:     len(s.scheduled),
+		Faults:      s.States(),
+		Pending:     len(s.scheduled) + s.Rules.Pending(),
 	}
 	for _, p := range s.pods {
 		switch {
@@ -107,9 +102,6 @@ func (s *Server) State() State {
 		case !p.dying:
 			state.Pods = append(state.Pods, p.state())
 		}
-	}
-	for _, r := range s.rules {
-		state.Faults = append(state.Faults, FaultState{ID: r.id, Operation: r.fault.Operation, Hits: r.hits, Waiting: r.waiting})
 	}
 	return state
 }
@@ -139,6 +131,7 @@ func (s *Server) Pods() []Pod { return s.State().Pods }
 
 // Pod returns the configured organisation's pod with a client_id, if it has one.
 func (s *Server) Pod(clientID string) (Pod, bool) {
+	s.Settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle()
@@ -191,6 +184,7 @@ func (s *Server) Await(ctx context.Context, operation Operation, n int) error {
 // Switches.InboxDeletion. It returns the whole pod. Secrets are not among it: a test that needs one
 // creates the key through the API.
 func (s *Server) SeedPod(p Pod) Pod {
+	s.Settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle()

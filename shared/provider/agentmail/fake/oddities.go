@@ -34,15 +34,14 @@ func (s *Server) odd(c *call) (answer, bool) {
 	deletes := c.route.method == http.MethodDelete
 	status := o.RefusedDeletions[c.item]
 	switch {
-	case o.MissingPods && c.pod != "", o.MissingLists && c.pod != "" && c.item == "" && strings.HasPrefix(string(c.route.operation), "list_"):
+	case o.MissingPods && c.pod != "", o.MissingLists && c.pod != "" && c.item == "" && strings.HasPrefix(c.route.operation, "list_"):
 		return answerTo(refuse("not_found", "")), true
 	case deletes && o.DeletionStatus != 0:
-		page := "<html>We are back soon</html>"
-		return answer{status: o.DeletionStatus, verbatim: &page}, true
+		return answer{status: o.DeletionStatus, verbatim: "<html>We are back soon</html>"}, true
 	case deletes && status == http.StatusConflict:
 		return answerTo(refuse("cannot_delete", "")), true
 	case deletes && status != 0:
-		return Answer{Status: status}.replace(answer{}), true
+		return refusalOf(status, ""), true
 	}
 	return answer{}, false
 }
@@ -62,11 +61,11 @@ func (s *Server) oddList(name string, page map[string]any) map[string]any {
 	return page
 }
 
-// oddBody is an answer's body as the oddities have it. Caller holds the lock.
-func (s *Server) oddBody(c *call, body any) any {
+// oddShape is how the body of an answer is put, as the oddities have it. Caller holds the lock.
+func (s *Server) oddShape(c *call) (omit []string) {
 	ofPods := c.route.operation == CreatePod || c.route.operation == GetPod || c.route.operation == ListPods
-	if !s.switches.NoOrganizationID || !ofPods {
-		return body
+	if s.switches.NoOrganizationID && ofPods {
+		return []string{"organization_id"}
 	}
-	return reshape(body, nil, []string{"organization_id"})
+	return nil
 }

@@ -6,7 +6,9 @@
 // [Switches] choose where these leave room. A key's secret is in the answer that created it and
 // nowhere else.
 //
-// Over HTTP, GET /_fake/state shows what there is.
+// It goes wrong by a [fault.Rule], whose Op is a route such as "DELETE /api/v1/keys/{hash}". Over
+// HTTP, GET /_fake/state shows what there is, and faults are under /_fake/faults:
+// [fault.Rules.Control].
 package fake
 
 import (
@@ -16,6 +18,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"managed-credentials/shared/local/fault"
 )
 
 // ManagementKey is a management key of Account, and opens nothing but a fake. Workspace is the id
@@ -78,7 +82,9 @@ type Key struct {
 // Server is an OpenRouter. It is an http.Handler, safe for any number of concurrent requests, made
 // by New.
 type Server struct {
-	mux *http.ServeMux
+	*fault.Rules
+
+	api http.Handler
 	now func() time.Time
 
 	mu       sync.Mutex
@@ -100,10 +106,13 @@ func New(c Config) *Server {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Server{now: c.Now, switches: c.Switches, accounts: map[string]string{}, workspaces: map[string][]string{}, expires: map[string]time.Time{}}
+	s := &Server{
+		Rules: fault.NewRules(c.Now), now: c.Now, switches: c.Switches,
+		accounts: map[string]string{}, workspaces: map[string][]string{}, expires: map[string]time.Time{},
+	}
 	s.accounts[c.ManagementKey] = Account
 	s.workspaces[Account] = []string{Workspace}
-	s.mux = s.routes()
+	s.api = s.Front(s.routes(), func(status int, _ string) fault.Fault { return Status(status) })
 	return s
 }
 

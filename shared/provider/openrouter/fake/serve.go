@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"managed-credentials/shared/local/fault"
 )
 
 // root is where the API's paths begin.
@@ -48,7 +50,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusTooManyRequests, "Rate limit exceeded")
 		return
 	}
-	s.mux.ServeHTTP(w, r)
+	s.api.ServeHTTP(w, r)
 }
 
 // tooMany takes one call, and reports whether it is one more than this second's.
@@ -351,6 +353,11 @@ func (s *Server) refuseHeld(w http.ResponseWriter, status int, message string) {
 		return
 	}
 	reply(w, status, map[string]any{"error": map[string]any{"code": status, "message": message}})
+}
+
+// Status is a fault that answers with an error of OpenRouter's, and does nothing else.
+func Status(status int) fault.Fault {
+	return fault.RespondJSON(status, fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, status, http.StatusText(status)))
 }
 
 func reply(w http.ResponseWriter, status int, body any) {
