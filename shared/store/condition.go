@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -39,10 +40,20 @@ func number(n int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-// names maps each #name of the expressions to the attribute of that name: many of ours are words
-// that DynamoDB reserves.
+// named are the results of names, of which there are as many as the store has expressions.
+var named sync.Map
+
+// names maps each #name of the expressions, two at most, to the attribute of that name: many of ours
+// are words that DynamoDB reserves. The result is everybody's, and not to be changed.
 func names(expressions ...string) map[string]string {
+	var key [2]string
+	copy(key[:], expressions)
+	found, ok := named.Load(key)
+	if ok {
+		return found.(map[string]string)
+	}
 	all := map[string]string{}
+	defer named.Store(key, all)
 	for _, e := range expressions {
 		for {
 			_, rest, found := strings.Cut(e, "#")

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,8 +43,11 @@ type call struct {
 	p       *process
 	service service
 	op      string
-	about   string // what it is about, without anything that is drawn anew each time
-	user    string
+	// about is what it is about, without anything that is drawn anew each time; nil for nothing.
+	// subject is how to ask for it.
+	about func() string
+	text  *string // about's answer
+	user  string
 	// write says that it changes something; create that it makes something at a third party.
 	write, create, transaction bool
 	do                         func() (any, error)
@@ -56,9 +58,32 @@ type call struct {
 	before func() // looks at it as it is sent
 	body   []byte
 	caller caller
-	id     string
+	nth    int           // of this operation, among its process's
 	pause  time.Duration // it is no call, but a pause of that length
 	also   *call         // a pause like it, which ends with it
+}
+
+// subject is what the call is about, as it was when that was first asked.
+func (c *call) subject() string {
+	if c.text == nil {
+		text := ""
+		if c.about != nil {
+			text = c.about()
+		}
+		c.text = &text
+	}
+	return *c.text
+}
+
+// id names the call: the process, the operation and how many of those it had made.
+func (c *call) id() string { return strconv.Itoa(c.p.number) + " " + c.op + " " + strconv.Itoa(c.nth) }
+
+// hash is that of the id, without making it.
+func (c *call) hash() uint64 {
+	var digits [20]byte
+	h := hashing(fnvOffset, strconv.AppendInt(digits[:0], int64(c.p.number), 10))
+	h = hashing(hashing(hashing(h, " "), c.op), " ")
+	return hashing(h, strconv.AppendInt(digits[:0], int64(c.nth), 10))
 }
 
 type answer struct {
@@ -106,14 +131,18 @@ func (w *world) take() {
 		if a.p != b.p {
 			return a.p.number - b.p.number
 		}
-		return strings.Compare(a.op+" "+a.about, b.op+" "+b.about)
+		order := strings.Compare(a.op, b.op)
+		if order != 0 {
+			return order
+		}
+		return strings.Compare(a.subject(), b.subject())
 	})
 	for i, c := range arrivals {
-		if i > 0 && c.pause > 0 && c.p == arrivals[i-1].p && c.pause == arrivals[i-1].pause && c.about == arrivals[i-1].about {
+		if i > 0 && c.pausesLike(arrivals[i-1]) {
 			continue // it is that one's also
 		}
 		for _, like := range arrivals[i+1:] {
-			if c.pause == 0 || like.p != c.p || like.pause != c.pause || like.about != c.about {
+			if !c.pausesLike(like) {
 				break
 			}
 			like.also, c.also = c.also, like
@@ -122,10 +151,18 @@ func (w *world) take() {
 	}
 }
 
+// pausesLike reports whether the two are pauses that end at once, of which nobody can tell one from
+// the other.
+func (c *call) pausesLike(other *call) bool {
+	return c.pause > 0 && c.p == other.p && c.pause == other.pause && c.subject() == other.subject()
+}
+
 // arrive says what becomes of a call, and when.
 func (w *world) arrive(c *call) {
 	if c.pause > 0 {
-		w.note("%s pauses for %s", c.p.name(), c.about)
+		if w.heard != unheard {
+			w.note("%s pauses for %s", c.p.name(), c.subject())
+		}
 		w.at(w.now().Add(c.pause), func() {
 			for each := c; each != nil; each = each.also {
 				w.reply(each, answer{})
@@ -135,21 +172,24 @@ func (w *world) arrive(c *call) {
 	}
 	w.calls++
 	c.sent = w.now()
-	key := strconv.Itoa(c.p.number) + " " + c.op
-	w.counts[key]++
-	c.id = key + " " + strconv.Itoa(w.counts[key])
+	c.p.counts[c.op]++
+	c.nth = c.p.counts[c.op]
 	if c.before != nil {
 		c.before()
 	}
 	w.histories.sent(c)
-	rng := rand.New(rand.NewPCG(w.seed, hashOf(c.id)))
-	way := w.way(c, rng)
-	if way.name == "" {
-		w.note("%s sends %s %s", c.p.name(), c.op, c.about)
-	} else {
-		w.note("%s sends %s %s: %s", c.p.name(), c.op, c.about, way.name)
+	w.dice.Seed(w.seed, c.hash())
+	way := w.way(c, rand.New(&w.dice))
+	if w.heard != unheard {
+		with := ""
+		if way.name != "" {
+			with = ": " + way.name
+		}
+		w.note("%s sends %s %s%s", c.p.name(), c.op, c.subject(), with)
+	}
+	if way.name != "" {
 		if !w.outOfReach(c.service) {
-			w.struck = append(w.struck, c.id)
+			w.struck = append(w.struck, c.id())
 		}
 		if c.service == dynamoDB {
 			w.mu.Lock()
@@ -190,7 +230,9 @@ func (w *world) happen(c *call, way way) {
 	switch {
 	case way.none:
 	case overtaken:
-		w.note("%s %s never arrives", c.op, c.about)
+		if w.heard != unheard {
+			w.note("%s %s never arrives", c.op, c.subject())
+		}
 		way.silent = true
 	default:
 		a = w.effect(c, way.effect, "")
@@ -223,7 +265,7 @@ func (w *world) effect(c *call, do func() (any, error), how string) answer {
 	value, err := w.watch(c, do)
 	w.histories.happened(c, value, err)
 	if w.heard != unheard {
-		w.note("%s %s of %s %s: %s", c.op, c.about, c.p.name(), how, outcome(value, err))
+		w.note("%s %s of %s %s: %s", c.op, c.subject(), c.p.name(), how, outcome(value, err))
 	}
 	return answer{value, err}
 }
@@ -237,7 +279,7 @@ func outcome(value any, err error) string {
 	case err != nil:
 		return err.Error()
 	case isAnswer:
-		return r.Status
+		return fmt.Sprintf("%d %s", r.StatusCode, http.StatusText(r.StatusCode))
 	default:
 		return "done"
 	}
@@ -334,26 +376,37 @@ func keyText(key map[string]types.AttributeValue) string {
 
 func (d db) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	return retried[*dynamodb.QueryOutput](ctx, d.p, func() *call {
-		return &call{op: "Query", about: aws.ToString(in.IndexName) + textOfAll(in.ExpressionAttributeValues) + keyText(in.ExclusiveStartKey),
-			do: func() (any, error) { return d.p.w.table.Query(ctx, in) }}
+		return &call{
+			op: "Query",
+			about: func() string {
+				return aws.ToString(in.IndexName) + textOfAll(in.ExpressionAttributeValues) + keyText(in.ExclusiveStartKey)
+			},
+			do: func() (any, error) { return d.p.w.table.Query(ctx, in) },
+		}
 	})
 }
 
 func (d db) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
 	return retried[*dynamodb.ScanOutput](ctx, d.p, func() *call {
-		return &call{op: "Scan", about: keyText(in.ExclusiveStartKey), do: func() (any, error) { return d.p.w.table.Scan(ctx, in) }}
+		return &call{
+			op: "Scan", about: func() string { return keyText(in.ExclusiveStartKey) },
+			do: func() (any, error) { return d.p.w.table.Scan(ctx, in) },
+		}
 	})
 }
 
 func (d db) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
 	wanted := in.RequestItems[tableName]
-	var keys []string
-	for _, key := range wanted.Keys {
-		keys = append(keys, keyText(key))
+	about := func() string {
+		var keys []string
+		for _, key := range wanted.Keys {
+			keys = append(keys, keyText(key))
+		}
+		return strings.Join(keys, " ")
 	}
 	return retried[*dynamodb.BatchGetItemOutput](ctx, d.p, func() *call {
 		return &call{
-			op: "BatchGetItem", about: strings.Join(keys, " "),
+			op: "BatchGetItem", about: about,
 			do: func() (any, error) { return d.p.w.table.BatchGetItem(ctx, in) },
 			part: func() (any, error) {
 				half, left := wanted, wanted
@@ -376,14 +429,17 @@ func (d db) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, _ 
 
 func (d db) PutItem(ctx context.Context, in *dynamodb.PutItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
 	return retried[*dynamodb.PutItemOutput](ctx, d.p, func() *call {
-		return &call{op: "PutItem", about: textOfAll(in.Item), write: true, do: func() (any, error) { return d.p.w.table.PutItem(ctx, in) }}
+		return &call{
+			op: "PutItem", about: func() string { return textOfAll(in.Item) }, write: true,
+			do: func() (any, error) { return d.p.w.table.PutItem(ctx, in) },
+		}
 	})
 }
 
 func (d db) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
 	return retried[*dynamodb.UpdateItemOutput](ctx, d.p, func() *call {
 		return &call{
-			op: "UpdateItem", about: keyText(in.Key) + textOfAll(in.ExpressionAttributeValues), write: true,
+			op: "UpdateItem", about: func() string { return keyText(in.Key) + textOfAll(in.ExpressionAttributeValues) }, write: true,
 			before: func() { d.p.claims(in.ExpressionAttributeValues) },
 			do: func() (any, error) {
 				out, err := d.p.w.table.UpdateItem(ctx, in)
@@ -398,20 +454,25 @@ func (d db) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...f
 
 func (d db) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
 	return retried[*dynamodb.DeleteItemOutput](ctx, d.p, func() *call {
-		return &call{op: "DeleteItem", about: keyText(in.Key) + textOfAll(in.ExpressionAttributeValues), write: true,
-			do: func() (any, error) { return d.p.w.table.DeleteItem(ctx, in) }}
+		return &call{
+			op: "DeleteItem", about: func() string { return keyText(in.Key) + textOfAll(in.ExpressionAttributeValues) }, write: true,
+			do: func() (any, error) { return d.p.w.table.DeleteItem(ctx, in) },
+		}
 	})
 }
 
 func (d db) BatchWriteItem(ctx context.Context, in *dynamodb.BatchWriteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchWriteItemOutput, error) {
 	requests := in.RequestItems[tableName]
-	var keys []string
-	for _, r := range requests {
-		keys = append(keys, keyText(r.DeleteRequest.Key))
+	about := func() string {
+		var keys []string
+		for _, r := range requests {
+			keys = append(keys, keyText(r.DeleteRequest.Key))
+		}
+		return strings.Join(keys, " ")
 	}
 	return retried[*dynamodb.BatchWriteItemOutput](ctx, d.p, func() *call {
 		return &call{
-			op: "BatchWriteItem", about: strings.Join(keys, " "), write: true,
+			op: "BatchWriteItem", about: about, write: true,
 			do: func() (any, error) { return d.p.w.table.BatchWriteItem(ctx, in) },
 			part: func() (any, error) {
 				n := len(requests) / 2
@@ -432,18 +493,21 @@ func (d db) BatchWriteItem(ctx context.Context, in *dynamodb.BatchWriteItemInput
 func (d db) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
 	with := *in
 	with.ClientRequestToken = aws.String(uuid.NewString()) // the SDK gives the same one to all its tries
-	var about []string
-	for _, item := range in.TransactItems {
-		switch {
-		case item.Update != nil:
-			about = append(about, keyText(item.Update.Key)+textOfAll(item.Update.ExpressionAttributeValues))
-		case item.Put != nil:
-			about = append(about, "put"+textOfAll(item.Put.Item))
+	about := func() string {
+		var parts []string
+		for _, item := range in.TransactItems {
+			switch {
+			case item.Update != nil:
+				parts = append(parts, keyText(item.Update.Key)+textOfAll(item.Update.ExpressionAttributeValues))
+			case item.Put != nil:
+				parts = append(parts, "put"+textOfAll(item.Put.Item))
+			}
 		}
+		return strings.Join(parts, "; ")
 	}
 	return retried[*dynamodb.TransactWriteItemsOutput](ctx, d.p, func() *call {
 		return &call{
-			op: "TransactWriteItems", about: strings.Join(about, "; "), write: true, transaction: true,
+			op: "TransactWriteItems", about: about, write: true, transaction: true,
 			before: func() {
 				for _, item := range in.TransactItems {
 					if item.Update != nil {
@@ -479,7 +543,7 @@ func (k kmsAPI) Encrypt(ctx context.Context, in *kms.EncryptInput, _ ...func(*km
 		return &kms.EncryptOutput{CiphertextBlob: veiled([]byte(place(in.EncryptionContext) + string(in.Plaintext)))}, nil
 	}
 	return retried[*kms.EncryptOutput](ctx, k.p, func() *call {
-		return &call{service: keyService, op: "Encrypt", about: place(in.EncryptionContext), do: do}
+		return &call{service: keyService, op: "Encrypt", about: func() string { return place(in.EncryptionContext) }, do: do}
 	})
 }
 
@@ -499,7 +563,7 @@ func (k kmsAPI) Decrypt(ctx context.Context, in *kms.DecryptInput, _ ...func(*km
 		return out.(*kms.DecryptOutput), nil
 	}
 	return retried[*kms.DecryptOutput](ctx, k.p, func() *call {
-		return &call{service: keyService, op: "Decrypt", about: place(in.EncryptionContext), do: do}
+		return &call{service: keyService, op: "Decrypt", about: func() string { return place(in.EncryptionContext) }, do: do}
 	})
 }
 
@@ -563,7 +627,8 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	w, p := t.p.w, t.p
 	parts := strings.Split(r.URL.Path, "/")
 	c := &call{
-		service: mailService, op: r.Method + " " + w.pathText(parts), about: t.provider + " " + r.URL.RawQuery + " " + clientIDOf(body), body: body, caller: callerIn(r.Context()),
+		service: mailService, op: r.Method + " " + w.pathText(parts), body: body, caller: callerIn(r.Context()),
+		about: func() string { return t.provider + " " + r.URL.RawQuery + " " + clientIDOf(body) },
 		write: r.Method != http.MethodGet, create: r.Method == http.MethodPost,
 		do: func() (any, error) { return w.serve(p, r, body) },
 	}
@@ -582,21 +647,33 @@ func (w *world) serve(p *process, r *http.Request, body []byte) (res *http.Respo
 			err = errConnection
 		}
 	}()
-	again := r.Clone(context.Background())
+	again := r.WithContext(context.Background())
 	again.Body = io.NopCloser(bytes.NewReader(body))
-	recorder := httptest.NewRecorder()
-	w.mail.ServeHTTP(recorder, again)
-	res = recorder.Result()
-	w.learn(p, r, recorder)
-	return res, nil
+	a := &answering{header: http.Header{}, status: http.StatusOK}
+	w.mail.ServeHTTP(a, again)
+	w.learn(p, r, a)
+	return response(a.status, a.body.String(), a.header), nil
 }
+
+// answering is an answer while a handler writes it.
+type answering struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answering) Header() http.Header { return a.header }
+
+func (a *answering) WriteHeader(status int) { a.status = status }
+
+func (a *answering) Write(b []byte) (int, error) { return a.body.Write(b) }
 
 func response(status int, body string, header http.Header) *http.Response {
 	if header == nil {
 		header = http.Header{}
 	}
 	return &http.Response{
-		StatusCode: status, Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), Header: header,
+		StatusCode: status, Header: header,
 		Body: io.NopCloser(strings.NewReader(body)), ProtoMajor: 1, ProtoMinor: 1,
 	}
 }

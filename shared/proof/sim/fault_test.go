@@ -22,7 +22,7 @@ type config struct {
 	holdback  time.Duration
 	lingers   time.Duration
 	inboxes   time.Duration
-	rates     map[string]float64 // of each kind of fault, by its name
+	rates     []float64 // of each of the ways
 	stale     float64
 	tasks     int
 	apart     bool // the second provider is in an organisation of its own
@@ -49,7 +49,7 @@ const (
 var ways = []string{lost, hung, late, slow, answerLost, answerLate, failed, failedAfter, twice, conflict, throttled, partly}
 
 func drawConfig(rng *rand.Rand) config {
-	c := config{providers: []string{agentmail.Name}, rates: map[string]float64{}, tasks: 3 + rng.IntN(14), apart: rng.IntN(2) == 0}
+	c := config{providers: []string{agentmail.Name}, tasks: 3 + rng.IntN(14), apart: rng.IntN(2) == 0}
 	if rng.IntN(5) == 0 {
 		c.providers = append(c.providers, "second")
 	}
@@ -65,9 +65,9 @@ func drawConfig(rng *rand.Rand) config {
 		c.inboxes = time.Duration(rng.IntN(40)) * time.Second
 	}
 	storm := []float64{0, 0.3, 1, 1, 3}[rng.IntN(5)]
-	for _, name := range ways {
+	for range ways {
 		rate := []float64{0, 0, 0.005, 0.02, 0.06}[rng.IntN(5)]
-		c.rates[name] = rate * storm
+		c.rates = append(c.rates, rate*storm)
 	}
 	c.stale = []float64{0, 0, 0.05, 0.3}[rng.IntN(4)]
 	return c
@@ -75,13 +75,13 @@ func drawConfig(rng *rand.Rand) config {
 
 // stale is an eventually consistent read's chance to see an item as it was.
 func (w *world) stale(key [2]string) bool {
-	if w.over || w.config.stale == 0 || !w.strikes(staleReads) {
+	if w.over || w.config.stale == 0 || w.only != nil && !w.only[staleReads] {
 		return false
 	}
 	w.staleDraws++
-	stale := float64(mix(w.seed, hashOf(key[0]+key[1]), w.staleDraws)%1000) < 1000*w.config.stale
-	if stale && w.counts[staleReads] == 0 {
-		w.counts[staleReads]++
+	stale := float64(mix(w.seed, hashing(hashOf(key[0]), key[1]), w.staleDraws)%1000) < 1000*w.config.stale
+	if stale && !w.sawStale {
+		w.sawStale = true
 		w.struck = append(w.struck, staleReads)
 	}
 	return stale
@@ -102,14 +102,14 @@ func (w *world) way(c *call, rng *rand.Rand) way {
 		return way{name: failed, delay: delay, none: true, answer: failure(c, some)}
 	}
 	name := ""
-	for _, n := range ways {
-		dice -= w.config.rates[n]
+	for i, rate := range w.config.rates {
+		dice -= rate
 		if dice < 0 {
-			name = n
+			name = ways[i]
 			break
 		}
 	}
-	if name == "" || !w.strikes(c.id) {
+	if name == "" || w.only != nil && !w.only[c.id()] {
 		return plain
 	}
 	gone := &answer{err: errConnection}

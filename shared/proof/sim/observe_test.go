@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,8 +84,8 @@ func clientIDOf(body []byte) string {
 }
 
 // learn notes what a call has made.
-func (w *world) learn(p *process, r *http.Request, answered *httptest.ResponseRecorder) {
-	if r.Method != http.MethodPost || answered.Code != http.StatusOK {
+func (w *world) learn(p *process, r *http.Request, answered *answering) {
+	if r.Method != http.MethodPost || answered.status != http.StatusOK {
 		return
 	}
 	var made struct {
@@ -95,7 +94,7 @@ func (w *world) learn(p *process, r *http.Request, answered *httptest.ResponseRe
 		KeyID    string `json:"api_key_id"`
 		Name     string `json:"name"`
 	}
-	_ = json.Unmarshal(answered.Body.Bytes(), &made)
+	_ = json.Unmarshal(answered.body.Bytes(), &made)
 	if made.KeyID != "" {
 		w.keyNames[made.KeyID] = made.Name
 		p.keys[made.KeyID] = true

@@ -16,6 +16,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/proof/sim/table"
 	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/store"
 )
@@ -438,12 +439,7 @@ func (w *world) reconcile(p *process) {
 func (w *world) due(by time.Time) map[string]time.Time {
 	all := map[string]time.Time{}
 	for _, item := range w.table.Items() {
-		n, ok := item["due_at"].(*types.AttributeValueMemberN)
-		if !ok {
-			continue
-		}
-		ms, _ := strconv.ParseInt(n.Value, 10, 64)
-		if at := time.UnixMilli(ms); !at.After(by) {
+		if at, ok := dueAt(item); ok && !at.After(by) {
 			all[keyText(item)] = at
 		}
 	}
@@ -453,12 +449,21 @@ func (w *world) due(by time.Time) map[string]time.Time {
 // nextDue is when the next work is due; zero if there is none.
 func (w *world) nextDue() time.Time {
 	var next time.Time
-	for _, at := range w.due(w.now().Add(100 * managed.MaxHoldback)) {
-		if next.IsZero() || at.Before(next) {
+	for _, item := range w.table.Items() {
+		if at, ok := dueAt(item); ok && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
 	return next
+}
+
+func dueAt(item table.Item) (time.Time, bool) {
+	n, ok := item["due_at"].(*types.AttributeValueMemberN)
+	if !ok {
+		return time.Time{}, false
+	}
+	ms, _ := strconv.ParseInt(n.Value, 10, 64)
+	return time.UnixMilli(ms), true
 }
 
 const (

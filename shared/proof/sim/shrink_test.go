@@ -26,9 +26,6 @@ type schedule struct {
 // or none.
 const staleReads = "stale reads"
 
-// strikes reports whether the fault of that id is left in.
-func (s schedule) strikes(id string) bool { return s.only == nil || s.only[id] }
-
 // String is the form that parse reads.
 func (s schedule) String() string {
 	text := strconv.FormatUint(s.seed, 10)

@@ -67,7 +67,7 @@ func TestNoScheduleBreaksAPromise(t *testing.T) {
 // work runs schedules one after the other, and ends with the first that breaks a promise: with its
 // story, made as short as it gets.
 func work(t *testing.T) {
-	debug.SetGCPercent(800)
+	debug.SetGCPercent(1600)
 	begin := time.Now()
 	ran := 0
 	for i := range *schedules {

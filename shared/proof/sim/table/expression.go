@@ -202,17 +202,24 @@ type parsed struct {
 	condition condition
 	changes   []change
 	paths     []path
-	tokens    []string
+	tokens    []string // each once
 	err       error
 }
 
-var cache sync.Map // of *parsed, by the kind and the text
+// cache holds what was parsed, by its text.
+type cache struct {
+	mu  sync.RWMutex
+	all map[string]*parsed
+}
 
-func cached(kind, text string, parse func(*parser) parsed) *parsed {
-	key := kind + text
-	found, ok := cache.Load(key)
-	if ok {
-		return found.(*parsed)
+var conditions, updates, projections cache
+
+func (c *cache) parsed(text string, parse func(*parser) parsed) *parsed {
+	c.mu.RLock()
+	found := c.all[text]
+	c.mu.RUnlock()
+	if found != nil {
+		return found
 	}
 	p := &parser{tokens: tokenize(text)}
 	result := parse(p)
@@ -223,24 +230,29 @@ func cached(kind, text string, parse func(*parser) parsed) *parsed {
 		result.err = invalid("syntax error; token: %q", p.tokens[0])
 	}
 	for _, token := range tokenize(text) {
-		if token[0] == '#' || token[0] == ':' {
+		if (token[0] == '#' || token[0] == ':') && !slices.Contains(result.tokens, token) {
 			result.tokens = append(result.tokens, token)
 		}
 	}
-	cache.Store(key, &result)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[string]*parsed{}
+	}
+	c.all[text] = &result
 	return &result
 }
 
 func conditionOf(text string) *parsed {
-	return cached("condition ", text, func(p *parser) parsed { return parsed{condition: p.disjunction()} })
+	return conditions.parsed(text, func(p *parser) parsed { return parsed{condition: p.disjunction()} })
 }
 
 func updateOf(text string) *parsed {
-	return cached("update ", text, func(p *parser) parsed { return parsed{changes: p.update()} })
+	return updates.parsed(text, func(p *parser) parsed { return parsed{changes: p.update()} })
 }
 
 func projectionOf(text string) *parsed {
-	return cached("projection ", text, func(p *parser) parsed { return parsed{paths: p.paths()} })
+	return projections.parsed(text, func(p *parser) parsed { return parsed{paths: p.paths()} })
 }
 
 func tokenize(text string) []string {
@@ -475,6 +487,20 @@ func (s *scope) uses(token string) bool {
 
 // unused is an error if the request has a name or a value that no expression has.
 func (s *scope) unused() error {
+	distinct := 0 // of the tokens, each of which is defined
+	for i, e := range s.used {
+		distinct += len(e.tokens)
+		for _, before := range s.used[:i] {
+			for _, token := range e.tokens {
+				if slices.Contains(before.tokens, token) {
+					distinct--
+				}
+			}
+		}
+	}
+	if len(s.used) < 3 && distinct == len(s.names)+len(s.values) {
+		return nil
+	}
 	for token := range s.names {
 		if !s.uses(token) {
 			return invalid("value provided in ExpressionAttributeNames unused in expressions: keys: {%s}", token)

@@ -61,7 +61,7 @@ func New() *Table { return &Table{records: map[[2]string]*record{}, tokens: map[
 
 // Items returns all items as they are, by their keys.
 func (t *Table) Items() []Item {
-	var all []Item
+	all := make([]Item, 0, len(t.order))
 	for _, key := range t.order {
 		item := t.records[key].now
 		if item != nil {
@@ -544,7 +544,7 @@ func (s *scope) attributes(e *parsed) ([]string, error) {
 }
 
 func only(item Item, attributes []string) Item {
-	part := make(Item, len(attributes))
+	part := make(Item, min(len(attributes), len(item)))
 	for _, name := range attributes {
 		v, ok := item[name]
 		if ok {

@@ -118,7 +118,7 @@ type Server struct {
 	*fault.Rules
 
 	config  Config
-	control http.Handler
+	control func() http.Handler
 
 	mu sync.Mutex
 	*world
@@ -154,7 +154,7 @@ func New(config Config) *Server {
 		config.Now = time.Now
 	}
 	s := &Server{Rules: fault.NewRules(config.Now), config: config}
-	s.control = s.controlHandler()
+	s.control = sync.OnceValue(s.controlHandler)
 	s.Reset()
 	return s
 }
@@ -198,7 +198,7 @@ func (s *Server) SetSwitches(switches Switches) {
 // ServeHTTP is AgentMail, and the control paths beside it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, fault.ControlPrefix) {
-		s.control.ServeHTTP(w, r)
+		s.control().ServeHTTP(w, r)
 		return
 	}
 	// The whole body is read before anything waits: only then does net/http notice a caller who
