@@ -34,9 +34,13 @@ const (
 	dynamoDB service = iota
 	keyService
 	secretService
-	mailService
 	poolService
+	mailService
+	routerService
 )
+
+// isParty reports whether it is a third party at which managed credentials are made.
+func (s service) isParty() bool { return s == mailService || s == routerService }
 
 // call is one call to the outside.
 type call struct {
@@ -611,10 +615,11 @@ func (k keys) Refresh(ctx context.Context, provider string, rejected credential.
 	return k.of.Refresh(ctx, provider, rejected)
 }
 
-// transport carries calls to AgentMail.
+// transport carries calls to a third party.
 type transport struct {
 	p        *process
-	provider string // whose they are: two providers may ask the same at once
+	provider string
+	party    party
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -627,12 +632,12 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	w, p := t.p.w, t.p
 	parts := strings.Split(r.URL.Path, "/")
 	c := &call{
-		service: mailService, op: r.Method + " " + w.pathText(parts), body: body, caller: callerIn(r.Context()),
-		about: func() string { return t.provider + " " + r.URL.RawQuery + " " + clientIDOf(body) },
+		service: t.party.service(), op: r.Method + " " + pathText(t.party, parts), body: body, caller: callerIn(r.Context()),
+		about: func() string { return t.provider + " " + r.URL.RawQuery + " " + namesIn(body) },
 		write: r.Method != http.MethodGet, create: r.Method == http.MethodPost,
-		do: func() (any, error) { return w.serve(p, r, body) },
+		do: func() (any, error) { return w.serve(t, r, body) },
 	}
-	c.before = func() { w.watchMail(c, r.Method, parts) }
+	c.before = func() { w.watchParty(c, t, r.Method, parts) }
 	value, err := p.call(r.Context(), c)
 	if err != nil {
 		return nil, err
@@ -641,7 +646,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // serve has the fake carry the call out.
-func (w *world) serve(p *process, r *http.Request, body []byte) (res *http.Response, err error) {
+func (w *world) serve(t transport, r *http.Request, body []byte) (res *http.Response, err error) {
 	defer func() {
 		if recover() != nil {
 			err = errConnection
@@ -650,8 +655,12 @@ func (w *world) serve(p *process, r *http.Request, body []byte) (res *http.Respo
 	again := r.WithContext(context.Background())
 	again.Body = io.NopCloser(bytes.NewReader(body))
 	a := &answering{header: http.Header{}, status: http.StatusOK}
-	w.mail.ServeHTTP(a, again)
-	w.learn(p, r, a)
+	t.party.ServeHTTP(a, again)
+	if r.Method == http.MethodPost && a.status/100 == 2 {
+		for _, key := range t.party.learn(a.body.Bytes()) {
+			t.p.keys[key] = true
+		}
+	}
 	return response(a.status, a.body.String(), a.header), nil
 }
 

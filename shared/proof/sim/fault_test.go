@@ -10,6 +10,7 @@ import (
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/openrouter"
 )
 
 // config is what a schedule draws before anything else: swarm testing, in which no two runs have
@@ -25,7 +26,6 @@ type config struct {
 	rates     []float64 // of each of the ways
 	stale     float64
 	tasks     int
-	apart     bool // the second provider is in an organisation of its own
 	// plain leaves out what the specification does: new org keys, and what happens to whole pods.
 	plain bool
 }
@@ -49,10 +49,8 @@ const (
 var ways = []string{lost, hung, late, slow, answerLost, answerLate, failed, failedAfter, twice, conflict, throttled, partly}
 
 func drawConfig(rng *rand.Rand) config {
-	c := config{providers: []string{agentmail.Name}, tasks: 3 + rng.IntN(14), apart: rng.IntN(2) == 0}
-	if rng.IntN(5) == 0 {
-		c.providers = append(c.providers, "second")
-	}
+	c := config{tasks: 3 + rng.IntN(14)}
+	c.providers = [][]string{{agentmail.Name}, {agentmail.Name}, {openrouter.Name}, {agentmail.Name, openrouter.Name}}[rng.IntN(4)]
 	c.skewed = rng.IntN(2) == 0
 	c.adopts = rng.IntN(5) == 0
 	if rng.IntN(6) == 0 {
@@ -171,7 +169,7 @@ func failure(c *call, some float64) *answer {
 		return &answer{err: &kmstypes.KMSInternalException{}}
 	case secretService:
 		return &answer{err: &types.InternalServerError{}}
-	case mailService:
+	case mailService, routerService:
 	}
 	if some < 0.5 {
 		return &answer{value: response(http.StatusServiceUnavailable, "", nil)}
@@ -180,7 +178,7 @@ func failure(c *call, some float64) *answer {
 }
 
 func throttle(c *call) *answer {
-	if c.service == mailService {
+	if c.service.isParty() {
 		return &answer{value: response(http.StatusTooManyRequests, `{"code":"rate_limit_exceeded"}`, http.Header{"Retry-After": {"1"}})}
 	}
 	return &answer{err: &types.ProvisionedThroughputExceededException{Message: aws.String("too many")}}

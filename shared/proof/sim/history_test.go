@@ -64,7 +64,7 @@ func newHistories(w *world) *histories {
 
 // sent notes that a create is on its way.
 func (h *histories) sent(c *call) {
-	if h == nil || c.service != mailService || !c.create || c.caller.attempt == 0 {
+	if h == nil || !c.service.isParty() || !c.create || c.caller.attempt == 0 {
 		return
 	}
 	h.note(c, "send", c.caller.attempt)
@@ -76,9 +76,9 @@ func (h *histories) happened(c *call, value any, err error) {
 	case h == nil:
 	case c.service == dynamoDB && c.write && err == nil:
 		h.written(c)
-	case c.service != mailService:
+	case !c.service.isParty():
 	case c.create && c.caller.attempt > 0:
-		for _, pod := range h.w.pods(c.caller.user, c.caller.provider) {
+		for _, pod := range h.w.mail.pods(c.caller.user) {
 			if h.pods[pod.ID] == 0 {
 				h.pods[pod.ID] = c.caller.attempt
 			}
@@ -174,8 +174,8 @@ func (h *histories) pass(of *history) {
 		last.phases[next]++
 		of.add("time", int64(next+1), last)
 	}
-	lie, lies := h.w.lying[of.user]
-	if clientIDPrefix(of.provider) != "" || !lies {
+	lie, lies := h.w.lying[of.caller]
+	if !lies {
 		return
 	}
 	now := h.w.now()
@@ -219,11 +219,11 @@ func (h *histories) shows(of *history) shown {
 		}
 		now.lease, now.gone = item["lease_until"] != nil, item["gone_since"] != nil
 		now.pod = h.pods[textOf(item["resource_id"])]
-		now.key = attemptIn(h.w.keyNames[textOf(item["key_id"])])
+		now.key = attemptIn(h.w.mail.keyNames[textOf(item["key_id"])])
 	}
-	for _, pod := range h.w.pods(of.user, of.provider) {
+	for _, pod := range h.w.mail.pods(of.user) {
 		now.there = h.pods[pod.ID]
-		for _, key := range ours(of.user, pod) {
+		for _, key := range ours(pod) {
 			now.keys = append(now.keys, attemptIn(key.Name))
 		}
 		slices.Sort(now.keys)

@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,21 +17,16 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/store"
 )
 
 // observed is what the observers of the invariants have seen.
 type observed struct {
 	violations []string
-	podNames   map[string]string // pods by their ids: client_id and a number
-	clientIDs  map[string]string
-	podCounts  map[string]int
-	keyNames   map[string]string
 	stored     map[string]string // the key that was stored last, by the slot's key
 	byHand     map[string]bool   // keys that were revoked by hand
 	outages    []outage
-	lying      map[string][2]time.Time // when a replica does not have a user's pod
+	lying      map[caller][2]time.Time // when a replica does not have what a user has at a provider
 	deleted    map[string]bool         // whose deletion was asked for
 	leaving    map[string]bool         // who left by themselves
 	byHandKeys int
@@ -40,8 +34,7 @@ type observed struct {
 
 func newObserved() observed {
 	return observed{
-		podNames: map[string]string{}, clientIDs: map[string]string{}, podCounts: map[string]int{}, keyNames: map[string]string{},
-		stored: map[string]string{}, byHand: map[string]bool{}, lying: map[string][2]time.Time{},
+		stored: map[string]string{}, byHand: map[string]bool{}, lying: map[caller][2]time.Time{},
 		deleted: map[string]bool{}, leaving: map[string]bool{},
 	}
 }
@@ -57,59 +50,20 @@ func (w *world) violated(format string, args ...any) {
 }
 
 // pathText is a path with names in place of ids.
-func (w *world) pathText(parts []string) string {
+func pathText(of party, parts []string) string {
 	named := make([]string, len(parts))
 	for i, part := range parts {
 		named[i] = part
-		if name, ok := w.podNames[part]; ok {
+		switch name := of.nameOf(part); {
+		case name != "":
 			named[i] = name
-		} else if name, ok := w.keyNames[part]; ok {
-			named[i] = name
-		} else if strings.Contains(part, "@") {
+		case strings.Contains(part, "@"):
 			named[i] = "(inbox)"
-		} else if i >= 3 && len(part) == 36 {
+		case i >= 3 && (len(part) == 36 || len(part) == 64):
 			named[i] = "an id"
 		}
 	}
 	return strings.Join(named, "/")
-}
-
-func clientIDOf(body []byte) string {
-	var in struct {
-		ClientID string `json:"client_id"`
-		Name     string `json:"name"`
-	}
-	_ = json.Unmarshal(body, &in)
-	return in.ClientID + " " + in.Name
-}
-
-// learn notes what a call has made.
-func (w *world) learn(p *process, r *http.Request, answered *answering) {
-	if r.Method != http.MethodPost || answered.status != http.StatusOK {
-		return
-	}
-	var made struct {
-		PodID    string `json:"pod_id"`
-		ClientID string `json:"client_id"`
-		KeyID    string `json:"api_key_id"`
-		Name     string `json:"name"`
-	}
-	_ = json.Unmarshal(answered.body.Bytes(), &made)
-	if made.KeyID != "" {
-		w.keyNames[made.KeyID] = made.Name
-		p.keys[made.KeyID] = true
-		return
-	}
-	w.learnPod(made.PodID, made.ClientID)
-}
-
-func (w *world) learnPod(id, clientID string) {
-	if id == "" || w.podNames[id] != "" {
-		return
-	}
-	w.podCounts[clientID]++
-	w.podNames[id] = "(pod " + clientID + " " + strconv.Itoa(w.podCounts[clientID]) + ")"
-	w.clientIDs[id] = clientID
 }
 
 // claims notes the claim that a process sends.
@@ -149,21 +103,17 @@ func (w *world) claimOf(user, provider string) (slot store.Slot, deleted bool) {
 	return slot, w.table.Item(key.PK, "ACCOUNT") != nil
 }
 
-// watchMail is I3 and I4: it looks at a call to AgentMail as it is sent.
-func (w *world) watchMail(c *call, method string, parts []string) {
+// watchParty is I3 and I4: it looks at a call to a third party as it is sent.
+func (w *world) watchParty(c *call, t transport, method string, parts []string) {
 	p := c.p
-	if method == http.MethodGet || len(parts) < 3 {
+	if method == http.MethodGet {
 		return
 	}
-	clientID := w.clientIDs[parts[min(3, len(parts)-1)]]
-	if clientID == "" && len(parts) == 3 { // a pod's creation
-		clientID, _, _ = strings.Cut(clientIDOf(c.body), " ")
-	}
-	if clientID == "" {
+	user, key := t.party.target(parts, c.body)
+	if user == "" {
 		return
 	}
-	user, provider := podUser(clientID)
-	slot, deleted := w.claimOf(user, provider)
+	slot, deleted := w.claimOf(user, t.provider)
 	if method == http.MethodPost {
 		claimed := !slot.Settled() && p.owners[slot.Owner]
 		if !claimed {
@@ -172,10 +122,6 @@ func (w *world) watchMail(c *call, method string, parts []string) {
 			w.violated("I3: %s sends %s in the second half of the lease: %+v", p.name(), c.op, slot)
 		}
 		return
-	}
-	key := ""
-	if len(parts) == 6 && parts[4] == "api-keys" {
-		key = parts[5]
 	}
 	if !p.owners[slot.Owner] && !p.keys[key] {
 		w.violated("I4: %s sends %s without a claim: %+v", p.name(), c.op, slot)
@@ -213,50 +159,34 @@ func (w *world) transact(in *dynamodb.TransactWriteItemsInput) (any, error) {
 
 // watch carries an effect out, unless a replica that lags answers in place of what is there.
 func (w *world) watch(c *call, do func() (any, error)) (any, error) {
-	if c.service != mailService || !strings.HasPrefix(c.op, "GET ") || w.over {
+	path, reads := strings.CutPrefix(c.op, "GET ")
+	if !c.service.isParty() || !reads || w.over {
 		return do()
 	}
-	for _, user := range users {
-		lie, ok := w.lying[user]
-		if !ok || w.now().Before(lie[0]) || w.now().After(lie[1]) {
-			continue
-		}
-		if strings.Contains(c.op, "(pod "+user+" ") {
-			w.note("a replica does not know of %s", user)
-			return response(http.StatusNotFound, `{"code":"not_found"}`, nil), nil
-		}
-		if c.op == "GET /v0/pods" {
-			return without(do, user)
+	for provider, party := range w.parties {
+		for _, user := range users {
+			lie, ok := w.lying[caller{provider: provider, user: user}]
+			if !ok || party.service() != c.service || w.now().Before(lie[0]) || w.now().After(lie[1]) {
+				continue
+			}
+			value, err := party.lacks(user, path, do)
+			if value != nil || err != nil {
+				w.note("a replica does not know of %s", user)
+				return value, err
+			}
 		}
 	}
 	return do()
 }
 
-// without is an answer to a list of pods that lacks the user's.
-func without(do func() (any, error), user string) (any, error) {
-	value, err := do()
-	res, ok := value.(*http.Response)
-	if err != nil || !ok || res.StatusCode != http.StatusOK {
-		return value, err
-	}
-	var page map[string]any
-	_ = json.NewDecoder(res.Body).Decode(&page)
-	pods, _ := page["pods"].([]any)
-	page["pods"] = slices.DeleteFunc(pods, func(pod any) bool {
-		of, _ := pod.(map[string]any)
-		return of["client_id"] == user
-	})
-	body, err := json.Marshal(page)
-	return response(http.StatusOK, string(body), nil), err
-}
-
-// lag has a replica of AgentMail not know of the user's pod for a while: once, or two looks could
-// meet one each.
-func (w *world) lag(user string, after time.Duration) {
-	_, already := w.lying[user]
+// lag has a replica of a third party not know what the user has for a while: once, or two looks
+// could meet one each.
+func (w *world) lag(user, provider string, after time.Duration) {
+	of := caller{provider: provider, user: user}
+	_, already := w.lying[of]
 	if !already {
 		from := w.now().Add(after)
-		w.lying[user] = [2]time.Time{from, from.Add(4 * time.Second)}
+		w.lying[of] = [2]time.Time{from, from.Add(4 * time.Second)}
 	}
 }
 
@@ -281,7 +211,7 @@ func (w *world) checkListing(user string, p *process, begin time.Time, l managed
 		return
 	}
 	shown, err := json.Marshal(l)
-	if err != nil || bytes.Contains(shown, []byte("am_us_")) {
+	if err != nil || w.isSecret(string(shown)) {
 		w.violated("I7: a secret is in a list of %s, error %v", user, err)
 	}
 	for _, m := range l.Credentials {
@@ -299,40 +229,15 @@ func idOf(user, provider string) string {
 	return uuid.NewSHA1(uuid.MustParse(idSpace), []byte(provider+"#"+user)).String()
 }
 
-// ours are the keys in the pod that carry the engine's names.
-func ours(user string, pod fake.Pod) []fake.Key {
-	var all []fake.Key
-	for _, key := range pod.Keys {
-		if strings.HasPrefix(key.Name, user+"-agpt-managed.") {
-			all = append(all, key)
-		}
-	}
-	return all
-}
-
-func (w *world) pods(user, provider string) []fake.Pod {
-	var all []fake.Pod
-	for _, pod := range w.mail.Pods() {
-		if pod.ClientID == clientIDPrefix(provider)+user {
-			all = append(all, pod)
-		}
-	}
-	return all
-}
-
 // exactlyOne is I1 and I9.
 func (w *world) exactlyOne(user, provider string) error {
-	pods := w.pods(user, provider)
-	if len(pods) != 1 {
-		return fmt.Errorf("I1: %s has %d pods at %s", user, len(pods), provider)
-	}
-	keys := ours(user, pods[0])
+	held := slices.DeleteFunc(w.parties[provider].holds(), func(h holding) bool { return h.user != user })
 	slot, deleted := w.slot(user, provider)
-	if len(keys) != 1 {
-		return fmt.Errorf("I1: %s has %d keys of ours at %s; the slot is %+v", user, len(keys), provider, slot)
+	if len(held) != 1 || len(held[0].keys) != 1 {
+		return fmt.Errorf("I1: %s has %+v at %s; the slot is %+v", user, held, provider, slot)
 	}
-	if deleted || slot.State != store.Ready || slot.Resource.ID != pods[0].ID || slot.Resource.KeyID != keys[0].ID {
-		return fmt.Errorf("I1: the slot is %+v, but AgentMail has %+v", slot, pods[0])
+	if deleted || slot.State != store.Ready || slot.Resource.ID != held[0].resource || slot.Resource.KeyID != held[0].keys[0] {
+		return fmt.Errorf("I1: the slot is %+v, but %s has %+v", slot, provider, held[0])
 	}
 	id := credential.ManagedID(provider, user)
 	sealed, err := w.store.Sealed(context.Background(), user, provider, id)
@@ -343,8 +248,8 @@ func (w *world) exactlyOne(user, provider string) error {
 	if err != nil {
 		return fmt.Errorf("I9: opening the stored key: %w", err)
 	}
-	podID, keyID, ok := w.mail.Identify(strings.Trim(string(m.Fields()["api_key"]), `"`))
-	if !ok || podID != pods[0].ID || keyID != keys[0].ID {
+	owner, key, ok := w.parties[provider].identify(strings.Trim(string(m.Fields()["api_key"]), `"`))
+	if !ok || owner != user || key != held[0].keys[0] {
 		return errors.New("I9: the stored key is not the listed one")
 	}
 	return nil
@@ -352,10 +257,11 @@ func (w *world) exactlyOne(user, provider string) error {
 
 // nothingLeft is I2.
 func (w *world) nothingLeft(user string) error {
-	for _, pod := range w.mail.Pods() {
-		owner, _ := podUser(pod.ClientID)
-		if owner == user {
-			return fmt.Errorf("I2: a pod of %s is left: %+v", user, pod)
+	for _, provider := range w.config.providers {
+		for _, h := range w.parties[provider].holds() {
+			if h.user == user {
+				return fmt.Errorf("I2: of %s something is left at %s: %+v", user, provider, h)
+			}
 		}
 	}
 	tombstones := 0
@@ -380,23 +286,22 @@ func (w *world) nothingLeft(user string) error {
 // adopted is the name of the pods that were there before.
 const adopted = "adopted"
 
-// noOrphans: each pod is known to a slot, which nobody works on and nothing is on its way under.
+// noOrphans: whatever there is is known to a slot, which nobody works on and nothing is on its way
+// under.
 func (w *world) noOrphans() {
-	for _, pod := range w.mail.Pods() {
-		if pod.ClientID == "" {
-			continue
-		}
-		user, provider := podUser(pod.ClientID)
-		slot, deleted := w.slot(user, provider)
-		if slot.State == store.Absent && pod.Name == adopted {
-			continue
-		}
-		if slot.Resource.ID != pod.ID || slot.Owner != "" || !slot.Settled() {
-			invariant := "I1"
-			if deleted {
-				invariant = "I2"
+	for _, provider := range w.config.providers {
+		for _, h := range w.parties[provider].holds() {
+			slot, deleted := w.slot(h.user, provider)
+			if slot.State == store.Absent && h.before {
+				continue
 			}
-			w.violated("%s: the pod %+v is an orphan of the slot %+v", invariant, pod, slot)
+			if slot.Resource.ID != h.resource || slot.Owner != "" || !slot.Settled() {
+				invariant := "I1"
+				if deleted {
+					invariant = "I2"
+				}
+				w.violated("%s: %+v at %s is an orphan of the slot %+v", invariant, h, provider, slot)
+			}
 		}
 	}
 }

@@ -29,11 +29,11 @@ type bug struct {
 	list      func(l *managed.Listing)
 }
 
-func (b *bug) provides(p named) managed.Provider {
+func (b *bug) provides(p managed.Provider) managed.Provider {
 	if b == nil {
 		return p
 	}
-	return wrong{p, b}
+	return wrong{p.(mailAs), b} // a bug is planted at AgentMail
 }
 
 func (b *bug) seals(s managed.Sealer) managed.Sealer {
@@ -57,29 +57,29 @@ func (b *bug) lists(l *managed.Listing) {
 }
 
 type wrong struct {
-	named
+	mailAs
 	bug *bug
 }
 
 func (w wrong) Provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
 	if w.bug.provision == nil {
-		return w.named.Provision(ctx, org, a)
+		return w.mailAs.Provision(ctx, org, a)
 	}
-	return w.bug.provision(ctx, w.named, org, a)
+	return w.bug.provision(ctx, w.mailAs, org, a)
 }
 
 func (w wrong) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
 	if w.bug.sweep == nil {
-		return w.named.Sweep(ctx, org, a)
+		return w.mailAs.Sweep(ctx, org, a)
 	}
-	return w.bug.sweep(ctx, w.named, org, a)
+	return w.bug.sweep(ctx, w.mailAs, org, a)
 }
 
 func (w wrong) Deprovision(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
 	if w.bug.revoke == nil {
-		return w.named.Deprovision(ctx, org, a)
+		return w.mailAs.Deprovision(ctx, org, a)
 	}
-	return w.bug.revoke(ctx, w.named, org, a)
+	return w.bug.revoke(ctx, w.mailAs, org, a)
 }
 
 type wrongSealer struct {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/proof/sim/table"
+	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/store"
 )
@@ -112,7 +112,7 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 		return func() {
 			w.deleted[user], w.leaving[user] = true, true
 			if lags {
-				w.lag(user, after/8)
+				w.lag(user, provider, after/8)
 			}
 			spawn(func(ctx context.Context, p *process) { _, _, _ = p.DeleteAccount(ctx, user, user+" in the pool") })
 		}
@@ -121,7 +121,7 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 			w.deleted[user] = true
 			delete(w.pool, user)
 			if lags {
-				w.lag(user, after/8)
+				w.lag(user, provider, after/8)
 			}
 			w.deletionEvent(user, "")
 		}
@@ -157,7 +157,7 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 	case "report":
 		return func() {
 			if lags {
-				w.lag(user, after)
+				w.lag(user, provider, after)
 			}
 			spawn(func(ctx context.Context, p *process) { report(ctx, p, user, provider) })
 		}
@@ -186,8 +186,11 @@ func (w *world) trouble(what, user, provider string, rng *rand.Rand) func() {
 		return func() { w.revokeByHand(user, provider) }
 	case "inbox":
 		return func() {
-			for _, pod := range w.pods(user, provider) {
-				w.byHand(provider, http.MethodPost, "/v0/pods/"+pod.ID+"/inboxes", "{}")
+			if w.mail == nil {
+				return
+			}
+			for _, pod := range w.mail.pods(user) {
+				w.mail.byHand(http.MethodPost, "/v0/pods/"+pod.ID+"/inboxes", "{}", w.orgKeys[agentmail.Name])
 			}
 		}
 	case "kill":
@@ -203,13 +206,14 @@ func (w *world) trouble(what, user, provider string, rng *rand.Rand) func() {
 			p.frozen = w.now().Add(length)
 		}
 	case "outage":
-		of := []service{keyService, secretService, mailService, mailService, dynamoDB}[rng.IntN(5)]
+		party := w.parties[provider].service()
+		of := []service{keyService, secretService, party, party, dynamoDB}[rng.IntN(5)]
 		return func() {
 			w.note("an outage of service %d for %v", of, length)
 			w.outages = append(w.outages, outage{of, w.now(), w.now().Add(length)})
 		}
 	case "lag":
-		return func() { w.lag(user, 0) }
+		return func() { w.lag(user, provider, 0) }
 	case "suspend":
 		return func() { w.suspend(length) }
 	case "pod by hand":
@@ -220,47 +224,27 @@ func (w *world) trouble(what, user, provider string, rng *rand.Rand) func() {
 		// One that came before anything was made would be taken for the right one.
 		return func() {
 			if w.table.Item("DEPLOYMENT", "ORG#"+provider) != nil {
-				w.show(provider, foreignKey, w.now().Add(lease), length/3)
+				w.show(provider, w.parties[provider].foreignOrgKey(), w.now().Add(lease), length/3)
 			}
 		}
 	default: // the org key is rotated
-		next := fmt.Sprintf("am_us_%064x", rng.Uint64())
+		party := w.parties[provider]
+		next := party.newOrgKey(rng)
 		return func() {
 			old := w.orgKeys[provider]
 			if w.config.plain {
 				return
 			}
-			w.mail.AcceptOrgKey(next, w.organization(provider))
-			for _, name := range w.config.providers {
-				if w.orgKeys[name] == old {
-					w.orgKeys[name] = next
-				}
-			}
+			party.acceptOrgKey(next)
+			w.orgKeys[provider] = next
 			w.at(w.now().Add(length/3), func() {
 				if old != next {
 					w.note("the old org key is rejected")
-					w.mail.RejectOrgKey(old)
+					party.rejectOrgKey(old)
 				}
 			})
 		}
 	}
-}
-
-// The organisations and keys beside the fake's own: the second provider's, and one that has nothing
-// to do with either.
-const (
-	otherOrganization   = "11111111-6a52-4b0f-9d3c-5f1e2b7a8c90"
-	otherKey            = "am_us_1111111111111111111111111111111111111111111111111111111111111111"
-	foreignOrganization = "22222222-6a52-4b0f-9d3c-5f1e2b7a8c90"
-	foreignKey          = "am_us_2222222222222222222222222222222222222222222222222222222222222222"
-)
-
-// organization is the one that a provider's resources are in; "" for the fake's own.
-func (w *world) organization(provider string) string {
-	if w.config.apart && provider != w.config.providers[0] {
-		return otherOrganization
-	}
-	return ""
 }
 
 // show has Secrets Manager hold something else in place of an org key, for a while.
@@ -277,35 +261,23 @@ func (w *world) show(provider, key string, from time.Time, length time.Duration)
 	w.at(from.Add(length), func() { delete(w.shown, provider) })
 }
 
-// byHand is a call that somebody makes in AgentMail's console.
-func (w *world) byHand(provider, method, path, body string) {
-	r := httptest.NewRequest(method, "http://agentmail.sim"+path, strings.NewReader(body))
-	r.Header.Set("Authorization", "Bearer "+w.orgKeys[provider])
-	w.mail.ServeHTTP(httptest.NewRecorder(), r)
-}
-
 func (w *world) revokeByHand(user, provider string) {
 	slot, deleted := w.slot(user, provider)
 	if deleted || slot.State != store.Ready || slot.Resource.KeyID == "" {
 		return
 	}
-	w.byHand(provider, http.MethodDelete, "/v0/pods/"+slot.Resource.ID+"/api-keys/"+slot.Resource.KeyID, "")
+	w.parties[provider].removeKey(slot.Resource, w.orgKeys[provider])
 	w.byHandKeys++
 	w.histories.byHand(user, provider)
 }
 
-// removeByHand removes a pod with its keys, if it holds nothing else.
+// removeByHand removes all that a user has at a provider.
 func (w *world) removeByHand(user, provider string) {
 	slot, deleted := w.slot(user, provider)
 	if w.config.plain || deleted || slot.State != store.Ready {
 		return
 	}
-	for _, pod := range w.pods(user, provider) {
-		for _, key := range pod.Keys {
-			w.byHand(provider, http.MethodDelete, "/v0/pods/"+pod.ID+"/api-keys/"+key.ID, "")
-		}
-		w.byHand(provider, http.MethodDelete, "/v0/pods/"+pod.ID, "")
-	}
+	w.parties[provider].removeAll(user, w.orgKeys[provider])
 	w.byHandKeys++
 }
 
@@ -344,8 +316,7 @@ func (w *world) resolve(ctx context.Context, p *process, user, provider string) 
 		}
 		return
 	}
-	podID, _, ok := w.mail.Identify(strings.Trim(string(m.Fields()["api_key"]), `"`))
-	owner, _ := podUser(w.clientIDs[podID])
+	owner, _, ok := w.parties[provider].identify(strings.Trim(string(m.Fields()["api_key"]), `"`))
 	if ok && owner != user {
 		w.violated("I7: %s gets the key of %s", user, owner)
 	}
@@ -401,12 +372,12 @@ func (w *world) play() {
 
 // prepare puts in what was there before.
 func (w *world) prepare() {
-	if !w.config.adopts {
+	if !w.config.adopts || w.mail == nil {
 		return
 	}
 	for _, user := range users[1:] {
 		pod := w.mail.SeedPod(fake.Pod{ClientID: user, Name: adopted})
-		w.learnPod(pod.ID, user)
+		w.mail.learnPod(pod.ID, user)
 	}
 }
 

@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,12 +17,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"managed-credentials/shared/credential"
 	"managed-credentials/shared/jitter"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/proof/sim/table"
 	"managed-credentials/shared/provider/agentmail"
-	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
@@ -54,9 +51,10 @@ type world struct {
 	start   time.Time
 	config  config
 	table   *table.Table
-	mail    *fake.Server
-	store   *store.Store // goes past all faults, by the true time
-	sealer  *seal.Sealer // likewise
+	parties map[string]party // by the names of their providers
+	mail    *mail            // that one of them, if it is one
+	store   *store.Store     // goes past all faults, by the true time
+	sealer  *seal.Sealer     // likewise
 	orgKeys map[string]string
 	// shown are what Secrets Manager holds in place of an org key; "" for nothing.
 	shown     map[string]string
@@ -220,7 +218,10 @@ func newWorld(s schedule, heard heard) *world {
 	if s.recorded {
 		w.config.adopts, w.config.holdback, w.config.lingers, w.config.plain = false, 0, 0, true
 	}
-	w.mail = fake.New(fake.Config{Now: w.now, Switches: fake.Switches{PodLingers: w.config.lingers, InboxDeletion: w.config.inboxes}})
+	if s.recorded || s.bug != nil {
+		w.config.providers = []string{agentmail.Name}
+	}
+	w.parties = newParties(w)
 	w.table.Stale = w.stale
 	w.store = store.New(w.table, tableName, w.now)
 	err := w.store.NameDeployment(context.Background(), "aaaa2222") // one that is made would not be the same twice
@@ -228,14 +229,6 @@ func newWorld(s schedule, heard heard) *world {
 		panic(err)
 	}
 	w.sealer = seal.New(kmsAPI{w: w}, "key")
-	for _, p := range w.config.providers {
-		w.orgKeys[p] = fake.OrgKey
-		if org := w.organization(p); org != "" {
-			w.orgKeys[p] = otherKey
-			w.mail.AcceptOrgKey(otherKey, org)
-		}
-	}
-	w.mail.AcceptOrgKey(foreignKey, foreignOrganization)
 	if s.recorded {
 		w.histories = newHistories(w)
 	}
@@ -361,14 +354,11 @@ func (w *world) process() *process {
 	p.sealer = seal.New(kmsAPI{w, p}, "key")
 	var providers []managed.Provider
 	for _, name := range w.config.providers {
-		prefix := clientIDPrefix(name)
-		provider, err := agentmail.New(agentmail.Config{
-			BaseURL: "http://agentmail.sim", ClientIDPrefix: prefix, Transport: transport{p, name}, Adopts: w.config.adopts, Permissions: "null",
-		})
+		provider, err := w.parties[name].connect(transport{p, name, w.parties[name]}, w.config.adopts)
 		if err != nil {
 			panic(err)
 		}
-		providers = append(providers, w.bug.provides(named{provider, name}))
+		providers = append(providers, w.bug.provides(provider))
 	}
 	var err error
 	p.Engine, err = managed.New(managed.Config{
@@ -397,75 +387,6 @@ func (p *process) kill() {
 	p.end()
 }
 
-// named is a provider under another name, which goes for a third party of its own. It has each call
-// know whose it is, by its context.
-type named struct {
-	*agentmail.Provider
-	name string
-}
-
-// caller is whose a call is.
-type caller struct {
-	provider, user string
-	attempt        int64 // under whose claim it is made; 0 for none
-}
-
-type callerKey struct{}
-
-// callerIn is whose the calls with this context are, as far as that is known.
-func callerIn(ctx context.Context) caller {
-	who, _ := ctx.Value(callerKey{}).(caller)
-	return who
-}
-
-func (n named) of(ctx context.Context, user string, attempt int64) context.Context {
-	return context.WithValue(ctx, callerKey{}, caller{n.name, user, attempt})
-}
-
-// Provision implements managed.Provider.
-func (n named) Provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
-	return n.Provider.Provision(n.of(ctx, a.User, a.Number), org, a)
-}
-
-// Sweep implements managed.Provider.
-func (n named) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return n.Provider.Sweep(n.of(ctx, a.User, a.Number), org, a)
-}
-
-// Deprovision implements managed.Provider.
-func (n named) Deprovision(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return n.Provider.Deprovision(n.of(ctx, a.User, a.Number), org, a)
-}
-
-// Disarm implements managed.Disarmer.
-func (n named) Disarm(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return n.Provider.Disarm(n.of(ctx, a.User, a.Number), org, a)
-}
-
-// Inspect implements managed.Provider.
-func (n named) Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]managed.HeldKey, error) {
-	return n.Provider.Inspect(n.of(ctx, user, 0), org, user, r)
-}
-
-// Name implements managed.Provider.
-func (n named) Name() string { return n.name }
-
-func clientIDPrefix(provider string) string {
-	if provider == agentmail.Name {
-		return ""
-	}
-	return provider + "."
-}
-
-// podUser is whose a pod is, and at which provider.
-func podUser(clientID string) (user, provider string) {
-	provider, user, named := strings.Cut(clientID, ".")
-	if !named {
-		return clientID, agentmail.Name
-	}
-	return user, provider
-}
-
 // logs is I7 as far as logs go: no secret stands in any.
 type logs struct {
 	w *world
@@ -480,10 +401,10 @@ func (l logs) WithGroup(string) slog.Handler { return l }
 
 // Handle implements slog.Handler.
 func (l logs) Handle(_ context.Context, r slog.Record) error {
-	leaks := strings.Contains(r.Message, "am_us_")
+	leaks := l.w.isSecret(r.Message)
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Value.Kind() == slog.KindAny || a.Value.Kind() == slog.KindString {
-			leaks = leaks || strings.Contains(a.Value.String(), "am_us_")
+			leaks = leaks || l.w.isSecret(a.Value.String())
 		}
 		return true
 	})
@@ -508,10 +429,20 @@ func (l logs) Handle(_ context.Context, r slog.Record) error {
 
 // Write implements io.Writer for metrics.
 func (l logs) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte("am_us_")) {
+	if l.w.isSecret(string(b)) {
 		l.w.violated("I7: a secret is in a metric: %s", b)
 	}
 	return len(b), nil
+}
+
+// isSecret reports whether a text has a secret of a third party in it.
+func (w *world) isSecret(text string) bool {
+	for _, name := range w.config.providers {
+		if strings.Contains(text, w.parties[name].mark()) {
+			return true
+		}
+	}
+	return false
 }
 
 var errDead = errors.New("the process has ended")
