@@ -187,7 +187,8 @@ $(VENV)/sdk/installed: $(SDKTEST)/requirements.txt | needs-python
 	touch $@
 
 .PHONY: test-sdk
-test-sdk: $(VENV)/sdk/installed ## hold the fake AgentMail to AgentMail's Python SDK, which is newer than the one in `make test`
+test-sdk: $(VENV)/sdk/installed ## hold each fake to its third party's own SDK, AgentMail's also to the one in Python
+	go test -count=1 $(patsubst %,./%,$(wildcard shared/provider/*/sdktest))
 	go test -count=1 ./$(SDKTEST) -run Python -python $(abspath $(VENV)/sdk/bin/python)
 
 .PHONY: lint lint-api lint-code lint-page lint-template

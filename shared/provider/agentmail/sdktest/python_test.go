@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"managed-credentials/shared/managed/providertest"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
@@ -24,7 +25,7 @@ func TestTheOfficialPythonSDKWorksAgainstTheFake(t *testing.T) {
 		f.Close()
 		server.Close()
 	})
-	run(t, []string{"AGENTMAIL_BASE_URL=" + server.URL, "AGENTMAIL_API_KEY=" + fake.OrgKey}, *python, "lifecycle.py")
+	providertest.Run(t, []string{"AGENTMAIL_BASE_URL=" + server.URL, "AGENTMAIL_API_KEY=" + fake.OrgKey}, *python, "lifecycle.py")
 	if left := f.Pods(); len(left) != 0 {
 		t.Errorf("the SDK's run left %d pods behind", len(left))
 	}
