@@ -1,6 +1,6 @@
 // Package provider is the one list of the third parties at which managed credentials are made, and
-// reads how each is to be used. To add one, write its package beside agentmail and name it here:
-// docs/adding-a-provider.md says how.
+// reads how each is to be used. To add one, write its package beside agentmail, and name it here and
+// in package fakes: docs/adding-a-provider.md says how.
 package provider
 
 import (
@@ -15,14 +15,19 @@ import (
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/openai"
 	"managed-credentials/shared/provider/openrouter"
 )
 
 // constructors make the providers, from the settings that MANAGED_PROVIDERS has for them.
 var constructors = map[string]constructor{
 	agentmail.Name:  agentMail,
+	openai.Name:     from(openai.New),
 	openrouter.Name: from(openrouter.New),
 }
+
+// Names are those of all providers, in their order.
+func Names() []string { return slices.Sorted(maps.Keys(constructors)) }
 
 type constructor func(env *config.Env, settings []byte) (managed.Provider, error)
 
@@ -85,7 +90,7 @@ func Configure(c *managed.Config, env *config.Env) {
 			c.Faults[name] = errors.New("MANAGED_PROVIDERS has it twice")
 		}
 	})
-	for _, name := range slices.Sorted(maps.Keys(constructors)) {
+	for _, name := range Names() {
 		value, isNamed := named[name]
 		if !isNamed {
 			value = json.RawMessage(`{"mode":"off"}`)

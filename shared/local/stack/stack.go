@@ -11,6 +11,7 @@ package stack
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,10 +32,11 @@ import (
 	"managed-credentials/shared/local/login"
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
+	"managed-credentials/shared/local/thirdparty"
+	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
-	"managed-credentials/shared/provider/openrouter"
-	openrouterfake "managed-credentials/shared/provider/openrouter/fake"
+	"managed-credentials/shared/provider/fakes"
 )
 
 const (
@@ -71,9 +73,9 @@ type Config struct {
 	Origins []string
 	// AgentMailKey is an org key of the real AgentMail, which is then used in place of the fake.
 	AgentMailKey string
-	// OpenRouter starts a fake OpenRouter, and has users get keys there, too, in place of what Env
-	// has as MANAGED_PROVIDERS.
-	OpenRouter bool
+	// AllProviders starts the fakes of all other providers, too, and has users get keys there, in
+	// place of what Env has as MANAGED_PROVIDERS.
+	AllProviders bool
 	// DynamoDB is a running DynamoDB Local to use. Nil means that the stack starts one.
 	DynamoDB *dynamodb.Server
 	// Faults puts a proxy that injects faults in front of each service that the functions call: see
@@ -107,8 +109,8 @@ type Stack struct {
 	// AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL and LambdaURL are
 	// the origins of what the functions call, without the proxies of Faults.
 	AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL, LambdaURL string
-	// OpenRouterURL is the origin of the fake OpenRouter, empty unless Config.OpenRouter is set.
-	OpenRouterURL string
+	// Fakes are those of the other providers, by their names; nil unless Config.AllProviders is set.
+	Fakes map[string]Fake
 	// LoginURL is the origin of the login pages, empty unless Config.ManagedLogin is set.
 	LoginURL string
 
@@ -148,9 +150,18 @@ type Stack struct {
 	work    sync.WaitGroup
 }
 
+// Fake is a fake that runs.
+type Fake struct {
+	thirdparty.Fake
+	// URL is its origin.
+	URL string
+}
+
 // Faults are the proxies in front of the services. Each passes everything until it is given a hook.
 type Faults struct {
 	DynamoDB, KMS, SecretsManager, Cognito, SQS, Lambda, AgentMail *fault.Proxy
+	// Fakes are those in front of Stack.Fakes.
+	Fakes map[string]*fault.Proxy
 }
 
 // Start starts a stack and returns once it can be used. ctx is for starting alone. The functions
@@ -187,15 +198,15 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	err = s.startAWS(cfg, env)
-	if err != nil {
-		return err
-	}
 	err = s.startAgentMail(cfg, env)
 	if err != nil {
 		return err
 	}
-	err = s.startOpenRouter(cfg, env)
+	err = s.startFakes(cfg)
+	if err != nil {
+		return err
+	}
+	err = s.startAWS(cfg, env)
 	if err != nil {
 		return err
 	}
@@ -271,8 +282,8 @@ func (s *Stack) startAWS(cfg Config, env *environment) error {
 		return err
 	}
 	orgKeys := map[string]string{agentmail.Name: cmp.Or(cfg.AgentMailKey, fake.OrgKey)}
-	if cfg.OpenRouter {
-		orgKeys[openrouter.Name] = openrouterfake.ManagementKey
+	for name, f := range s.Fakes {
+		orgKeys[name] = f.OrgKey
 	}
 	secrets, err := env.secrets(s.SystemKeys, orgKeys)
 	if err != nil {
@@ -314,15 +325,36 @@ func (s *Stack) startAgentMail(cfg Config, env *environment) error {
 	return err
 }
 
-func (s *Stack) startOpenRouter(cfg Config, env *environment) error {
-	if !cfg.OpenRouter {
+// startFakes starts the fakes of the other providers, if there are to be any.
+func (s *Stack) startFakes(cfg Config) error {
+	if !cfg.AllProviders {
 		return nil
 	}
-	var err error
-	s.OpenRouterURL, err = s.serve(nil, openrouterfake.New(openrouterfake.Config{}))
-	env.values["MANAGED_PROVIDERS"] = fmt.Sprintf(
-		`{%q:{"mode":"auto"},%q:{"mode":"auto","base_url":%q,"limit":5,"limit_reset":"monthly","workspace":%q}}`,
-		agentmail.Name, openrouter.Name, s.OpenRouterURL, openrouterfake.Workspace)
+	s.Fakes = map[string]Fake{}
+	for name, make := range fakes.New {
+		f := make(nil)
+		url, err := s.serve(nil, f.Handler)
+		if err != nil {
+			return err
+		}
+		s.Fakes[name] = Fake{Fake: f, URL: url}
+	}
+	return nil
+}
+
+// useFakes has users get keys at the fakes, by the origins at which the functions find these.
+func (s *Stack) useFakes(env *environment, urls map[string]string) error {
+	if s.Fakes == nil {
+		return nil
+	}
+	providers := map[string]any{agentmail.Name: map[string]any{"mode": managed.Auto}}
+	for name, f := range s.Fakes {
+		settings := f.Settings(urls[name])
+		settings["mode"] = cmp.Or(f.Mode, string(managed.Auto))
+		providers[name] = settings
+	}
+	text, err := json.Marshal(providers)
+	env.values["MANAGED_PROVIDERS"] = string(text)
 	return err
 }
 
@@ -371,7 +403,10 @@ func (s *Stack) startES256(env *environment) error {
 // connect tells the functions where to find the services, with a proxy in front of each if there
 // are to be faults.
 func (s *Stack) connect(cfg Config, env *environment) error {
-	faults := &Faults{}
+	faults := &Faults{Fakes: map[string]*fault.Proxy{}}
+	if cfg.Faults {
+		s.Faults = faults
+	}
 	for _, service := range []struct {
 		variable, url string
 		proxy         **fault.Proxy
@@ -384,19 +419,31 @@ func (s *Stack) connect(cfg Config, env *environment) error {
 		{"AWS_ENDPOINT_URL_LAMBDA", s.LambdaURL, &faults.Lambda},
 		{"AGENTMAIL_BASE_URL", s.AgentMailURL, &faults.AgentMail},
 	} {
-		env.values[service.variable] = service.url
-		if !cfg.Faults {
-			continue
-		}
-		*service.proxy = fault.New(service.url)
-		url, err := s.serve(nil, *service.proxy)
+		var err error
+		*service.proxy, env.values[service.variable], err = s.reach(cfg, service.url)
 		if err != nil {
 			return err
 		}
-		env.values[service.variable] = url
-		s.Faults = faults
 	}
-	return nil
+	urls := map[string]string{}
+	for name, f := range s.Fakes {
+		var err error
+		faults.Fakes[name], urls[name], err = s.reach(cfg, f.URL)
+		if err != nil {
+			return err
+		}
+	}
+	return s.useFakes(env, urls)
+}
+
+// reach is where the functions find a service: behind a proxy, if there are to be faults.
+func (s *Stack) reach(cfg Config, target string) (proxy *fault.Proxy, url string, err error) {
+	if !cfg.Faults {
+		return nil, target, nil
+	}
+	proxy = fault.New(target)
+	url, err = s.serve(nil, proxy)
+	return proxy, url, err
 }
 
 func (s *Stack) startGateway(cfg Config, deployed *template.Template) error {

@@ -104,7 +104,7 @@ func (p *Provider) Inspect(ctx context.Context, org credential.Secret, user stri
 
 func (p *Provider) inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]managed.HeldKey, error) {
 	if r.KeyID != "" {
-		key, err := p.author.Get(ctx, org, r.KeyID)
+		key, err := p.author.Get(ctx, org, r.OrgID, r.KeyID)
 		if err == nil && key.ID != r.KeyID {
 			err = rest.ErrAnswer
 		}

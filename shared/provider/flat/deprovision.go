@@ -42,7 +42,7 @@ func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
 	if a.Resource().KeyID == "" {
 		return false, nil
 	}
-	key, err := r.author.Get(ctx, r.org, a.Resource().KeyID)
+	key, err := r.author.Get(ctx, r.org, a.Resource().OrgID, a.Resource().KeyID)
 	switch {
 	case rest.IsGone(err):
 		return false, nil
@@ -59,7 +59,7 @@ func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
 // stored deletes the key that the slot names. One that has gone meanwhile is looked for in the
 // list.
 func (r *removal) stored(ctx context.Context, a *managed.Attempt) {
-	err := r.author.Delete(ctx, r.org, a.Resource().KeyID)
+	err := r.author.Delete(ctx, r.org, a.Resource().OrgID, a.Resource().KeyID)
 	if err == nil {
 		r.removed++
 	} else if !rest.IsGone(err) {
@@ -79,25 +79,49 @@ func (r *removal) others(ctx context.Context, a *managed.Attempt) {
 	r.note(err)
 	for _, key := range keys {
 		_, ours := attemptOf(key.Name, a)
-		if !ours {
-			continue
+		if ours {
+			r.delete(ctx, func() error { return r.author.Delete(ctx, r.org, key.Organization, key.ID) })
 		}
-		err := ctx.Err()
-		if err == nil {
-			err = r.author.Delete(ctx, r.org, key.ID)
-		}
-		if rest.IsGone(err) {
-			err = errListed
-		}
-		if err == nil {
-			r.removed++
-		} else {
-			r.left++
-			r.note(err)
-		}
+	}
+	keyed, ok := r.author.(Keyed)
+	if ok {
+		r.openers(ctx, a, keyed, keys)
 	}
 	if len(r.errs) == 0 {
 		a.Accounted()
+	}
+}
+
+// openers deletes what opens this user's accounts, and has outlived them: those are not listed.
+func (r *removal) openers(ctx context.Context, a *managed.Attempt, keyed Keyed, accounts []Key) {
+	owned, err := r.owns(ctx, r.org)
+	r.note(err)
+	for _, organization := range owned {
+		openers, err := rest.All(ctx, keyed.Openers(r.org, organization))
+		r.note(err)
+		for _, o := range openers {
+			_, ours := attemptOf(o.Name, a)
+			if ours && !has(accounts, o.Account) {
+				r.delete(ctx, func() error { return keyed.Close(ctx, r.org, organization, o.ID) })
+			}
+		}
+	}
+}
+
+// delete deletes one thing that was listed.
+func (r *removal) delete(ctx context.Context, send func() error) {
+	err := ctx.Err()
+	if err == nil {
+		err = send()
+	}
+	if rest.IsGone(err) {
+		err = errListed
+	}
+	if err == nil {
+		r.removed++
+	} else {
+		r.left++
+		r.note(err)
 	}
 }
 

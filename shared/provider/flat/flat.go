@@ -38,15 +38,35 @@ type Author interface {
 	// Create makes a key of this name. It is sent once: each call makes another.
 	Create(ctx context.Context, org credential.Secret, name string) (Made, error)
 
-	// Get returns the key with this id; an error that rest.IsGone knows if there is none.
-	Get(ctx context.Context, org credential.Secret, id string) (Key, error)
+	// Get returns the key with this id in an organisation; an error that rest.IsGone knows if there
+	// is none.
+	Get(ctx context.Context, org credential.Secret, organization, id string) (Key, error)
 
 	// List is the list of an organisation's keys, those that do not work at present included.
 	List(org credential.Secret, organization string) rest.Page[Key]
 
 	// Delete deletes the key with this id. nil is the answer that the third party documents for
 	// that, and nothing else is. If there is no such key, the error is one that rest.IsGone knows.
-	Delete(ctx context.Context, org credential.Secret, id string) error
+	Delete(ctx context.Context, org credential.Secret, organization, id string) error
+}
+
+// Keyed is an author whose "keys" are accounts, which have names, and what opens anything are
+// further keys in a list of their own. An account may lose them, and they might outlive it.
+type Keyed interface {
+	// Openers is the list of an organisation's keys.
+	Openers(org credential.Secret, organization string) rest.Page[Opener]
+
+	// Close deletes one of them, as Author.Delete does.
+	Close(ctx context.Context, org credential.Secret, organization, id string) error
+}
+
+// Opener is a key of an account.
+type Opener struct {
+	ID string
+	// Account and Name are the account's.
+	Account, Name string
+	// Expired: it opens nothing any more.
+	Expired bool
 }
 
 // Key is a key as the third party lists it.
@@ -245,7 +265,7 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 		if !ours || attempt >= a.Number || key.ID == a.Resource().KeyID {
 			continue
 		}
-		err := p.remove(ctx, org, key.ID)
+		err := p.remove(ctx, org, key.Organization, key.ID)
 		if err != nil {
 			return fmt.Errorf("deleting a key of an earlier attempt: %w", err)
 		}
@@ -254,8 +274,8 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 }
 
 // remove deletes a key. One that is not found is no error, if the list does not have it either.
-func (p *Provider) remove(ctx context.Context, org credential.Secret, id string) error {
-	err := p.author.Delete(ctx, org, id)
+func (p *Provider) remove(ctx context.Context, org credential.Secret, organization, id string) error {
+	err := p.author.Delete(ctx, org, organization, id)
 	if !rest.IsGone(err) {
 		return err
 	}
@@ -285,6 +305,10 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 	if !has(keys, a.Resource().KeyID) {
 		return p.notListed(ctx, org, a.Resource())
 	}
+	err = p.opens(ctx, org, a.Resource())
+	if err != nil {
+		return err
+	}
 	err = p.removeLower(ctx, org, a, keys)
 	if err == nil {
 		a.Accounted()
@@ -292,10 +316,29 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 	return err
 }
 
+// opens makes sure that there is something which opens the stored account, where such a thing is
+// listed by itself: Gone, if there is not.
+func (p *Provider) opens(ctx context.Context, org credential.Secret, r credential.Resource) error {
+	keyed, ok := p.author.(Keyed)
+	if !ok {
+		return nil
+	}
+	for w := rest.NewWalk(keyed.Openers(org, r.OrgID)); !w.Ended; {
+		openers, err := w.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("listing the accounts' keys: %w", err)
+		}
+		if slices.ContainsFunc(openers, func(o Opener) bool { return o.Account == r.KeyID && !o.Expired }) {
+			return nil
+		}
+	}
+	return &managed.Error{Class: managed.Gone, Err: errors.New("the account is there, and no key that opens it")}
+}
+
 // notListed is the error about a stored key that the list does not have: Gone, if it is not found
 // by its id either, for an org key of its organisation.
 func (p *Provider) notListed(ctx context.Context, org credential.Secret, r credential.Resource) error {
-	_, err := p.author.Get(ctx, org, r.KeyID)
+	_, err := p.author.Get(ctx, org, r.OrgID, r.KeyID)
 	switch {
 	case err == nil:
 		return &managed.Error{Class: managed.Transient, Err: errors.New("the key is found by its id, and it is not listed")}
@@ -311,5 +354,5 @@ func (p *Provider) notListed(ctx context.Context, org credential.Secret, r crede
 
 // Discard implements managed.Provider.
 func (p *Provider) Discard(ctx context.Context, org credential.Secret, r credential.Resource) error {
-	return rest.Classify(p.remove(ctx, org, r.KeyID))
+	return rest.Classify(p.remove(ctx, org, r.OrgID, r.KeyID))
 }

@@ -181,7 +181,7 @@ func (a *api) Create(ctx context.Context, org credential.Secret, name string) (f
 }
 
 // Get implements flat.Author.
-func (a *api) Get(ctx context.Context, org credential.Secret, id string) (flat.Key, error) {
+func (a *api) Get(ctx context.Context, org credential.Secret, _, id string) (flat.Key, error) {
 	var answer struct {
 		Data listed `json:"data"`
 	}
@@ -207,7 +207,7 @@ func (a *api) List(org credential.Secret, organization string) rest.Page[flat.Ke
 }
 
 // Delete implements flat.Author.
-func (a *api) Delete(ctx context.Context, org credential.Secret, id string) error {
+func (a *api) Delete(ctx context.Context, org credential.Secret, _, id string) error {
 	var answer struct {
 		Deleted bool `json:"deleted"`
 	}

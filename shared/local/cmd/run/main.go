@@ -82,7 +82,7 @@ func run(ctx context.Context, stop func(), dist string, out io.Writer) error {
 		Dist:           dist,
 		Env:            settings.functions(deployed.Functions),
 		AgentMailKey:   settings.get("AGENTMAIL_API_KEY", ""),
-		OpenRouter:     settings.get("MANAGED_PROVIDERS", "") == "",
+		AllProviders:   settings.get("MANAGED_PROVIDERS", "") == "",
 		Origins:        origins,
 		ReconcileEvery: time.Minute,
 		Log:            out,

@@ -29,8 +29,8 @@ The service is running. Press Ctrl-C to stop it; no data is kept.
 
   integrations page  {{.Stack.URL}}/
   AgentMail          {{.Stack.AgentMailURL}}{{if .Stack.AgentMail}} (the fake; /_fake/state shows what it holds){{else}} (the real one){{end}}
-{{- if .Stack.OpenRouterURL}}
-  OpenRouter         {{.Stack.OpenRouterURL}} (the fake; /_fake/state shows what it holds)
+{{- range .Stack.Fakes}}
+  {{printf "%-18s" .Title}} {{.URL}} (the fake; /_fake/state shows what it holds)
 {{- end}}
   DynamoDB Local     {{.Stack.DynamoDBURL}} (table {{.Stack.Table}})
   KMS                {{.Stack.KMSURL}}
@@ -40,7 +40,7 @@ The service is running. Press Ctrl-C to stop it; no data is kept.
   Lambda             {{.Stack.LambdaURL}}
 
 To try it, paste these one after the other. First a token for alice, then her credentials. Listing
-them makes her a key at AgentMail{{if .Stack.OpenRouterURL}}, and one at OpenRouter{{end}}.
+them makes her a key at AgentMail{{if .Stack.Fakes}}, and one at each of the others{{end}}.
 
   TOKEN=$(curl -s {{.Stack.URL}}/local/token -d '{"sub":"alice"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/credentials
@@ -48,8 +48,8 @@ them makes her a key at AgentMail{{if .Stack.OpenRouterURL}}, and one at OpenRou
 An executor, which runs a user's tasks, gets the key itself.
 
   curl -w ' %{http_code}\n' {{.Stack.URL}}/local/resolve -d '{"sub":"alice","provider":"agent_mail"}'
-{{- if .Stack.OpenRouterURL}}
-  curl -w ' %{http_code}\n' {{.Stack.URL}}/local/resolve -d '{"sub":"alice","provider":"open_router"}'
+{{- range $name, $fake := .Stack.Fakes}}
+  curl -w ' %{http_code}\n' {{$.Stack.URL}}/local/resolve -d '{"sub":"alice","provider":"{{$name}}"}'
 {{- end}}
 
 She can neither change nor delete it. Both answers are 403.
@@ -64,8 +64,8 @@ Delete her account. Her token now gets 401, though it has not expired, and nothi
 {{- if .Stack.AgentMail}}
   curl {{.Stack.AgentMailURL}}/_fake/state
 {{- end}}
-{{- if .Stack.OpenRouterURL}}
-  curl {{.Stack.OpenRouterURL}}/_fake/state
+{{- range .Stack.Fakes}}
+  curl {{.URL}}/_fake/state
 {{- end}}
 
 An operator's audit compares AgentMail with the table, and agrees: no findings.

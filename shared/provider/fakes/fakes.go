@@ -1,0 +1,18 @@
+// Package fakes is the one list of the fakes of the third parties that package provider lists. It
+// stands apart from that because functions have no use for them.
+package fakes
+
+import (
+	"time"
+
+	"managed-credentials/shared/local/thirdparty"
+	openai "managed-credentials/shared/provider/openai/fake"
+	openrouter "managed-credentials/shared/provider/openrouter/fake"
+)
+
+// New make the fakes, by the providers' names: all but AgentMail's, which has settings in variables
+// of its own, and a port.
+var New = map[string]func(now func() time.Time) thirdparty.Fake{
+	"open_router": openrouter.Local,
+	"openai":      openai.Local,
+}
