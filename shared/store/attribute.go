@@ -57,6 +57,12 @@ const (
 	attrReportFrom   = "report_from"
 	attrReportPause  = "report_pause"
 
+	// A rotation of a slot's key.
+	attrRotate          = "rotate"
+	attrRetiringKeyID   = "retiring_key_id"
+	attrRetiringAttempt = "retiring_attempt"
+	attrRetireAt        = "retire_at"
+
 	// What is due.
 	attrDueShard = "due_shard"
 	attrDueAt    = "due_at"

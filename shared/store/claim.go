@@ -116,13 +116,17 @@ type Made struct {
 	ExpiresAt time.Time
 	// Hint is the end of the key, to be stored in the clear; nil for none.
 	Hint *string
+	// RetireAt is until when the key that was stored before serves on, named by the slot as the
+	// retiring one; zero if it is not to.
+	RetireAt time.Time
 	// Settled is true only if the outcome of every create under the slot is known, and nothing is
 	// left that it does not name.
 	Settled bool
 }
 
-// Commit stores the secret that the claim made, and ends the claim. If not all is settled, the
-// lease stands on and the slot is due when it ends.
+// Commit stores the secret that the claim made, and ends the claim and any rotation that was asked
+// for. If not all is settled, the lease stands on and the slot is due when it ends; else it is due
+// when the key that was stored before retires, if that is kept.
 //
 // It returns ErrLost if the claim was lost. Any other error leaves the outcome unknown: nothing may
 // be changed or destroyed then.
@@ -134,7 +138,14 @@ func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 		", #resource_id = " + values.str("resource", m.Resource.ID) +
 		", #key_id = " + values.str("key", m.Resource.KeyID) +
 		", #org_id = " + values.str("org", m.Resource.OrgID)
-	remove := " REMOVE #owner, #tries, #reason, #gone_since, #report_from, #report_pause"
+	remove := " REMOVE #owner, #tries, #reason, #gone_since, #report_from, #report_pause, #rotate"
+	if m.RetireAt.IsZero() {
+		remove += retiringNone
+	} else {
+		set += ", #retiring_key_id = " + values.str("retiring", slot.Resource.KeyID) +
+			", #retiring_attempt = " + values.num("retiring_attempt", slot.Committed) +
+			", #retire_at = " + values.time("retire_at", m.RetireAt)
+	}
 	if m.ExpiresAt.IsZero() {
 		remove += ", #expires_at"
 	} else {
@@ -145,10 +156,14 @@ func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 	} else {
 		set += ", #hint = " + values.str("hint", *m.Hint)
 	}
-	if m.Settled {
-		remove += ", #lease_until, #due_at, #due_shard"
-	} else {
+	switch {
+	case !m.Settled:
 		set += ", #due_at = " + values.time("due", slot.ClaimableAt())
+	case m.RetireAt.IsZero():
+		remove += ", #lease_until, #due_at, #due_shard"
+	default:
+		remove += ", #lease_until"
+		set += ", #due_at = " + values.time("due", m.RetireAt)
 	}
 	expression := set + remove
 	err := s.update(ctx, slot.Key(), expression, condition, values)
@@ -171,6 +186,9 @@ func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 	return ErrLost
 }
 
+// retiringNone removes, in a list of what is removed, the retiring key from a slot.
+const retiringNone = ", #retiring_key_id, #retiring_attempt, #retire_at"
+
 // Release says how a claim ends that did not commit.
 type Release struct {
 	// State is the slot's state from then on.
@@ -191,6 +209,8 @@ type Release struct {
 	GoneSince time.Time
 	Left      int
 	LeftSince time.Time
+	// Retired says that the key which the slot names as retiring is there no more.
+	Retired bool
 }
 
 // Release ends a claim. It returns ErrLost if the claim was lost, as a repeat of it does. After any
@@ -216,6 +236,9 @@ func (s *Store) Release(ctx context.Context, slot Slot, r Release) error {
 		} else {
 			expression += ", #" + since.name + " = " + values.time(since.name, since.time)
 		}
+	}
+	if r.Retired {
+		remove += retiringNone
 	}
 	if r.LeftSince.IsZero() {
 		remove += ", #left"

@@ -107,6 +107,29 @@ func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) erro
 	return outcome(err, ErrStale, "noting the report")
 }
 
+// Rotate asks for another key of a ready slot that was just read, and that nobody works on: due at
+// once, with the time for which the stored key is to serve on beside it. It takes an attempt's
+// number, so that nobody who read the slot before can claim it and overlook that. A key that retires
+// already does so now. It returns ErrStale if the slot is not as it was read. A repeat asks anew, as
+// long as no other key was made.
+func (s *Store) Rotate(ctx context.Context, slot Slot, overlap time.Duration) error {
+	values := args{}
+	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
+	now := values.time("now", s.now())
+	asked := slot
+	asked.Reason = ReasonRotation
+	expression := "SET #rotate = " + values.num("overlap", overlap.Milliseconds()) +
+		", #attempt = " + values.num("attempt", slot.Attempt+1) +
+		", #due_at = " + now +
+		", #due_shard = " + values.str("shard", asked.shard()) +
+		", #reason = " + values.str("reason", asked.Reason)
+	if slot.Retiring.KeyID != "" {
+		expression += ", #retire_at = " + now
+	}
+	err := s.update(ctx, slot.Key(), expression, condition, values)
+	return outcome(err, ErrStale, "asking for a rotation")
+}
+
 // PostponeUndecodable moves the due time of an item that cannot be decoded, of which only v and
 // due_at are taken for what they are: if it still has both as they were read, and is due. Refused,
 // which is no error, where another version of the code has been at it. Safe to repeat.

@@ -34,7 +34,9 @@ func (s *Store) Get(ctx context.Context, user, provider, id string) (credential.
 type Sealed struct {
 	credential.Metadata
 	// Attempt is the one that made a managed credential's secret; 0 for any other.
-	Attempt    int64
+	Attempt int64
+	// Retiring is the key that a managed credential's secret has replaced, and that serves on.
+	Retiring   Retiring
 	Ciphertext []byte
 }
 
@@ -55,7 +57,7 @@ func (s *Store) Sealed(ctx context.Context, user, provider, id string) (Sealed, 
 		if !slot.Usable() {
 			return Sealed{}, credential.ErrNotUsable
 		}
-		sealed.Metadata, sealed.Attempt = slot.Metadata(), slot.Committed
+		sealed.Metadata, sealed.Attempt, sealed.Retiring = slot.Metadata(), slot.Committed, slot.Retiring
 	} else {
 		sealed.Metadata, err = decodeOwn(item)
 		if err != nil {

@@ -70,6 +70,21 @@ type Slot struct {
 	// was. ReportPause is how long the pause was that ends then. A commit removes both.
 	ReportFrom  time.Time
 	ReportPause time.Duration
+	// Rotates says that another key is to be made, and Overlap for how long the stored one is to
+	// serve on beside it.
+	Rotates bool
+	Overlap time.Duration
+	// Retiring is the key that a rotation has replaced, and that serves on for a while.
+	Retiring Retiring
+}
+
+// Retiring is a key that was stored before; the zero value is none.
+type Retiring struct {
+	KeyID string
+	// Attempt is the one that made it.
+	Attempt int64
+	// At is when it is to be deleted.
+	At time.Time
 }
 
 // The reasons why there is work left. Where a pass failed, the reason is the class of its failure.
@@ -89,6 +104,8 @@ const (
 	ReasonReported = "reported"
 	// ReasonAudit: an audit's repair has the slot checked.
 	ReasonAudit = "audit"
+	// ReasonRotation: somebody asked for another key.
+	ReasonRotation = "rotation"
 	// ReasonOperator: an operator had it tried again.
 	ReasonOperator = "an operator asked"
 )
@@ -187,13 +204,20 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 
 		ReportFrom:  r.timeOrZero(attrReportFrom),
 		ReportPause: time.Duration(r.numberOrZero(attrReportPause)) * time.Millisecond,
+
+		Rotates: r.has(attrRotate),
+		Overlap: time.Duration(r.numberOrZero(attrRotate)) * time.Millisecond,
+	}
+	if r.has(attrRetiringKeyID) {
+		s.Retiring = Retiring{KeyID: r.text(attrRetiringKeyID), Attempt: r.number(attrRetiringAttempt), At: r.timeOrZero(attrRetireAt)}
+		r.bad = r.bad || s.Retiring.KeyID == "" || s.Retiring.At.IsZero()
 	}
 	switch s.State {
 	case Provisioning, Ready, Failed, Revoking, Parked:
 	default:
 		r.bad = true
 	}
-	if s.Attempt < 0 || s.Tries < 0 || s.Left < 0 || s.ReportPause < 0 || s.Committed < 0 || s.Committed > s.Attempt {
+	if s.Attempt < 0 || s.Tries < 0 || s.Left < 0 || s.ReportPause < 0 || s.Overlap < 0 || s.Committed < 0 || s.Committed > s.Attempt {
 		r.bad = true
 	}
 	if r.number(attrVersion) != version || !r.flag(attrManaged) || r.text(attrType) != string(credential.APIKey) || r.bad {
