@@ -86,6 +86,47 @@ func (s *service) removeKey(key string) {
 	res.Body.Close()
 }
 
+func TestAnExecutorLearnsUntilWhenAReplacedKeyServes(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.list(s.token(alice))
+	type resolved struct {
+		ID       string `json:"id"`
+		APIKey   string `json:"api_key"`
+		Attempt  int    `json:"attempt"`
+		Retiring int    `json:"retiring_attempt"`
+		RetireAt int64  `json:"retire_at"`
+	}
+	resolve := func() resolved { return decode[resolved](t, s.resolve(alice, agentmail.Name, "").body) }
+	before := resolve()
+	rotate := `{"command":"rotate","user_id":"` + alice + `","provider":"agent_mail","overlap":"1h","by":"somebody@example.com","reason":"a drill"}`
+	if r := operate[map[string]bool](t, s, rotate); !r["rotating"] {
+		t.Errorf("the answer is %v", r)
+	}
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	now := resolve()
+	left := time.Until(time.Unix(now.RetireAt, 0))
+	if now.ID != before.ID || now.APIKey == before.APIKey || now.Retiring != before.Attempt || left > time.Hour || left < 50*time.Minute {
+		t.Errorf("attempt %d is resolved, after %d; attempt %d serves for %v", now.Attempt, before.Attempt, now.Retiring, left)
+	}
+	for _, key := range []string{before.APIKey, now.APIKey} {
+		if _, _, accepted := s.AgentMail.Identify(key); !accepted {
+			t.Error("in the overlap one of the keys is not accepted")
+		}
+	}
+	old := `{"sub":"` + alice + `","provider":"agent_mail","rejected_attempt":` + strconv.Itoa(before.Attempt) + `}`
+	s.call("POST", "/local/resolve", "", old).want(t, http.StatusConflict, "")
+
+	operate[map[string]bool](t, s, strings.Replace(rotate, "1h", "0s", 1))
+	s.reconcileLater(alice)
+	s.reconcileLater(alice)
+	last := resolve()
+	pod, _ := s.AgentMail.Pod(alice)
+	if last.Attempt <= now.Attempt || last.Retiring != 0 || last.RetireAt != 0 || len(pod.Keys) != 1 {
+		t.Errorf("attempt %d is resolved, %d retires, and there are %d keys", last.Attempt, last.Retiring, len(pod.Keys))
+	}
+}
+
 func TestAnAuditRepairsWhatItIsAskedTo(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)

@@ -209,7 +209,7 @@ func (s *service) later(user string) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		for _, name := range []string{"created_at", "due_at", "lease_until", "gone_since", "report_from"} {
+		for _, name := range []string{"created_at", "due_at", "lease_until", "gone_since", "report_from", "retire_at"} {
 			at, ok := out.Item[name].(*types.AttributeValueMemberN)
 			if !ok {
 				continue

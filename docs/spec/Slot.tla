@@ -140,10 +140,11 @@ Stop(a) ==
 Named(a) == IF Holds("keep what is named") THEN {worker[a].was.key} ELSE {}
 Lower(a) == {k \in keys : k < a /\ (Holds("take over") \/ worker[a].work # "provision")} \ Named(a)
 
-(* A pass that provisions lists the keys of lower attempts. *)
+(* A pass that provisions lists the keys of lower attempts. A replica that lags may show none. *)
 LookBefore(a) ==
   /\ worker[a].pc = "look" /\ worker[a].work = "provision" /\ MaySend(a)
-  /\ worker' = [worker EXCEPT ![a].pc = "clear", ![a].listed = Lower(a)]
+  /\ \E shown \in {Lower(a)} \union (IF lag = "now" THEN {{}} ELSE {}) :
+       worker' = [worker EXCEPT ![a].pc = "clear", ![a].listed = shown]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
 Found(a) == pod = worker[a].was.pod /\ worker[a].was.key \in keys
@@ -171,10 +172,11 @@ Delete(a) ==
        /\ worker' = [worker EXCEPT ![a].listed = @ \ {k}]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, lag, hand>>
 
-(* What lower attempts may have left is accounted for. *)
+(* What lower attempts may have left is accounted for by a list that shows the key that was made since. *)
 Cleared(a) ==
   /\ worker[a].pc = "clear" /\ worker[a].listed = {} /\ worker[a].work \in {"provision", "sweep"}
-  /\ worker' = [worker EXCEPT ![a].pc = IF worker[a].work = "sweep" THEN "swept" ELSE "key", ![a].inherited = FALSE]
+  /\ worker' = [worker EXCEPT ![a].pc = IF worker[a].work = "sweep" THEN "swept" ELSE "key",
+                              ![a].inherited = @ /\ worker[a].work = "provision" /\ Holds("a look before the create accounts for nothing")]
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, keys, lag, hand>>
 
 -----------------------------------------------------------------------------
@@ -198,9 +200,12 @@ CommitLooksLost(a) ==
   /\ Go(a, "lost")
   /\ UNCHANGED <<tomb, phase, flight, pod, keys, lag, hand>>
 
-(* A key that cannot be sealed is deleted, if that succeeds: the next attempt finds it by its name otherwise. *)
+(* A key that cannot be sealed is deleted, if that succeeds: a later attempt finds it by its name otherwise. *)
 SealFails(a) ==
-  /\ worker[a].pc = "commit" /\ Go(a, "failed") /\ keys' \in {keys, keys \ {a}}
+  /\ worker[a].pc = "commit"
+  /\ \/ keys' = keys \ {a} /\ Go(a, "failed")
+     \/ worker' = [worker EXCEPT ![a].pc = "failed", ![a].unknown = @ \/ Holds("what could not be discarded is not settled")]
+        /\ UNCHANGED keys
   /\ UNCHANGED <<tomb, slot, phase, flight, pod, lag, hand>>
 
 (* The worker's own key goes, by its id, unless the slot stores it. *)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
@@ -26,6 +27,8 @@ type request struct {
 	Reason   string `json:"reason"`
 	// Organization is for accept_organization.
 	Organization string `json:"organization"`
+	// Overlap is for rotate, a duration such as 8h.
+	Overlap string `json:"overlap"`
 }
 
 // commands are by name.
@@ -42,6 +45,8 @@ var commands = map[string]func(*function, context.Context, request) (any, error)
 	// which deployment this is, and in which organisations it makes things
 	"providers":           (*function).providers,
 	"accept_organization": (*function).acceptOrganization,
+	// another key for a user
+	"rotate": (*function).rotate,
 }
 
 func (f *function) run(ctx context.Context, event []byte) (any, error) {
@@ -56,7 +61,7 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	}
 	command, ok := commands[r.Command]
 	if !ok {
-		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization"}
+		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate"}
 	}
 	return command(f, ctx, r)
 }
@@ -229,5 +234,39 @@ func (f *function) acceptOrganization(ctx context.Context, r request) (any, erro
 	}
 	return struct {
 		Accepted bool `json:"accepted"`
+	}{true}, nil
+}
+
+// defaultOverlap is for how long a replaced key serves on, if rotate does not say.
+const defaultOverlap = 24 * time.Hour
+
+// rotate has another key made for a user, under the same id. The one that they have serves on for
+// the overlap, a day if none is given; 0s ends it as soon as the new one is there:
+// {"command":"rotate","user_id":"…","provider":"…","overlap":"8h","by":"…","reason":"…"}.
+func (f *function) rotate(ctx context.Context, r request) (any, error) {
+	user, err := credential.UserID(r.UserID)
+	if err != nil {
+		return nil, err
+	}
+	if !credential.ValidProvider(r.Provider) {
+		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+	}
+	overlap := defaultOverlap
+	if r.Overlap != "" {
+		overlap, err = time.ParseDuration(r.Overlap)
+		if err != nil || overlap < 0 || overlap > managed.LongestOverlap {
+			return nil, &credential.FieldError{Field: "overlap", Problem: "must be a duration from 0s to 720h, such as 8h or 30m"}
+		}
+	}
+	err = r.named()
+	if err != nil {
+		return nil, err
+	}
+	err = f.engine.Rotate(ctx, managed.Rotation{User: user, Provider: r.Provider, Overlap: overlap, Order: r.order()})
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Rotating bool `json:"rotating"`
 	}{true}, nil
 }

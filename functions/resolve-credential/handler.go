@@ -62,19 +62,19 @@ func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 	if !credential.ValidID(r.CredentialID) {
 		return nil, credential.ErrNotFound
 	}
-	m, attempt, material, err := f.open(ctx, r)
+	c, material, err := f.open(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if expires := material.ExpiresAt(); !m.Managed && expires != nil && *expires <= clock.Now().Unix() {
+	if expires := material.ExpiresAt(); !c.Managed && expires != nil && *expires <= clock.Now().Unix() {
 		return nil, errExpired
 	}
 	err = telemetry.Audit(ctx, f.log, "secret released",
-		"user", r.UserID, "provider", m.Provider, "credential", m.ID, "managed", m.Managed, "system", m.System, "open_proven", material.OpenProven())
+		"user", r.UserID, "provider", c.Provider, "credential", c.ID, "managed", c.Managed, "system", c.System, "attempt", c.Attempt, "open_proven", material.OpenProven())
 	if err != nil {
 		return nil, err
 	}
-	return answer(m, attempt, material), nil
+	return answer(c, material), nil
 }
 
 // errExpired: nothing of the credential can be used any more, by what its user said of it. A
@@ -118,24 +118,23 @@ func (f *function) report(ctx context.Context, r request) (gateway.Status, error
 	return gateway.Status{Status: http.StatusAccepted, Detail: "The credential is being checked: resolve it again in a minute"}, err
 }
 
-// open reads and decrypts what the request names. attempt is the managed key's number; 0 for any
-// other.
-func (f *function) open(ctx context.Context, r request) (m credential.Metadata, attempt int64, material credential.Material, err error) {
+// open reads and decrypts what the request names.
+func (f *function) open(ctx context.Context, r request) (store.Sealed, credential.Material, error) {
 	title, ok := f.system[r.Provider]
 	if ok && r.CredentialID == credential.SystemID(r.Provider) {
-		m, material, err = f.openSystem(ctx, r, title)
-		return m, 0, material, err
+		m, material, err := f.openSystem(ctx, r, title)
+		return store.Sealed{Metadata: m}, material, err
 	}
 	sealed, err := f.table.Sealed(ctx, r.UserID, r.Provider, r.CredentialID)
 	if err != nil {
-		return credential.Metadata{}, 0, credential.Material{}, err
+		return store.Sealed{}, credential.Material{}, err
 	}
-	material, err = f.sealer.Open(ctx, r.UserID, r.Provider, r.CredentialID, sealed.Type, sealed.Open(), sealed.Ciphertext)
+	material, err := f.sealer.Open(ctx, r.UserID, r.Provider, r.CredentialID, sealed.Type, sealed.Open(), sealed.Ciphertext)
 	if errors.Is(err, credential.ErrOpenChanged) {
 		f.metrics.Count(telemetry.OpenFieldsChanged, "", 1)
 		err = fmt.Errorf("opening %s of %s for user %s: %w", r.CredentialID, r.Provider, r.UserID, err)
 	}
-	return sealed.Metadata, sealed.Attempt, material, err
+	return sealed, material, err
 }
 
 // openSystem reads the platform's own key, unless the user's account was deleted.
@@ -152,20 +151,24 @@ func (f *function) openSystem(ctx context.Context, r request, title string) (cre
 }
 
 // answer is the credential with its secret fields, under the API's names, and a managed key's
-// number, by which it can be reported.
-func answer(m credential.Metadata, attempt int64, material credential.Material) map[string]any {
-	all := map[string]any{"id": m.ID, "provider": m.Provider, "type": m.Type}
+// number, by which it can be reported. Whoever holds the key before that one learns until when it
+// serves.
+func answer(c store.Sealed, material credential.Material) map[string]any {
+	all := map[string]any{"id": c.ID, "provider": c.Provider, "type": c.Type}
 	for name, value := range material.Fields() {
 		all[name] = value
 	}
-	if attempt != 0 {
-		all["attempt"] = attempt
+	if c.Attempt != 0 {
+		all["attempt"] = c.Attempt
 	}
-	if m.Type == credential.OAuth2 {
-		all["username"], all["scopes"] = m.Username, m.Scopes
+	if clock.Now().Before(c.Retiring.At) {
+		all["retiring_attempt"], all["retire_at"] = c.Retiring.Attempt, c.Retiring.At.Unix()
 	}
-	if m.Type == credential.HostScoped {
-		all["host"] = m.Host
+	if c.Type == credential.OAuth2 {
+		all["username"], all["scopes"] = c.Username, c.Scopes
+	}
+	if c.Type == credential.HostScoped {
+		all["host"] = c.Host
 	}
 	return all
 }

@@ -18,6 +18,9 @@ type claim struct {
 	began time.Time
 	// attempt is the claim as the provider sees it.
 	attempt *Attempt
+	// retires says that the key that is made replaces one that serves on for the slot's overlap, and
+	// retired that none is there any more that was replaced before.
+	retires, retired bool
 	// log names the user, the provider and the attempt in each line.
 	log *slog.Logger
 }
@@ -25,6 +28,10 @@ type claim struct {
 // claimed is the pass with its slot claimed. was is the slot before that, slot as it is then, and
 // at a time before the claim was sent.
 func (x *pass) claimed(was, slot store.Slot, at time.Time) *claim {
+	var retiring string
+	if slot.State == store.Ready && !slot.Rotates && at.Before(slot.Retiring.At) {
+		retiring = slot.Retiring.KeyID
+	}
 	return &claim{
 		pass:  x,
 		slot:  slot,
@@ -33,7 +40,8 @@ func (x *pass) claimed(was, slot store.Slot, at time.Time) *claim {
 			User:      slot.User,
 			Number:    slot.Attempt,
 			Stored:    slot.Resource,
-			Inherited: !was.Settled(),
+			Retiring:  retiring,
+			Inherited: !was.Settled() || slot.Dead() && slot.Retiring.KeyID != "",
 			Now:       x.e.cfg.Now,
 			Cutoff:    at.Add(x.e.cfg.Lease / 2),
 		}),
@@ -83,6 +91,7 @@ func writing(ctx context.Context) (context.Context, context.CancelFunc) {
 func (c *claim) release(ctx context.Context, r store.Release) store.Slot {
 	wctx, cancel := writing(ctx)
 	defer cancel()
+	r.Retired = c.slot.Retiring.KeyID != "" && (c.retired || c.slot.Dead() && c.attempt.Settled())
 	err := c.e.cfg.Store.Release(wctx, c.slot, r)
 	if err != nil { // lost, or unknown: then the lease runs out
 		c.log.WarnContext(ctx, "the claim could not be released", "error", err)

@@ -39,7 +39,7 @@ const (
 	// MissingResource and MissingKey: what a slot names is not there any more.
 	MissingResource FindingKind = "missing_resource"
 	MissingKey      FindingKind = "missing_key"
-	// SurplusKey: a key of ours beside the stored one.
+	// SurplusKey: a key of ours that the slot does not name.
 	SurplusKey FindingKind = "surplus_key"
 	// PermissionsDiffer: the stored key may do something else than what is configured now.
 	PermissionsDiffer FindingKind = "permissions_differ"
@@ -124,9 +124,9 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 		return a.leftBehind(ctx, h, f)
 	case slot.State == store.Absent:
 		f.Kind = Unclaimed
-	case atRest(slot) && slot.Resource.ID != h.Resource.ID:
+	case a.atRest(slot) && slot.Resource.ID != h.Resource.ID:
 		f.Kind = SecondResource
-	case atRest(slot): // keys that come with it are not listed again for the slot
+	case a.atRest(slot): // keys that come with it are not listed again for the slot
 		return a.withRemedy(slot, a.surplus(slot, h.Keys)), nil
 	default:
 		return nil, nil
@@ -158,7 +158,7 @@ func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]*suspec
 
 // slot compares a slot with what the third party has.
 func (a *audit) slot(ctx context.Context, slot store.Slot) ([]*suspect, error) {
-	if !atRest(slot) {
+	if !a.atRest(slot) {
 		return nil, nil
 	}
 	f := Finding{User: slot.User, Resource: slot.Resource.ID}
@@ -178,7 +178,7 @@ func (a *audit) slot(ctx context.Context, slot store.Slot) ([]*suspect, error) {
 		return f.notInspected(err)
 	}
 	now := slots[slot.Provider]
-	if !atRest(now) || now.Attempt != slot.Attempt { // it has been worked on since it was read
+	if !a.atRest(now) || now.Attempt != slot.Attempt { // it has been worked on since it was read
 		return nil, nil
 	}
 	return a.withRemedy(now, found), nil
@@ -208,12 +208,12 @@ func (a *audit) compare(slot store.Slot, keys []HeldKey, gone bool) []Finding {
 	return append(findings, a.surplus(slot, keys)...)
 }
 
-// surplus are the keys of ours beside the stored one.
+// surplus are the keys of ours that the slot does not name.
 func (a *audit) surplus(slot store.Slot, keys []HeldKey) []Finding {
 	f := Finding{Kind: SurplusKey, User: slot.User, Resource: slot.Resource.ID}
 	var findings []Finding
 	for _, key := range keys {
-		if key.ID == slot.Resource.KeyID || a.others([]HeldKey{key}) || key.CreatedAt.After(a.cfg.Now().Add(-a.cfg.Lease-store.SkewMargin)) {
+		if key.ID == slot.Resource.KeyID || key.ID == slot.Retiring.KeyID || a.others([]HeldKey{key}) || key.CreatedAt.After(a.cfg.Now().Add(-a.cfg.Lease-store.SkewMargin)) {
 			continue
 		}
 		f.KeyID, f.Remedy = key.ID, Check
@@ -254,9 +254,11 @@ func (a *audit) inspect(ctx context.Context, user string, r credential.Resource)
 	return keys, err
 }
 
-// atRest reports whether nobody works on a living user's slot, nor has to.
-func atRest(slot store.Slot) bool {
-	return slot.State == store.Ready && slot.Owner == "" && slot.Settled() && slot.DueAt.IsZero()
+// atRest reports whether nobody works on a living user's slot, nor has to by now: it may wait for a
+// time that was set when all was well.
+func (e *Engine) atRest(slot store.Slot) bool {
+	planned := slot.Reason == "" && slot.DueAt.After(e.cfg.Now())
+	return slot.State == store.Ready && slot.Owner == "" && slot.Settled() && (slot.DueAt.IsZero() || planned)
 }
 
 func isGone(err error) bool { return err != nil && classified(err).Class == Gone }

@@ -36,7 +36,10 @@
 //
 //   - To provision is to make the resource and the key. To commit is to store that key, which ends
 //     the claim. To release is to end it without.
-//   - To sweep is to look for a ready slot's key, and to remove every other key of ours beside it.
+//   - To sweep is to look for a ready slot's key, and to remove every other key of ours beside it,
+//     but one that is retiring.
+//   - To rotate is to make another key beside the stored one and to store that. The one before is
+//     retiring: it serves on for the overlap, and the sweep after that removes it.
 //   - To discard is to delete a key that one has just made oneself and that is not stored.
 //   - To revoke is to remove all that was made for a user at the third party. A revocation that
 //     cannot be done as things are is parked: it is tried every few hours, and an operator is told.
@@ -108,14 +111,16 @@ type Provider interface {
 
 	// Provision makes the user's resource and one key, named after the attempt. An attempt above
 	// the first is a take-over: it first removes every key of ours that a lower one may have left,
-	// but the one that Attempt.Resource names, and then calls Attempt.Accounted. A key that it made
-	// but cannot return is left for the next attempt. After an unknown outcome it sends no create
-	// again, unless that is idempotent. Where Attempt.Resource names a key, the new one is to
-	// replace it: the old one is removed by a later sweep, once the new one is stored.
+	// but those that Attempt.Keeps. What it does not find there may be there all the same, so it
+	// accounts for nothing: that is for the sweep, whose list has the key that is made now. A key
+	// that it made but cannot return is left for the next attempt. After an unknown outcome it sends
+	// no create again, unless that is idempotent. Where Attempt.Resource names a key, the new one is to replace it: the old
+	// one is removed by a later sweep, once the new one is stored.
 	Provision(ctx context.Context, org credential.Secret, a *Attempt) (Grant, error)
 
-	// Sweep removes every key of ours from the user's resource but the one that Attempt.Resource
-	// names, and then calls Attempt.Accounted. What the key may do is brought up to date, where the
+	// Sweep removes every key of ours from the user's resource but those that Attempt.Keeps. Where
+	// its list has the stored key, which is younger than what lower attempts may have left, it calls
+	// Attempt.Accounted then. What the stored key may do is brought up to date, where the
 	// third party can change that. If the key, or the resource itself, is not there, the class is
 	// Gone, and nothing was removed. Safe to repeat.
 	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error
@@ -218,6 +223,7 @@ type Attempt struct {
 
 	mu        sync.Mutex
 	resource  credential.Resource
+	retiring  string
 	inherited bool
 	unknown   bool
 	found     bool
@@ -229,6 +235,8 @@ type Terms struct {
 	Number int64
 	// Stored is what the slot names when it is claimed.
 	Stored credential.Resource
+	// Retiring is the id of a key that another one has replaced and that serves on; "" for none.
+	Retiring string
 	// Inherited says whether a lower attempt may have left something that Stored does not name.
 	Inherited bool
 	// Creates are sent until Cutoff, by the clock Now.
@@ -238,7 +246,22 @@ type Terms struct {
 
 // NewAttempt describes a claim to a provider. It is exported for the tests of providers.
 func NewAttempt(t Terms) *Attempt {
-	return &Attempt{User: t.User, Number: t.Number, resource: t.Stored, inherited: t.Inherited, now: t.Now, cutoff: t.Cutoff}
+	return &Attempt{User: t.User, Number: t.Number, resource: t.Stored, retiring: t.Retiring, inherited: t.Inherited, now: t.Now, cutoff: t.Cutoff}
+}
+
+// Keeps reports whether the key with that id stays where keys of lower attempts are removed: it is
+// the stored one, or one that it has replaced and that still serves.
+func (a *Attempt) Keeps(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return id != "" && (id == a.resource.KeyID || id == a.retiring)
+}
+
+// keepsStoredOnly has a key that serves on beside the stored one removed with the others.
+func (a *Attempt) keepsStoredOnly() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.retiring = ""
 }
 
 // Resource is what the slot has stored, and what was found since.
@@ -277,6 +300,13 @@ func (a *Attempt) Create(ctx context.Context, send func(context.Context) (Outcom
 	var err error
 	outcome, err = send(ctx)
 	return err
+}
+
+// leaves notes that something is there which the slot will not name.
+func (a *Attempt) leaves() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unknown = true
 }
 
 // over reports whether the time for outside calls is over, by the clock.

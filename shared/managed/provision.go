@@ -36,15 +36,19 @@ func (c *claim) provision(ctx context.Context) store.Slot {
 		return c.fail(ctx, err)
 	}
 	defer c.pin(ctx, grant.Resource.OrgID)
-	return c.commit(ctx, store.Made{
+	made := store.Made{
 		Ciphertext: sealed,
 		Resource:   grant.Resource,
 		ExpiresAt:  grant.ExpiresAt,
 		Hint:       material.Hint(),
-		// Where another key was stored before, it may be there after all: the sweep that is due
-		// then removes it.
-		Settled: c.attempt.Settled() && c.slot.Resource.KeyID == "",
-	})
+		// Where another key was stored before that the slot does not name any more, it may be there
+		// after all: the sweep that is due then removes it.
+		Settled: c.attempt.Settled() && (c.slot.Resource.KeyID == "" || c.retires),
+	}
+	if c.retires {
+		made.RetireAt = c.e.cfg.Now().Add(c.slot.Overlap)
+	}
+	return c.commit(ctx, made)
 }
 
 // seal encrypts the key, and remembers a KMS in trouble.
@@ -86,7 +90,7 @@ func (c *claim) commit(ctx context.Context, made store.Made) store.Slot {
 }
 
 // lost deletes the key that this worker made under a claim that it lost, by its id, unless the slot
-// stores that very key.
+// names that very key.
 func (c *claim) lost(ctx context.Context, made credential.Resource) store.Slot {
 	c.log.WarnContext(ctx, "the claim was lost")
 	wctx, cancel := writing(ctx)
@@ -96,19 +100,20 @@ func (c *claim) lost(ctx context.Context, made credential.Resource) store.Slot {
 	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) || !ok {
 		return c.slot
 	}
-	if now.Resource.KeyID != made.KeyID {
+	if now.Resource.KeyID != made.KeyID && now.Retiring.KeyID != made.KeyID {
 		c.discard(ctx, made)
 	}
 	return now
 }
 
-// discard deletes a key that this worker made and that is not stored. Where that fails, the next
-// attempt finds it by its name.
+// discard deletes a key that this worker made and that is not stored. Where that fails, the attempt
+// is not settled, and a later one finds the key by its name.
 func (c *claim) discard(ctx context.Context, made credential.Resource) {
 	err := c.e.call(ctx, c.provider, c.slot.User, func(ctx context.Context, org credential.Secret) error {
 		return c.provider.Discard(ctx, org, made)
 	})
 	if err != nil {
+		c.attempt.leaves()
 		c.log.WarnContext(ctx, "a key that is not stored could not be discarded yet", "key_id", made.KeyID, "error", err)
 	}
 }
@@ -120,8 +125,12 @@ func (c *claim) fail(ctx context.Context, cause error) store.Slot {
 	if classed.Class == RateLimited { // no failure
 		tries = max(1, c.slot.Tries)
 	}
+	state := store.Failed
+	if c.retires { // the stored key serves on
+		state = store.Ready
+	}
 	r := store.Release{
-		State:    store.Failed,
+		State:    state,
 		Settled:  c.attempt.Settled(),
 		DueAt:    c.e.retryAt(tries, classed),
 		Tries:    tries,

@@ -94,6 +94,39 @@ func missesKeys(w *managedtest.World, user string, times int) {
 	w.Mail.Inject(fault.Rule{Op: fake.ListKeys, About: user, Times: times, Fault: fault.RespondJSON(200, `{"count":0,"api_keys":[]}`)})
 }
 
+// A take-over looks for what a lower attempt may have left. A replica that lags does not show it.
+func TestAnAbsenceIsASuspicion_ALookBeforeTheCreateAccountsForNothing(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fault.LoseAnswer()})
+	list(t, w.Engine(), alice)
+	missesKeys(w, alice, 1)
+	w.Clock.Advance(2 * time.Minute)
+	reconcile(t, w.Engine())
+	if pod, _ := w.Mail.Pod(alice); len(pod.Keys) != 2 || slot(t, w, alice).Settled() {
+		t.Errorf("with %d keys there, the slot is %+v", len(pod.Keys), slot(t, w, alice))
+	}
+	w.Converge()
+	w.CheckExactlyOne(alice)
+}
+
+func TestAKeyThatCouldNotBeDiscardedIsNotSettled(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	w.KMS.SetHook(func(*fault.Call) fault.Fault { return fault.AWSError(400, "DisabledException", "switched off") })
+	w.Mail.Inject(fault.Rule{Op: fake.DeleteKey, Fault: fake.Status(500)})
+	list(t, w.Engine(), alice)
+	if pod, _ := w.Mail.Pod(alice); len(pod.Keys) != 1 || slot(t, w, alice).Settled() {
+		t.Errorf("with %d keys there, the slot is %+v", len(pod.Keys), slot(t, w, alice))
+	}
+	w.Heal()
+	missesKeys(w, alice, 1) // the take-over's look
+	w.Clock.Advance(2 * time.Minute)
+	reconcile(t, w.Engine())
+	w.Converge()
+	w.CheckExactlyOne(alice)
+}
+
 func TestAnAbsenceIsASuspicion_OneListWithoutTheKeyReplacesNothing(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]fault.Fault{

@@ -9,17 +9,20 @@ import (
 )
 
 // sweep looks at a ready slot's key, removes what a commit with an unknown outcome may have left
-// beside it, and settles the slot.
+// beside it, or a rotation whose overlap is over, and settles the slot. If another key was asked for,
+// that is made then, and the stored one serves on.
 func (c *claim) sweep(ctx context.Context) {
 	work, cancel := c.outside(ctx)
 	defer cancel()
 	err := c.under(work, func(ctx context.Context, org credential.Secret) error { return c.provider.Sweep(ctx, org, c.attempt) })
+	c.retired = err == nil && !c.attempt.Keeps(c.slot.Retiring.KeyID)
 	release := store.Release{State: store.Ready, Settled: c.attempt.Settled(), Resource: c.slot.Resource}
 	switch {
 	case isGone(err) && c.confirms():
 		c.e.cfg.Metrics.Count(telemetry.CredentialsLost, c.slot.Provider, 1)
 		c.log.WarnContext(ctx, "two looks have not found the key at the third party: another one is made",
 			"resource", c.slot.Resource.ID, "key_id", c.slot.Resource.KeyID, "error", err)
+		c.attempt.keepsStoredOnly()
 		c.provision(work)
 		return
 	case isGone(err):
@@ -37,6 +40,12 @@ func (c *claim) sweep(ctx context.Context) {
 			c.e.cfg.Metrics.Count(telemetry.SweepsStuck, c.slot.Provider, 1)
 		}
 		c.log.WarnContext(ctx, "the sweep failed", "error", err)
+	case c.slot.Rotates:
+		c.retires = true
+		c.provision(work)
+		return
+	case c.attempt.Keeps(c.slot.Retiring.KeyID):
+		release.DueAt = c.slot.Retiring.At
 	}
 	c.release(ctx, release)
 }

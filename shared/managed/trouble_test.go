@@ -28,6 +28,7 @@ type party struct {
 	managed.Provider
 	rate   float64
 	make   func(context.Context, *managed.Attempt) error
+	sweep  func(context.Context, *managed.Attempt) error
 	revoke func(context.Context, *managed.Attempt) error
 }
 
@@ -48,11 +49,18 @@ func (p *party) Provision(ctx context.Context, _ credential.Secret, a *managed.A
 
 func (p *party) Discard(context.Context, credential.Secret, credential.Resource) error { return nil }
 
+func (p *party) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
+	if p.sweep != nil {
+		return p.sweep(ctx, a)
+	}
+	return p.Provider.Sweep(ctx, org, a)
+}
+
 func (p *party) Deprovision(ctx context.Context, _ credential.Secret, a *managed.Attempt) error {
-	a.Accounted()
 	if p.revoke != nil {
 		return p.revoke(ctx, a)
 	}
+	a.Accounted()
 	return nil
 }
 

@@ -677,7 +677,8 @@ func (r *run) lastStored(slot store.Slot) string {
 }
 
 // mayDelete is I4: a worker destroys only under its own running claim, or what it made itself; and
-// never the key that was stored last for a living user: its replacement is stored first.
+// never the key that was stored last for a living user, whose replacement is stored first, nor one
+// that retires before its time, unless the slot has nothing else to go by.
 func (p *process) mayDelete(c *fault.Call) {
 	pod, ok := p.r.pod(c)
 	if !ok {
@@ -700,7 +701,8 @@ func (p *process) mayDelete(c *fault.Call) {
 	if !overtaken && !p.owners[slot.Owner] && !p.keys[key] {
 		p.r.violated("I4: %s without a claim; the slot is %+v", c.Op, slot)
 	}
-	if !deleted && (key == "" || key == slot.Resource.KeyID || key == p.r.lastStored(slot)) {
+	serves := key != "" && key == slot.Retiring.KeyID && !slot.Rotates && slot.GoneSince.IsZero() && p.now().Before(slot.Retiring.At)
+	if !deleted && (serves || key == "" || key == slot.Resource.KeyID || key == p.r.lastStored(slot)) {
 		p.r.violated("I4: %s of a living user; the slot is %+v", c.Op, slot)
 	}
 }

@@ -171,6 +171,24 @@ var scenarios = []*scenario{
 		r.round(managed.LastLook)
 		r.round(lease + store.SkewMargin)
 	}},
+	{name: "a rotation", apart: true, users: []string{alice}, before: rotated(overlap), do: func(r *run) {
+		r.round(0)
+		r.round(overlap)
+	}},
+	{name: "a rotation without an overlap", users: []string{alice}, before: rotated(0), do: func(r *run) {
+		r.round(0)
+		r.round(0)
+	}},
+	{name: "a rotation in the overlap of another", users: []string{alice}, before: func(r *run) { rotated(time.Hour)(r); r.round(0); r.rotate(0) },
+		do: func(r *run) { r.round(0) }},
+	{name: "deletion in the overlap", deleted: []string{alice}, before: func(r *run) { rotated(time.Hour)(r); r.round(0) },
+		do: func(r *run) { r.process().remove(alice) }},
+	{name: "deletion during a rotation", apart: true, deleted: []string{alice}, before: rotated(time.Hour), do: func(r *run) {
+		r.advance(time.Millisecond)
+		p := r.process()
+		r.before(p, "UpdateItem", func() { r.process().remove(alice) })
+		p.reconcile()
+	}},
 	{name: "an audit that repairs", sampled: true, users: []string{alice}, deleted: []string{bob}, before: func(r *run) {
 		listed(r)
 		r.w.RemoveKey(alice)
@@ -199,7 +217,16 @@ func atOnce(all ...func()) {
 	group.Wait()
 }
 
-func listed(r *run) { r.process().list(alice) }
+// listed gives alice her credential: a busy machine may let a list run out of its budget.
+func listed(r *run) {
+	for range 5 {
+		if len(r.process().list(alice).Credentials) > 0 {
+			return
+		}
+		r.recover()
+	}
+	r.violated("the scenario cannot begin: no list has brought a credential")
+}
 
 // unsettled leaves a ready slot behind that has to be swept.
 func unsettled(r *run) {
@@ -250,6 +277,22 @@ func reported(byHand func(*managedtest.World, string)) func(*run) {
 		r.w.Report(alice)
 		r.advance(time.Millisecond)
 	}
+}
+
+// overlap is for how long a replaced key serves on, in the scenarios that see it go.
+const overlap = 2 * time.Minute
+
+// rotated leaves a slot behind whose key is to be replaced.
+func rotated(overlap time.Duration) func(*run) {
+	return func(r *run) {
+		listed(r)
+		r.rotate(overlap)
+	}
+}
+
+func (r *run) rotate(overlap time.Duration) {
+	p := r.process()
+	r.check(p.Rotate(p.Context, managed.Rotation{User: alice, Provider: agent, Overlap: overlap}))
 }
 
 func audited(r *run) {

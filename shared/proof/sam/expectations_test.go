@@ -250,6 +250,13 @@ var expectations = map[string]map[string]expectation{
 			answer: `{"status":422,"detail":"by: is required"}`,
 			then:   func(w *world) { w.slotIs(store.Parked) },
 		},
+		"rotate":         {given: managedOf(userID), answer: `{"rotating":true}`, then: (*world).rotates},
+		"rotate-at-once": {given: (*world).rotated, answer: `{"rotating":true}`, then: (*world).rotates},
+		"rotate-overlap-unclear": {
+			given:  managedOf(userID),
+			answer: `{"status":422,"detail":"overlap: must be a duration from 0s to 720h, such as 8h or 30m"}`,
+			then:   stillManaged(userID),
+		},
 		"redrive": {
 			given: func(w *world) {
 				w.queue.Send(deletionsFailed, string(lambda.Undelivered("user-cleanup", []byte(`{"user_id":"`+userID+`"}`))))

@@ -361,6 +361,34 @@ func (w *world) dueAtOnce() {
 	}
 }
 
+// rotated has the user's key replaced by another one, with an hour's overlap.
+func (w *world) rotated() {
+	w.t.Helper()
+	w.managed(userID)
+	engine, err := managed.New(w.config)
+	if err == nil {
+		err = engine.Rotate(w.t.Context(), managed.Rotation{User: userID, Provider: agentmail.Name, Overlap: time.Hour})
+	}
+	if err == nil {
+		_, err = engine.Reconcile(w.t.Context())
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if slot := w.read().Slots[agentmail.Name]; slot.Retiring.KeyID == "" {
+		w.t.Fatalf("the slot is %+v, want one with a retiring key", slot)
+	}
+}
+
+// rotates checks that another key is asked for, and that none retires later than now.
+func (w *world) rotates() {
+	w.t.Helper()
+	slot := w.read().Slots[agentmail.Name]
+	if !slot.Rotates || slot.DueAt.After(time.Now()) || slot.Retiring.At.After(time.Now()) {
+		w.t.Errorf("the slot is %+v, want one whose key is to be replaced", slot)
+	}
+}
+
 // list lists a user's credentials, as if some time ago.
 func (w *world) list(user string, ago time.Duration) {
 	w.t.Helper()

@@ -239,11 +239,6 @@ func numberOf(v types.AttributeValue) string {
 	return n.Value
 }
 
-func timeOf(v types.AttributeValue) time.Time {
-	ms, _ := strconv.ParseInt(numberOf(v), 10, 64)
-	return time.UnixMilli(ms)
-}
-
 // attemptIn is the number of the attempt at the end of a key's name.
 func attemptIn(name string) int64 {
 	n, _ := strconv.ParseInt(name[strings.LastIndexByte(name, '.')+1:], 10, 64)

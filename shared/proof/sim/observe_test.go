@@ -95,12 +95,25 @@ func (w *world) claimOf(user, provider string) (slot store.Slot, deleted bool) {
 	item := w.table.Item(key.PK, key.SK)
 	slot = store.Slot{User: user, Provider: provider, State: store.State(textOf(item["state"])), Owner: textOf(item["owner"])}
 	slot.Resource.KeyID = textOf(item["key_id"])
-	until, ok := item["lease_until"].(*types.AttributeValueMemberN)
-	if ok {
-		ms, _ := strconv.ParseInt(until.Value, 10, 64)
-		slot.LeaseUntil = time.UnixMilli(ms)
-	}
+	slot.LeaseUntil, slot.GoneSince = timeOf(item["lease_until"]), timeOf(item["gone_since"])
+	slot.Rotates = item["rotate"] != nil
+	slot.Retiring = store.Retiring{KeyID: textOf(item["retiring_key_id"]), At: timeOf(item["retire_at"])}
 	return slot, w.table.Item(key.PK, "ACCOUNT") != nil
+}
+
+// timeOf is the time that an attribute holds; zero if it holds none.
+func timeOf(value types.AttributeValue) time.Time {
+	n, ok := value.(*types.AttributeValueMemberN)
+	if !ok {
+		return time.Time{}
+	}
+	ms, _ := strconv.ParseInt(n.Value, 10, 64)
+	return time.UnixMilli(ms)
+}
+
+// serves reports whether a key is one that a rotation has replaced and that is not to go yet.
+func (p *process) serves(slot store.Slot, key string) bool {
+	return key != "" && key == slot.Retiring.KeyID && !slot.Rotates && slot.GoneSince.IsZero() && p.now().Before(slot.Retiring.At)
 }
 
 // watchParty is I3 and I4: it looks at a call to a third party as it is sent.
@@ -126,7 +139,7 @@ func (w *world) watchParty(c *call, t transport, method string, parts []string) 
 	if !p.owners[slot.Owner] && !p.keys[key] {
 		w.violated("I4: %s sends %s without a claim: %+v", p.name(), c.op, slot)
 	}
-	if !deleted && method == http.MethodDelete && (key == "" || key == slot.Resource.KeyID || key == w.stored[slotText(slot)]) {
+	if !deleted && method == http.MethodDelete && (key == "" || key == slot.Resource.KeyID || key == w.stored[slotText(slot)] || p.serves(slot, key)) {
 		w.violated("I4: %s sends %s of a living user: %+v", p.name(), c.op, slot)
 	}
 }

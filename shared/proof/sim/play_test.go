@@ -55,6 +55,7 @@ var weights = []struct {
 	{"list", 30}, {"delete", 10}, {"event", 3}, {"own", 8}, {"own deleted", 3}, {"many own", 1}, {"resolve", 6}, {"report", 6}, {"audit", 4},
 	{"retry", 3}, {"holdback", 1}, {"revoked by hand", 4}, {"pod by hand", 2}, {"inbox", 4}, {"kill", 8}, {"freeze", 6}, {"suspend", 6},
 	{"outage", 4}, {"lag", 4}, {"rotate", 2}, {"no org key", 2}, {"foreign org key", 2},
+	{"new key", 5},
 }
 
 // plan draws the tasks.
@@ -166,6 +167,16 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 	case "retry":
 		return func() {
 			spawn(func(ctx context.Context, p *process) { _, _, _ = p.Retry(ctx, managed.RetryRequest{By: "an operator"}) })
+		}
+	case "new key":
+		overlap := time.Duration(rng.IntN(3)) * time.Duration(rng.IntN(60)) * time.Second
+		return func() {
+			if w.config.plain {
+				return
+			}
+			spawn(func(ctx context.Context, p *process) {
+				_ = p.Rotate(ctx, managed.Rotation{User: user, Provider: provider, Overlap: overlap})
+			})
 		}
 	case "holdback":
 		return func() {

@@ -41,6 +41,9 @@ var violated = map[string]struct {
 	"fence":                                  {"ExactlyOne", 3},
 	"what is stored is not discarded":        {"ExactlyOne", 3},
 	"keep what is named":                     {"StoredKeyStays", 3},
+
+	"a look before the create accounts for nothing": {"ExactlyOne", 3},
+	"what could not be discarded is not settled":    {"ExactlyOne", 3},
 }
 
 func TestEachRuleOfTheSpecificationHasItsProperty(t *testing.T) {

@@ -253,7 +253,6 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 			return managed.Grant{}, fmt.Errorf("removing the keys of earlier attempts: %w", err)
 		}
 	}
-	a.Accounted()
 	key, err := p.createKey(ctx, org, a)
 	if err != nil {
 		return managed.Grant{}, err
@@ -380,11 +379,11 @@ func has(keys []listedKey, id string) bool {
 	return slices.ContainsFunc(keys, func(key listedKey) bool { return key.ID == id })
 }
 
-// removeLower removes those keys that are of lower attempts, but the stored one.
+// removeLower removes those keys that are of lower attempts, but what the attempt keeps.
 func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *managed.Attempt, keys []listedKey) error {
 	for _, key := range keys {
 		attempt, ours := attemptOf(key.Name, a)
-		if !ours || attempt >= a.Number || key.ID != "" && key.ID == a.Resource().KeyID {
+		if !ours || attempt >= a.Number || a.Keeps(key.ID) {
 			continue
 		}
 		if key.ID == "" { // the path without it would be answered with 404, which reads as done

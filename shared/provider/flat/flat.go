@@ -186,7 +186,6 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 			return managed.Grant{}, fmt.Errorf("removing the keys of earlier attempts: %w", err)
 		}
 	}
-	a.Accounted()
 	made, err := p.create(ctx, org, a, owned[0])
 	if err != nil {
 		return managed.Grant{}, fmt.Errorf("making the key: %w", err)
@@ -262,7 +261,7 @@ func has(keys []Key, id string) bool {
 func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *managed.Attempt, keys []Key) error {
 	for _, key := range keys {
 		attempt, ours := attemptOf(key.Name, a)
-		if !ours || attempt >= a.Number || key.ID == a.Resource().KeyID {
+		if !ours || attempt >= a.Number || a.Keeps(key.ID) {
 			continue
 		}
 		err := p.remove(ctx, org, key.Organization, key.ID)

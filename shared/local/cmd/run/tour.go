@@ -57,6 +57,13 @@ She can neither change nor delete it. Both answers are 403.
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/agent_mail/credentials/{{.ID}} -X PUT -d '{"title":"mine"}'
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/agent_mail/credentials/{{.ID}} -X DELETE
 
+An operator has her key replaced, under the same id. The old one serves on for eight seconds more,
+as an executor is told.
+
+  curl -w ' %{http_code}\n' {{.Stack.URL}}/local/operate -d '{"command":"rotate","user_id":"alice","provider":"agent_mail","overlap":"8s","by":"you","reason":"to try it"}'
+  curl -w ' %{http_code}\n' {{.Stack.URL}}/local/reconcile -X POST
+  curl -w ' %{http_code}\n' {{.Stack.URL}}/local/resolve -d '{"sub":"alice","provider":"agent_mail"}'
+
 Delete her account. Her token now gets 401, though it has not expired, and nothing of hers is left.
 
   curl -w ' %{http_code}\n' {{.Stack.URL}}/local/delete-user -d '{"sub":"alice"}'
