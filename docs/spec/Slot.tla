@@ -138,7 +138,7 @@ Stop(a) ==
 (* Looks and deletions *)
 
 Named(a) == IF Holds("keep what is named") THEN {worker[a].was.key} ELSE {}
-Lower(a) == {k \in keys : k < a /\ (Holds("take over") \/ worker[a].work # "provision")} \ Named(a)
+Lower(a) == {k \in keys : k < a} \ Named(a)
 
 (* A pass that provisions lists the keys of lower attempts. A replica that lags may show none. *)
 LookBefore(a) ==

@@ -258,8 +258,8 @@ var mutations = []mutation{
 	{
 		rule: "AutoGPT's own key in an adopted pod is left alone",
 		file: agentMailDir + "/agentmail.go",
-		old:  "\t\tif !ours || attempt >= a.Number || key.ID",
-		new:  "\t\tif ours && attempt >= a.Number || key.ID",
+		old:  "\t\tif !ours || attempt >= a.Number || a.Keeps",
+		new:  "\t\tif ours && attempt >= a.Number || a.Keeps",
 		test: managedDir, run: "Adopted",
 	},
 	{
@@ -532,8 +532,8 @@ var mutations = []mutation{
 	{
 		rule: "a slot that has gone is not brought back by a postponement",
 		file: storeDir + "/due.go",
-		old:  "\tcondition := slot.asRead(values) + \" AND attribute_exists(#pk)\"",
-		new:  "\tcondition := slot.asRead(values)",
+		old:  "\tcondition := slot.asRead(values) + \" AND attribute_exists(#pk)\"\n\twaiting",
+		new:  "\tcondition := slot.asRead(values)\n\twaiting",
 		test: storeDir,
 	},
 	{
