@@ -76,7 +76,7 @@ var mutations = []mutation{
 	{
 		rule: "a replaced key is swept once its replacement is stored",
 		file: managedDir + "/provision.go",
-		old:  "c.attempt.Settled() && c.slot.Resource.KeyID == \"\"",
+		old:  "c.attempt.Settled() && (c.slot.Resource.KeyID == \"\" || c.retires)",
 		new:  "c.attempt.Settled()",
 		test: managedDir, run: "MakeBeforeBreak",
 	},
@@ -188,8 +188,8 @@ var mutations = []mutation{
 	{
 		rule: "an unknown outcome is sticky on commit",
 		file: managedDir + "/provision.go",
-		old:  "c.attempt.Settled() && c.slot.Resource.KeyID == \"\"",
-		new:  "c.slot.Resource.KeyID == \"\"",
+		old:  "c.attempt.Settled() && (c.slot.Resource.KeyID == \"\"",
+		new:  "(c.slot.Resource.KeyID == \"\"",
 		test: managedDir, run: "Sticky",
 	},
 	{
@@ -246,7 +246,7 @@ var mutations = []mutation{
 		file: agentMailDir + "/agentmail.go",
 		old:  "if a.Number > 1 || adopted {",
 		new:  "if adopted {",
-		test: managedDir, run: "TakeOver|StableID|Adopted",
+		test: agentMailDir, run: "Conforms",
 	},
 	{
 		rule: "nobody deletes the key of a later owner, nor one that is not ours",
