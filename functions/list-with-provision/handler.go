@@ -94,5 +94,5 @@ func (f function) get(ctx context.Context, r gateway.Request) (gateway.Response,
 	if err != nil {
 		return gateway.Response{}, err
 	}
-	return gateway.Show(http.StatusOK, m), nil
+	return gateway.Show(http.StatusOK, f.engine.Titled(m)), nil
 }

@@ -19,6 +19,8 @@ type Config struct {
 	Providers []Provider
 	// Modes say for whom each provider's credential is made; Auto for one that is not in it.
 	Modes map[string]Mode
+	// Titles are what users see of a provider's credential, in place of what the provider calls it.
+	Titles map[string]string
 	// Faults are the providers whose settings cannot work, with what is wrong: they make nothing,
 	// and what is to be revoked there waits. None of them is among Providers.
 	Faults map[string]error

@@ -308,7 +308,7 @@ func (l *listing) result(own []credential.Metadata, only string) Listing {
 	}
 	for _, slot := range l.slots {
 		if slot.Usable() && (only == "" || slot.Provider == only) {
-			r.Credentials = append(r.Credentials, slot.Metadata())
+			r.Credentials = append(r.Credentials, l.Titled(slot.Metadata()))
 		}
 	}
 	slices.SortFunc(r.Credentials, func(a, b credential.Metadata) int {

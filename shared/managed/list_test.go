@@ -328,6 +328,23 @@ func TestAProviderThatIsOffIsNotShownAndItsKeysAreRevoked(t *testing.T) {
 	w.CheckNothingLeft(alice)
 }
 
+func TestTheOwnerSaysWhatUsersSeeOfAManagedCredential(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	before := list(t, w.Engine(), alice) // made before there was such a title
+	e := w.EngineWith(func(c *managed.Config) {
+		c.Titles = map[string]string{managedtest.Provider: "Mail (by Acme)", "github": "Not this"}
+	})
+	l := list(t, e, alice)
+	if len(l.Credentials) != 1 || *l.Credentials[0].Title != "Mail (by Acme)" || *before.Credentials[0].Title == "Mail (by Acme)" {
+		t.Errorf("the list is %+v", l)
+	}
+	own := credential.Metadata{Provider: "github"}
+	if e.Titled(own).Title != nil {
+		t.Error("a user's own credential got the title")
+	}
+}
+
 func TestAProviderWhoseSettingsCannotWorkTakesNobodyElseAlong(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

@@ -1,5 +1,7 @@
 package managed
 
+import "managed-credentials/shared/credential"
+
 // Mode says for whom a provider's credential is made. That is the owner's choice, not the
 // provider's. Deletions revoke in every mode.
 type Mode string
@@ -21,6 +23,16 @@ func (e *Engine) mode(provider string) Mode {
 		return Auto
 	}
 	return mode
+}
+
+// Titled returns a credential with the title that the owner gives those of its provider, if it is a
+// managed one. What is stored is the provider's own title.
+func (e *Engine) Titled(m credential.Metadata) credential.Metadata {
+	title, ok := e.cfg.Titles[m.Provider]
+	if ok && m.Managed {
+		m.Title = &title
+	}
+	return m
 }
 
 // offers reports whether a list is to make the provider's credential, or to see that it is there,

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 
 	"managed-credentials/shared/config"
@@ -70,12 +71,13 @@ func agentMail(env *config.Env, settings []byte) (managed.Provider, error) {
 const byDefault = `{"agent_mail":{"mode":"auto"}}`
 
 // Configure sets the providers of c, their modes and their faults, as MANAGED_PROVIDERS has them: a
-// JSON object of providers, each with its mode and its settings. A provider that it does not name
+// JSON object of providers, each with its mode, its title if that is not the package's, and its
+// settings. A provider that it does not name
 // is off; if it can work without settings, what was made there is still revoked. Settings that
 // cannot work take out their provider alone. Whether one is available is decided later: by whether
 // the org keys secret holds a key for it.
 func Configure(c *managed.Config, env *config.Env) {
-	c.Providers, c.Modes, c.Faults = nil, map[string]managed.Mode{}, map[string]error{}
+	c.Providers, c.Modes, c.Titles, c.Faults = nil, map[string]managed.Mode{}, map[string]string{}, map[string]error{}
 	text := env.Optional("MANAGED_PROVIDERS")
 	if text == "" {
 		text = byDefault
@@ -101,7 +103,7 @@ func Configure(c *managed.Config, env *config.Env) {
 		if c.Faults[name] != nil {
 			continue
 		}
-		mode, settings, err := split(value)
+		mode, title, settings, err := split(value)
 		var p managed.Provider
 		if err == nil {
 			p, err = constructors[name](env, settings)
@@ -110,29 +112,43 @@ func Configure(c *managed.Config, env *config.Env) {
 		case err == nil:
 			c.Providers = append(c.Providers, p)
 			c.Modes[name] = mode
+			if title != "" {
+				c.Titles[name] = title
+			}
 		case isNamed:
 			c.Faults[name] = fmt.Errorf("MANAGED_PROVIDERS, %s: %w", name, err)
 		}
 	}
 }
 
-// split takes the mode out of what MANAGED_PROVIDERS has for a provider; the rest are its settings.
-func split(value []byte) (managed.Mode, []byte, error) {
+// split takes the mode and the title out of what MANAGED_PROVIDERS has for a provider; the rest are
+// its settings. The title is "" if there is none.
+func split(value []byte) (mode managed.Mode, title string, rest []byte, err error) {
 	settings := map[string]json.RawMessage{}
 	var twice bool
-	err := credential.Members(value, func(name string, value json.RawMessage) {
+	err = credential.Members(value, func(name string, value json.RawMessage) {
 		twice = twice || settings[name] != nil
 		settings[name] = value
 	})
 	if err != nil || twice {
-		return "", nil, errors.New("it has to be a JSON object that has no name twice")
+		return "", "", nil, errors.New("it has to be a JSON object that has no name twice")
 	}
-	var mode managed.Mode
 	err = json.Unmarshal(settings["mode"], &mode)
 	if err != nil || mode != managed.Auto && mode != managed.Frozen && mode != managed.Off {
-		return "", nil, errors.New(`mode has to be "auto", "frozen" or "off"`)
+		return "", "", nil, errors.New(`mode has to be "auto", "frozen" or "off"`)
+	}
+	given, ok := settings["title"]
+	if ok {
+		err = json.Unmarshal(given, &title)
+		if err != nil || !readable.MatchString(title) {
+			return "", "", nil, errors.New("title has to be a text of one line, of 1 to 100 characters")
+		}
 	}
 	delete(settings, "mode")
-	rest, err := json.Marshal(settings)
-	return mode, rest, err
+	delete(settings, "title")
+	rest, err = json.Marshal(settings)
+	return mode, title, rest, err
 }
+
+// readable is what a title looks like: no control characters, and nothing that cannot be seen.
+var readable = regexp.MustCompile(`^[\p{L}\p{N}\p{P}\p{S}\p{Zs}\p{M}]{1,100}$`)

@@ -47,6 +47,20 @@ func TestWhichProvidersThereAreIsASetting(t *testing.T) {
 	}
 }
 
+func TestWhatUsersSeeOfAProvidersCredentialIsASetting(t *testing.T) {
+	t.Parallel()
+	c := configured(`{"agent_mail":{"mode":"auto","title":"Mail (by \u00c4cme)"},"open_router":{"mode":"auto","limit":1,"workspace":"w"}}`)
+	if !maps.Equal(c.Titles, map[string]string{"agent_mail": "Mail (by Äcme)"}) || len(c.Faults) > 0 || len(c.Providers) != 2 {
+		t.Errorf("titles: %q, faults: %v", c.Titles, c.Faults)
+	}
+	for _, title := range []string{`""`, `5`, `null`, `"two\nlines"`, `"\u200b"`, `"` + strings.Repeat("a", 101) + `"`} {
+		c := configured(`{"agent_mail":{"mode":"auto","title":` + title + `}}`)
+		if c.Faults["agent_mail"] == nil || !strings.Contains(c.Faults["agent_mail"].Error(), "title") {
+			t.Errorf("%s: %q, faults: %v", title, c.Titles, c.Faults)
+		}
+	}
+}
+
 func TestASettingThatCannotWorkTakesOutItsProvider(t *testing.T) {
 	t.Parallel()
 	const mail = `"agent_mail":{"mode":"auto"}`
