@@ -33,7 +33,7 @@ PAGE_MADE := $(PAGE)/page/index.html
 
 # What a binary is made from.
 SOURCES := go.mod go.sum VERSION $(PAGE_MADE) $(shell find functions shared -type f -not -name '*_test.go' -not -path '*/node_modules/*' -not -path '*/events/*' \
-	-not -path '$(PAGE)/page/*' -not -path '$(PAGE)/web/*' -not -path '$(PAGE)/browsertest/*')
+	-not -path '$(PAGE)/page/*' -not -path '$(PAGE)/web/*' -not -path '$(PAGE)/browsertest/*' -not -path '$(PAGE)/lighthouse/*')
 
 .PHONY: help
 help: ## list the targets
@@ -190,6 +190,14 @@ $(VENV)/sdk/installed: $(SDKTEST)/requirements.txt | needs-python
 test-sdk: $(VENV)/sdk/installed ## hold each fake to its third party's own SDK, AgentMail's also to the one in Python
 	go test -count=1 $(patsubst %,./%,$(wildcard shared/provider/*/sdktest))
 	go test -count=1 ./$(SDKTEST) -run Python -python $(abspath $(VENV)/sdk/bin/python)
+
+LIGHTHOUSE := $(PAGE)/lighthouse
+$(VENV)/node-lighthouse/node_modules/.package-lock.json: $(LIGHTHOUSE)/package.json $(LIGHTHOUSE)/package-lock.json
+
+# On a quiet machine: it measures time.
+.PHONY: lighthouse
+lighthouse: needs-run $(VENV)/node-lighthouse/node_modules/.package-lock.json build ## have Lighthouse judge the page (minutes; needs Chromium)
+	go test -count=1 -v -timeout 15m ./$(LIGHTHOUSE) -node $(abspath $(VENV)/node-lighthouse) $(if $(CHROMIUM),-chromium $(CHROMIUM))
 
 .PHONY: lint lint-api lint-code lint-page lint-template
 lint: lint-api lint-code lint-page lint-template ## check format, the code, its modules, types, the template and the contract
