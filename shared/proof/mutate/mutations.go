@@ -1,11 +1,13 @@
 package main
 
 const (
-	storeDir     = "shared/store"
-	managedDir   = "shared/managed"
-	agentMailDir = "shared/provider/agentmail"
-	restDir      = "shared/provider/rest"
-	crashDir     = "shared/proof/crash"
+	storeDir      = "shared/store"
+	managedDir    = "shared/managed"
+	agentMailDir  = "shared/provider/agentmail"
+	restDir       = "shared/provider/rest"
+	flatDir       = "shared/provider/flat"
+	openRouterDir = "shared/provider/openrouter"
+	crashDir      = "shared/proof/crash"
 )
 
 // mutations are the guards: first the protocol's rules, then what stands around them.
@@ -1298,5 +1300,89 @@ var mutations = []mutation{
 		old:  "f.lasting = named.MatchString(name)",
 		new:  "f.lasting = true",
 		test: "functions/integrations-page", run: "KeptForEver",
+	},
+	{
+		rule: "a take-over in a list of keys spares the stored one",
+		file: flatDir + "/flat.go",
+		old:  "!ours || attempt >= a.Number || a.Keeps(key.ID)",
+		new:  "!ours || attempt >= a.Number",
+		test: openRouterDir, run: "Conforms$/a_take-over",
+	},
+	{
+		rule: "a take-over in a list of keys spares those of higher attempts",
+		file: flatDir + "/flat.go",
+		old:  "!ours || attempt >= a.Number || a.Keeps(key.ID)",
+		new:  "!ours || attempt > a.Number+99 || a.Keeps(key.ID)",
+		test: openRouterDir, run: "Conforms$/a_take-over",
+	},
+	{
+		rule: "a key in a list is a user's by the whole of its name's part",
+		file: flatDir + "/name.go",
+		old:  "ok && n.container == Container(a.User) && (",
+		new:  "ok && strings.HasPrefix(n.container, Container(a.User)) && (",
+		test: openRouterDir, run: "Conforms$/a_take-over",
+	},
+	{
+		rule: "a key with another deployment's id is nobody's",
+		file: flatDir + "/name.go",
+		old:  "(n.deployment == \"\" || n.deployment == a.Deployment)",
+		new:  "(n.deployment == \"\" || n.deployment != \"\")",
+		test: openRouterDir, run: "TwoDeployments",
+	},
+	{
+		rule: "a key that its id does not find is looked for in the list",
+		file: flatDir + "/flat.go",
+		old:  "\tcase has(keys, id):\n\t\treturn errListed\n",
+		new:  "\tcase has(keys, id) && len(keys) == 0:\n\t\treturn errListed\n",
+		test: openRouterDir, run: "Conforms$/what_is_not_found",
+	},
+	{
+		rule: "a key that the list does not have is looked for by its id",
+		file: flatDir + "/flat.go",
+		old:  "\t_, err := p.author.Get(ctx, org, r.OrgID, r.KeyID)\n\tswitch",
+		new:  "\terr := error(&rest.Refusal{Status: 404})\n\tswitch",
+		test: openRouterDir, run: "KeyThatIsNotListed",
+	},
+	{
+		rule: "a key of another organisation is not gone from a list",
+		file: flatDir + "/flat.go",
+		old:  "\tcase r.OrgID != \"\" && !slices.Contains(owned, r.OrgID):",
+		new:  "\tcase r.OrgID == \"\" && !slices.Contains(owned, r.OrgID):",
+		test: openRouterDir, run: "Conforms$/.*another_organisation",
+	},
+	{
+		rule: "nobody's key in a list is deleted that has another user's name",
+		file: flatDir + "/deprovision.go",
+		old:  "key.ID != a.Resource().KeyID || !ours {",
+		new:  "key.ID != a.Resource().KeyID || !ours && key.Name == \"\" {",
+		test: openRouterDir, run: "Conforms$/deprovision_leaves_alone",
+	},
+	{
+		rule: "every organisation's list is read",
+		file: flatDir + "/flat.go",
+		old:  "\tfor _, organization := range owned {",
+		new:  "\tfor _, organization := range owned[:1] {",
+		test: openRouterDir, run: "WorkspaceOfBefore",
+	},
+	{
+		rule: "an attempt whose key is unknown names its organisation",
+		file: flatDir + "/flat.go",
+		old:  "if err == nil || outcome == managed.Unknown {\n\t\t\ta.Found(Container(a.User), home)",
+		new:  "if err == nil {\n\t\t\ta.Found(Container(a.User), home)",
+		test: openRouterDir, run: "AnotherKey",
+	},
+	{
+		rule: "a key of another name than was asked for is not handed out",
+		file: flatDir + "/flat.go",
+		old:  "\tcase made.Name != name || made.Organization != home:",
+		new:  "\tcase made.Name == \"\" || made.Organization != home:",
+		test: openRouterDir, run: "AnotherKey",
+	},
+	{
+		rule: "an audit reads the list of every organisation",
+		file: flatDir + "/audit.go",
+		old:  "\tif at.Place == \"\" && nth+1 == len(owned) {",
+		new:  "\tif at.Place == \"\" {",
+		test: flatDir, run: "AnAudit",
 	},
 }
