@@ -44,8 +44,15 @@ func (s *Stack) removeUser(ctx context.Context, sub string) error {
 	return pool.Remove(ctx, sub, sub) // Cognito takes the sub for a name, too.
 }
 
-// reconcile does what the schedule does, until Close.
-func (s *Stack) reconcile(every time.Duration) {
+// onSchedule invokes a function as the schedule does, until Close; never if every is 0.
+func (s *Stack) onSchedule(every time.Duration, function string, event func() []byte) {
+	if every == 0 {
+		return
+	}
+	s.background(func() { s.tick(every, function, event) })
+}
+
+func (s *Stack) tick(every time.Duration, function string, event func() []byte) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -54,9 +61,9 @@ func (s *Stack) reconcile(every time.Duration) {
 			return
 		case <-tick.C:
 		}
-		_, err := s.Host.Invoke(context.Background(), "reconcile", gateway.Scheduled(time.Now()))
+		_, err := s.Host.Invoke(context.Background(), function, event())
 		if err != nil {
-			_, _ = fmt.Fprintf(s.log, "invoking reconcile on schedule: %v\n", err)
+			_, _ = fmt.Fprintf(s.log, "invoking %s on schedule: %v\n", function, err)
 		}
 	}
 }

@@ -89,6 +89,8 @@ type Config struct {
 	// ReconcileEvery is how often the schedule invokes reconcile. 0 means never, so that a test
 	// does it itself.
 	ReconcileEvery time.Duration
+	// AuditEvery is how often it has operate go on with the audits that are due. 0 means never.
+	AuditEvery time.Duration
 	// Around is put around the API and the page. Tests hold the service to its contract by it. Nil
 	// means nothing.
 	Around func(http.Handler) http.Handler
@@ -236,9 +238,8 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	s.Host = lambda.New(lambda.Config{Functions: functions, Now: cfg.Now, LimitMemory: cfg.LimitMemory, Log: s.log})
 	s.onClose(s.Host.Close)
 	s.onClose(s.drain)
-	if cfg.ReconcileEvery > 0 {
-		s.background(func() { s.reconcile(cfg.ReconcileEvery) })
-	}
+	s.onSchedule(cfg.ReconcileEvery, "reconcile", func() []byte { return gateway.Scheduled(time.Now()) })
+	s.onSchedule(cfg.AuditEvery, "operate", func() []byte { return []byte(`{"command":"audit_due"}`) })
 	return s.startGateway(cfg, deployed)
 }
 

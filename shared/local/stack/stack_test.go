@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -201,6 +202,24 @@ func TestScheduleInvokesReconcile(t *testing.T) {
 	case <-due:
 	case <-time.After(30 * time.Second):
 		t.Fatalf("reconcile did not ask for what is due:\n%s", log)
+	}
+}
+
+func TestScheduleAudits(t *testing.T) {
+	t.Parallel()
+	s, log := stacktest.Start(t, stack.Config{AuditEvery: time.Millisecond, Faults: true})
+	audited := make(chan struct{})
+	audits := sync.OnceFunc(func() { close(audited) })
+	s.Faults.AgentMail.SetHook(func(c *fault.Call) fault.Fault {
+		if c.Op == "GET /v0/pods" {
+			audits()
+		}
+		return nil
+	})
+	select {
+	case <-audited:
+	case <-time.After(30 * time.Second):
+		t.Fatalf("AgentMail's pods were not listed:\n%s", log)
 	}
 }
 
