@@ -24,15 +24,23 @@ import (
 //go:embed all:page
 var pages embed.FS
 
-// settings say how users of this deployment sign in. They are public.
+// settings say how users of this deployment sign in, and whose page they see. They are public.
 type settings struct {
 	// ManagedLoginURL is the origin of Cognito's login pages. Empty means that there are none.
 	ManagedLoginURL string `json:"managed_login_url"`
+	// ManagedLoginIssuer is the `iss` of its ID tokens; "" if there is no user pool.
+	ManagedLoginIssuer string `json:"managed_login_issuer"`
 	// ClientID is the app client that signs in there.
 	ClientID string `json:"client_id"`
 	// SignInAs is where the page gets a token for any name. It exists on one machine alone; empty
 	// means that it does not.
 	SignInAs string `json:"sign_in_as"`
+	// BrandName is what the platform is called, BrandLogoURL a picture in place of that, BrandAccent
+	// its colour and SupportURL where users find help. Each may be empty.
+	BrandName    string `json:"brand_name"`
+	BrandLogoURL string `json:"brand_logo_url"`
+	BrandAccent  string `json:"brand_accent"`
+	SupportURL   string `json:"support_url"`
 }
 
 // file is one file of the page, as it is sent.
@@ -187,8 +195,9 @@ func newFile(contentType string, body, gzipped []byte) file {
 }
 
 // headersFor are the headers of every answer. The policy lets the page run its own script, look as
-// its own style says, and talk to its own origin and, where there is managed login, to that;
-// nothing of it may come from anywhere else, be framed, or be evaluated.
+// its own style says, show the platform's logo, and talk to its own origin and, where there is
+// managed login, to that; nothing else of it may come from anywhere else, be framed, or be
+// evaluated.
 func headersFor(s settings) (map[string]string, error) {
 	connect := "'self'"
 	if s.ManagedLoginURL != "" {
@@ -198,8 +207,9 @@ func headersFor(s settings) (map[string]string, error) {
 		}
 		connect += " " + s.ManagedLoginURL
 	}
+	images := strings.TrimSpace("'self' " + s.BrandLogoURL)
 	return map[string]string{
-		"content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src " + connect +
+		"content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src " + images + "; connect-src " + connect +
 			"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 		"x-content-type-options":       "nosniff",
 		"x-frame-options":              "DENY",

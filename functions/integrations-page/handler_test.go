@@ -114,7 +114,7 @@ func TestThePageIsServedBehindAStageAndAMappedPath(t *testing.T) {
 
 func TestFilesAreServedAndNothingElse(t *testing.T) {
 	t.Parallel()
-	const none = `{"managed_login_url":"","client_id":"","sign_in_as":""}`
+	const none = `{"managed_login_url":"","managed_login_issuer":"","client_id":"","sign_in_as":"","brand_name":"","brand_logo_url":"","brand_accent":"","support_url":""}`
 	for path, want := range map[string]struct {
 		status            int
 		contentType, body string
@@ -227,6 +227,16 @@ func TestPolicyAllowsTheLoginAndNoOtherOrigin(t *testing.T) {
 		_, err := newHandler(built, settings{ManagedLoginURL: malformed})
 		if err == nil {
 			t.Errorf("%q is taken for an origin", malformed)
+		}
+	}
+}
+
+func TestPolicyAllowsTheLogoAndNoOtherPicture(t *testing.T) {
+	t.Parallel()
+	for logo, want := range map[string]string{"": "img-src 'self';", "https://acme.example/logo.svg": "img-src 'self' https://acme.example/logo.svg;"} {
+		policy := get(t, built, settings{BrandLogoURL: logo}, "/", nil).Headers["content-security-policy"]
+		if !strings.Contains(policy, want) {
+			t.Errorf("%q: %s", logo, policy)
 		}
 	}
 }

@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"github.com/aws/aws-lambda-go/lambda"
 
@@ -19,12 +20,26 @@ func main() { invocation.Serve(wire) }
 
 func wire(_ context.Context, env *config.Env, _ *slog.Logger) (lambda.Handler, error) {
 	handler, err := newHandler(pages, settings{
-		ManagedLoginURL: env.Optional("MANAGED_LOGIN_URL"),
-		ClientID:        env.Optional("USER_POOL_CLIENT_ID"),
-		SignInAs:        env.Optional("SIGN_IN_AS"),
+		ManagedLoginURL:    env.Optional("MANAGED_LOGIN_URL"),
+		ManagedLoginIssuer: issuerOf(env.Optional("USER_POOL_ID")),
+		ClientID:           env.Optional("USER_POOL_CLIENT_ID"),
+		SignInAs:           env.Optional("SIGN_IN_AS"),
+		BrandName:          env.BrandName(),
+		BrandLogoURL:       env.BrandLogoURL(),
+		BrandAccent:        env.BrandAccent(),
+		SupportURL:         env.SupportURL(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return lambda.NewHandler(handler), env.Err()
+}
+
+// issuerOf is the `iss` of a user pool's tokens. A pool's id begins with its region.
+func issuerOf(pool string) string {
+	if pool == "" {
+		return ""
+	}
+	region, _, _ := strings.Cut(pool, "_")
+	return "https://cognito-idp." + region + ".amazonaws.com/" + pool
 }

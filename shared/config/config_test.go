@@ -38,6 +38,10 @@ func read() error {
 	e.SystemCredentials()
 	e.SealOpenFields()
 	e.MaxCredentials()
+	e.BrandName()
+	e.BrandLogoURL()
+	e.BrandAccent()
+	e.SupportURL()
 	return e.Err()
 }
 
@@ -49,6 +53,7 @@ func set(t *testing.T, others map[string]string) {
 		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
 		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1", "DELETION_HOLDBACK": "24h",
 		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true", "AUDIT_EVERY": "168h",
+		"BRAND_NAME": "Acme", "BRAND_LOGO_URL": "https://acme.example/logo.svg", "BRAND_ACCENT": "#00a37a", "SUPPORT_URL": "mailto:help@acme.example",
 	}
 	maps.Copy(all, others)
 	for name, value := range all {
@@ -64,6 +69,9 @@ func TestVariablesAreRead(t *testing.T) {
 	}
 	if e.Budget() != 2500*time.Millisecond || e.Lease() != 90*time.Second {
 		t.Errorf("the budget is %v, the lease %v", e.Budget(), e.Lease())
+	}
+	if e.BrandName() != "Acme" || e.BrandLogoURL() != "https://acme.example/logo.svg" || e.BrandAccent() != "#00a37a" || e.SupportURL() != "mailto:help@acme.example" {
+		t.Error("something of the brand was not read")
 	}
 	if !e.SealOpenFields() || !e.DeletesUnknown() {
 		t.Error("a switch was not read")

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -223,6 +224,27 @@ var settings = map[string]setting{
 		read: env((*config.Env).DeletesUnknown),
 		good: []string{"true", "false"},
 		bad:  []string{"yes", "True", "1"},
+	},
+	"BRAND_NAME": {
+		read: env((*config.Env).BrandName),
+		good: []string{"", "Acme", "Ünïcode & Söhne <3", strings.Repeat("ä", 64)},
+		bad:  []string{"two\nlines", "a\tb", strings.Repeat("a", 65)},
+	},
+	"BRAND_LOGO_URL": {
+		read: env((*config.Env).BrandLogoURL),
+		good: []string{"", "https://acme.example", "https://cdn.acme.example:8443/brand/logo-2%20x.svg"},
+		bad: []string{"http://acme.example/logo.svg", "acme.example/logo.svg", "https://", "https://acme.example/logo.svg?v=1", "https://acme.example/a;script-src%20*;",
+			"https://acme.example/a b", "https://acme.example/'", "data:image/png;base64,AA==", "https://user@acme.example/logo.svg"},
+	},
+	"BRAND_ACCENT": {
+		read: env((*config.Env).BrandAccent),
+		good: []string{"", "#3450c4", "#FFFFFF"},
+		bad:  []string{"3450c4", "#34c", "red", "#3450c4ff", "#3450cg", "var(--x)"},
+	},
+	"SUPPORT_URL": {
+		read: env((*config.Env).SupportURL),
+		good: []string{"", "https://acme.example/help?from=credentials#new", "mailto:help@acme.example?subject=Credentials"},
+		bad:  []string{"javascript:alert(1)", "http://acme.example", "help@acme.example", "https://", "https://a b", "mailto:"},
 	},
 	"SEAL_OPEN_FIELDS": {
 		read: env((*config.Env).SealOpenFields),

@@ -35,7 +35,10 @@ func TestThePageInABrowser(t *testing.T) {
 	t.Cleanup(host.Close)
 	managed, _ := stacktest.Start(t, stack.Config{ManagedLogin: true})
 	const prefix = "/team/keys"
-	mapped, _ := stacktest.Start(t, stack.Config{Prefix: prefix})
+	mapped, _ := stacktest.Start(t, stack.Config{Prefix: prefix, Env: map[string]string{
+		"BRAND_NAME": "Acme", "BRAND_LOGO_URL": "https://acme.example/logo.svg", "BRAND_ACCENT": "#ffe600", "SUPPORT_URL": "https://acme.example/help",
+		"MANAGED_PROVIDERS": `{"agent_mail":{"mode":"auto","title":"Mail (managed by Acme)"}}`,
+	}})
 
 	command := exec.CommandContext(t.Context(), "npm", "test", "--silent")
 	command.Env = append(os.Environ(),

@@ -70,6 +70,29 @@ check("a sign-in that was not begun here is refused", {}, async (page) => {
   await look(page, "sign-in-failed");
 });
 
+check("tokens of another issuer, or for another client, sign nobody in", {}, async (page) => {
+  for (const claims of [{ iss: "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_Other" }, { aud: "another-client" }]) {
+    await page.route(`${login}/oauth2/token`, async (route) => {
+      const response = await route.fetch();
+      const got = await response.json();
+      const [head, body, signature] = got.id_token.split(".");
+      const other = { ...JSON.parse(Buffer.from(body, "base64url").toString()), ...claims };
+      await route.fulfill({ response, json: { ...got, id_token: [head, Buffer.from(JSON.stringify(other)).toString("base64url"), signature].join(".") } });
+    }, { times: 1 });
+    await page.context().clearCookies();
+    await page.goto(managed);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await submit(page, "otto");
+    await page.getByText("The sign-in was refused. Please try again.").waitFor();
+  }
+});
+
+check("a clock that is wrong keeps nobody out", {}, async (page) => {
+  await page.clock.setFixedTime("2034-05-06T07:08:09Z");
+  await signIn(page, "petra");
+  await page.getByText("petra@example.com").waitFor();
+});
+
 check("tokens are renewed before they run out", {}, async (page) => {
   await page.route(`${login}/oauth2/token`, async (route) => {
     const response = await route.fetch();

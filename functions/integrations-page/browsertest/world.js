@@ -40,9 +40,9 @@ export const desktop = { width: 1280, height: 860 };
 /**
  * check is a test in a browser of its own that must write no error to the console and ask nobody but the service and, of the login, the
  * token endpoint. statuses are answers that the test provokes: the browser itself writes those to the console. So it does of
- * a refusal that it hides from another origin's page.
+ * a refusal that it hides from another origin's page. elsewhere are addresses of others that the page may ask for besides.
  */
-export function check(name, { statuses = [], offline = false, hidden = false } = {}, body) {
+export function check(name, { statuses = [], offline = false, hidden = false, elsewhere = [] } = {}, body) {
   test(name, { timeout: 120_000 }, async () => {
     const context = await browser.newContext({ viewport: desktop, locale: "en-GB", timezoneId: "UTC" });
     context.setDefaultTimeout(20_000);
@@ -60,7 +60,7 @@ export function check(name, { statuses = [], offline = false, hidden = false } =
       page.on("request", (request) => {
         const url = request.url();
         const page = request.isNavigationRequest();
-        const allowed = [local, managed, host, new URL(mapped).origin].some((o) => url.startsWith(o + "/")) || [`${login}/oauth2/token`, `${login}/oauth2/revoke`].includes(url) || (page && url.startsWith(login + "/"))
+        const allowed = elsewhere.includes(url) || [local, managed, host, new URL(mapped).origin].some((o) => url.startsWith(o + "/")) || [`${login}/oauth2/token`, `${login}/oauth2/revoke`].includes(url) || (page && url.startsWith(login + "/"))
           || request.frame().url().startsWith(login); // The login page's own affair.
         if (!allowed) wrong.push(`a request to ${url}`);
       });

@@ -183,7 +183,9 @@ var expectations = map[string]map[string]expectation{
 		"page-without-slash": {answer: "307"},
 		"asset":              {answer: "200 *fetch(*"},
 		"config": {
-			answer: `200 {"managed_login_url":"https://example.auth.us-east-1.amazoncognito.com","client_id":"exampleclient","sign_in_as":""}`,
+			answer: `200 {"managed_login_url":"https://example.auth.us-east-1.amazoncognito.com",` +
+				`"managed_login_issuer":"https://cognito-idp.us-east-1.amazonaws.com/` + poolID + `","client_id":"exampleclient","sign_in_as":"",` +
+				`"brand_name":"Example","brand_logo_url":"https://example.com/logo.svg","brand_accent":"#00a37a","support_url":"mailto:help@example.com"}`,
 		},
 		"asset-unknown":   {answer: `404 {"message":"Not Found"}`},
 		"asset-traversal": {answer: `404 {"message":"Not Found"}`},

@@ -122,6 +122,10 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 		"JWT_AUDIENCE":                 "example-api",
 		"MANAGED_LOGIN_URL":            "https://example.auth.us-east-1.amazoncognito.com",
 		"USER_POOL_CLIENT_ID":          "exampleclient",
+		"BRAND_NAME":                   "Example",
+		"BRAND_LOGO_URL":               "https://example.com/logo.svg",
+		"BRAND_ACCENT":                 "#00a37a",
+		"SUPPORT_URL":                  "mailto:help@example.com",
 		"ACCOUNT_DELETIONS_FAILED_URL": deletionsFailed,
 		"USER_CLEANUP_FUNCTION":        userCleanup,
 	}

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { AccountDeleted } from "./account";
 import { traffic } from "./api";
+import { Brand, Support } from "./brand";
 import { config } from "./config";
 import { Credentials } from "./credentials";
 import { forget, listeners, SignInFailed, signIn, signInAs, signOut, start, type User } from "./session";
@@ -44,6 +45,7 @@ export function App() {
         <Front failure={failure} />
       ) : (
         <main class="front" aria-busy="true">
+          <Brand />
           <h1>Your credentials</h1>
           <p class="quiet">Loading…</p>
         </main>
@@ -78,6 +80,7 @@ function Front({ failure }: { failure: string }) {
 
   return (
     <main class="front">
+      <Brand />
       <h1>Your credentials</h1>
       <p>See which services your agents can use for you, add keys of your own, and remove those that you no longer need.</p>
       {problem && (
@@ -104,6 +107,11 @@ function Front({ failure }: { failure: string }) {
       )}
       {!config.managed_login_url && !config.sign_in_as && (
         <p class="problem">This deployment has no login pages, so nobody can sign in here.</p>
+      )}
+      {config.support_url && (
+        <p class="quiet">
+          <Support>Help</Support>
+        </p>
       )}
     </main>
   );

@@ -3,6 +3,8 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { DeleteAccount } from "./account";
 import { type Listing, list, Problem, read, type Seen } from "./api";
+import { Brand, Support } from "./brand";
+import { config } from "./config";
 import { type Filter, Filters, kept, keptAwaited } from "./filters";
 import { CredentialForm } from "./form";
 import { Group } from "./group";
@@ -168,6 +170,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     <>
       <header class="top">
         <div>
+          <Brand />
           <span class="user" translate={false} title={user.name}>
             {user.name}
           </span>
@@ -275,6 +278,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
             <button class="link" onClick={() => setOpen({ what: "account" })}>
               Delete my account…
             </button>
+            {config.support_url && <Support>Help</Support>}
           </footer>
         )}
       </main>

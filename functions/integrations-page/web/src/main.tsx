@@ -1,10 +1,13 @@
 import { render } from "preact";
 import { App } from "./app";
 import { Boundary } from "./boundary";
+import { showBrand } from "./brand";
 import { returnedInWindow } from "./session";
 import { noteWish } from "./wish";
 
 const root = document.getElementById("app")!;
+
+showBrand();
 
 if (returnedInWindow()) {
   render(

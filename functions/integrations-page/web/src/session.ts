@@ -3,8 +3,8 @@
 // nothing without the code that they belong to.
 //
 // Managed login: https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-userpools-server-contract-reference.html.
-// PKCE: RFC 7636.
 
+import * as oauth from "oauth4webapi";
 import { config } from "./config";
 
 export interface User {
@@ -20,9 +20,10 @@ export class SignInFailed extends Error {}
 
 interface Tokens {
   access_token: string;
-  id_token?: string;
   refresh_token?: string;
   expires_in?: number;
+  /** Whom the ID token is about, if it says so by an address. */
+  email?: string;
 }
 
 /** The way to the login pages and back, for one sign-in. */
@@ -36,6 +37,21 @@ const inWindow = "window.";
 const channel = "sign-in";
 const passageKey = "sign-in";
 const returningKey = "signed-in-before";
+
+const server: oauth.AuthorizationServer = {
+  issuer: config.managed_login_issuer,
+  authorization_endpoint: `${config.managed_login_url}/oauth2/authorize`,
+  token_endpoint: `${config.managed_login_url}/oauth2/token`,
+};
+
+const client: oauth.Client = {
+  client_id: config.client_id,
+  // The tokens have come straight from the login. By how much this machine's clock is wrong must not keep anybody out.
+  [oauth.clockTolerance]: 10 * 365 * 86_400,
+};
+
+/** request is how the login is asked. Without TLS it is on one machine alone, as the page is. */
+const request = () => ({ signal: AbortSignal.timeout(30_000), [oauth.allowInsecureRequests]: location.protocol === "http:" });
 
 let tokens: Tokens | null = null;
 let user: User | null = null;
@@ -147,7 +163,10 @@ export async function renewSilently(): Promise<boolean> {
       return true;
     }
     if (!tokens?.refresh_token) return false;
-    const fresh = await token({ grant_type: "refresh_token", refresh_token: tokens.refresh_token });
+    const fresh = await exchange(
+      oauth.refreshTokenGrantRequest(server, client, oauth.None(), tokens.refresh_token, request()),
+      oauth.processRefreshTokenResponse,
+    );
     if (user !== of) throw new Abandoned();
     accept({ ...tokens, ...fresh });
     return true;
@@ -192,19 +211,46 @@ export async function signInAsAgain(): Promise<void> {
 }
 
 async function finish(answer: URLSearchParams, state: string | undefined, verifier: string | undefined): Promise<void> {
-  if (!state || !verifier || answer.get("state") !== state) {
-    throw new SignInFailed("This sign-in was not begun here, or is too old. Please sign in again.");
+  if (!state || !verifier) throw new SignInFailed(notBegun);
+  accept(
+    await exchange(
+      oauth.authorizationCodeGrantRequest(server, client, oauth.None(), codeIn(answer, state), callback(), verifier, request()),
+      oauth.processAuthorizationCodeResponse,
+    ),
+  );
+}
+
+const notBegun = "This sign-in was not begun here, or is too old. Please sign in again.";
+
+/** codeIn is the answer of the login pages, if it is one to this page's own question and has a code. */
+function codeIn(answer: URLSearchParams, state: string): URLSearchParams {
+  try {
+    return oauth.validateAuthResponse(server, client, answer, state);
+  } catch (error) {
+    if (!(error instanceof oauth.AuthorizationResponseError)) throw new SignInFailed(notBegun);
+    throw new SignInFailed(`The sign-in did not work (${error.error_description ?? error.error}).`);
   }
-  const code = answer.get("code");
-  if (!code)
-    throw new SignInFailed(`The sign-in did not work (${answer.get("error_description") ?? answer.get("error") ?? "no reason given"}).`);
-  accept(await token({ grant_type: "authorization_code", code, redirect_uri: callback(), code_verifier: verifier }));
+}
+
+/** exchange sends a request for tokens and reads them. It throws SignInFailed if there is no answer, or none with tokens for this page. */
+async function exchange(
+  sent: Promise<Response>,
+  read: (s: oauth.AuthorizationServer, c: oauth.Client, r: Response) => Promise<oauth.TokenEndpointResponse>,
+): Promise<Tokens> {
+  const response = await sent.catch(() => {
+    throw new SignInFailed(unreachable);
+  });
+  const got = await read(server, client, response).catch(() => {
+    throw new SignInFailed(refused);
+  });
+  const email = oauth.getValidatedIdTokenClaims(got)?.email;
+  return { ...got, ...(typeof email === "string" && { email }) };
 }
 
 /** accept takes tokens over. If they are another user's than before, that user starts afresh: nothing that was typed is theirs to send. */
 function accept(fresh: Tokens): void {
   const claims = read(fresh.access_token);
-  const name = (fresh.id_token && read(fresh.id_token).email) || claims.username || claims.sub;
+  const name = fresh.email || claims.username || claims.sub;
   const same = user?.sub === claims.sub;
   const waited = waiting;
   waiting = null;
@@ -223,32 +269,22 @@ function accept(fresh: Tokens): void {
   else waited?.reject(new Abandoned());
 }
 
+const unreachable = "The sign-in service cannot be reached. Check the connection and try again.";
+const refused = "The sign-in was refused. Please try again.";
+
+/** tokenFor gets a token for a name, on one machine. */
 async function tokenFor(name: string): Promise<Tokens> {
-  return read200(await send(config.sign_in_as, { method: "POST", body: JSON.stringify({ sub: name }) }));
-}
-
-async function token(form: Record<string, string>): Promise<Tokens> {
-  const body = new URLSearchParams({ client_id: config.client_id, ...form });
-  return read200(await send(`${config.managed_login_url}/oauth2/token`, { method: "POST", body }));
-}
-
-async function send(url: string, init: RequestInit): Promise<Response> {
-  try {
-    return await fetch(url, { ...init, signal: AbortSignal.timeout(30_000) });
-  } catch {
-    throw new SignInFailed("The sign-in service cannot be reached. Check the connection and try again.");
-  }
-}
-
-async function read200(response: Response): Promise<Tokens> {
-  if (!response.ok) throw new SignInFailed("The sign-in was refused. Please try again.");
+  const sent = fetch(config.sign_in_as, { method: "POST", body: JSON.stringify({ sub: name }), signal: AbortSignal.timeout(30_000) });
+  const response = await sent.catch(() => {
+    throw new SignInFailed(unreachable);
+  });
+  if (!response.ok) throw new SignInFailed(refused);
   return (await response.json()) as Tokens;
 }
 
 async function preparePassage(prefix: string): Promise<Passage> {
-  const verifier = random();
-  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier));
-  const state = prefix + random();
+  const verifier = oauth.generateRandomCodeVerifier();
+  const state = prefix + oauth.generateRandomState();
   const query = new URLSearchParams({
     response_type: "code",
     client_id: config.client_id,
@@ -256,24 +292,16 @@ async function preparePassage(prefix: string): Promise<Passage> {
     scope: "openid email",
     state,
     code_challenge_method: "S256",
-    code_challenge: base64url(new Uint8Array(hash)),
+    code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
   });
-  return { url: `${config.managed_login_url}/oauth2/authorize?${query}`, state, verifier };
+  return { url: `${server.authorization_endpoint}?${query}`, state, verifier };
 }
 
 // The page itself, wherever it stands. It is always at a path that ends in a slash.
 const callback = (): string => location.origin + location.pathname;
 
-const random = (): string => base64url(crypto.getRandomValues(new Uint8Array(32)));
-
-const base64url = (bytes: Uint8Array): string =>
-  btoa(String.fromCharCode(...bytes))
-    .replaceAll("+", "-")
-    .replaceAll("/", "_")
-    .replaceAll("=", "");
-
 /** read reads a token's claims, to know whom to greet. Whether it is genuine is for the API to say. */
-function read(jwt: string): { sub: string; username?: string; email?: string } {
+function read(jwt: string): { sub: string; username?: string } {
   const bytes = Uint8Array.from(atob(jwt.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
   return JSON.parse(new TextDecoder().decode(bytes));
 }
