@@ -28,6 +28,8 @@ type Fake struct {
 	Keys func() []Key
 	// Identify returns the id of the key that a secret is, and whether it opens anything.
 	Identify func(secret string) (keyID string, accepted bool)
+	// Drop deletes a key behind everybody's back.
+	Drop func(keyID string)
 }
 
 // Key is a key that a fake lists.

@@ -45,7 +45,7 @@ func (w *World) ExactlyOne(user, provider string) error {
 	if slot.State != store.Ready || slot.Resource.ID != pods[0].ID || slot.Resource.KeyID != keys[0].ID {
 		return fmt.Errorf("I1: the slot is %+v, but AgentMail has %+v", slot, pods[0])
 	}
-	key, err := w.key(user, provider)
+	key, err := w.KeyAt(user, provider)
 	if err != nil {
 		return fmt.Errorf("I1: reading the stored key: %w", err)
 	}

@@ -166,14 +166,15 @@ func (w *World) SeedOwn(user, provider string, n int, scopes string) {
 // Key returns the user's stored key, decrypted.
 func (w *World) Key(user string) credential.Secret {
 	w.t.Helper()
-	key, err := w.key(user, Provider)
+	key, err := w.KeyAt(user, Provider)
 	if err != nil {
 		w.t.Fatalf("reading the stored key of %s: %v\n%s", user, err, w.Dump())
 	}
 	return key
 }
 
-func (w *World) key(user, provider string) (credential.Secret, error) {
+// KeyAt returns the key that the user has stored at a provider, decrypted.
+func (w *World) KeyAt(user, provider string) (credential.Secret, error) {
 	id := credential.ManagedID(provider, user)
 	sealed, err := w.Store.Sealed(context.Background(), user, provider, id)
 	if err != nil {

@@ -105,6 +105,7 @@ func (w *World) Lend(t testing.TB, o Options) *World {
 	w.Heal()
 	w.Clock.forget()
 	w.Mail.Reset()
+	lent.stand()
 	w.SetOrgKeys(orgKeys)
 	w.logs.reset()
 	for _, item := range w.items() {

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,6 +103,9 @@ type Options struct {
 	Holdback time.Duration
 	// Providers are the engines'; nil means AgentMail alone. They get the world's AgentMail's URL.
 	Providers func(agentMailURL string) []managed.Provider
+	// ThirdParty stands where AgentMail does, and goes by the world's clock; nil means AgentMail. Then
+	// Providers are those that know it.
+	ThirdParty func(now func() time.Time) http.Handler
 	// Waits has the engines wait for a third party by moving the clock. Else they do not wait for
 	// it: the test alone moves the clock.
 	Waits bool
@@ -146,6 +151,8 @@ type World struct {
 
 	table  string
 	direct *dynamodb.Client
+	// party is what answers behind the proxy before AgentMail.
+	party *atomic.Pointer[http.Handler]
 	// where each of the world's proxies is, and what it stands before
 	urls, targets map[*fault.Proxy]string
 }
@@ -181,7 +188,9 @@ func New(t testing.TB, o Options) *World {
 	w.KMS = w.proxy(serve(t, httptest.NewServer(w.Keys)))
 	w.SecretsManager = w.proxy(serve(t, httptest.NewServer(w.Secrets)))
 	w.Cognito = w.proxy(serve(t, httptest.NewServer(w.Pool)))
-	mail := httptest.NewServer(w.Mail)
+	w.party = &atomic.Pointer[http.Handler]{}
+	w.stand()
+	mail := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { (*w.party.Load()).ServeHTTP(rw, r) }))
 	t.Cleanup(func() {
 		if o.Beside == nil {
 			w.Mail.Close()
@@ -191,6 +200,15 @@ func New(t testing.TB, o Options) *World {
 	w.AgentMail = w.proxy(mail.URL)
 	t.Cleanup(w.checkLogs)
 	return w
+}
+
+// stand has the options' third party stand where AgentMail does.
+func (w *World) stand() {
+	party := http.Handler(w.Mail)
+	if w.options.ThirdParty != nil {
+		party = w.options.ThirdParty(w.Clock.Now)
+	}
+	w.party.Store(&party)
 }
 
 func serve(t testing.TB, s *httptest.Server) string {

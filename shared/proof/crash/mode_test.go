@@ -105,7 +105,8 @@ func late(r *run) fault.Fault {
 
 func every(*fault.Call) bool { return true }
 
-func create(c *fault.Call) bool { return c.Method == "POST" && strings.HasPrefix(c.Op, "POST /v0/") }
+// create: AWS's calls have names, and those of third parties paths.
+func create(c *fault.Call) bool { return strings.HasPrefix(c.Op, "POST /") }
 
 func tableWrite(c *fault.Call) bool {
 	switch c.Op {

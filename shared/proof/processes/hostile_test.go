@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"managed-credentials/shared/provider"
 )
 
 // room is how many credentials of their own a user may have here.
@@ -89,8 +91,7 @@ func (s *service) use(user, token string) {
 // misbehave does one of the things that the user should better not do, and returns the answer's
 // status.
 func (s *service) misbehave(user, token string) int {
-	provider := fmt.Sprintf("provider_%d", rand.IntN(3))
-	path := "/" + provider + "/credentials"
+	path := fmt.Sprintf("/provider_%d/credentials", rand.IntN(3))
 	largest := fmt.Sprintf(`{"type":"api_key","title":%q,"api_key":%q}`, strings.Repeat("界", 256), strings.Repeat("k", 3900))
 	var status int
 	switch rand.IntN(8) {
@@ -103,7 +104,8 @@ func (s *service) misbehave(user, token string) int {
 	case 5:
 		status, _, _ = s.call("GET", "/credentials", token, "")
 	case 6: // whoever runs their tasks believes them
-		status, _, _ = s.call("POST", "/local/resolve", "", `{"sub":"`+user+`","provider":"agent_mail","rejected_attempt":1}`)
+		one := provider.Names()[rand.IntN(len(provider.Names()))]
+		status, _, _ = s.call("POST", "/local/resolve", "", fmt.Sprintf(`{"sub":%q,"provider":%q,"rejected_attempt":1}`, user, one))
 	case 7:
 		status, _, _ = s.call("POST", path, token, strings.Repeat("[", 60_000))
 	}

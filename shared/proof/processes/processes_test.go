@@ -34,6 +34,8 @@ import (
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/proof/suspended"
+	"managed-credentials/shared/provider"
+	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
 )
 
@@ -52,7 +54,7 @@ type service struct {
 	thawed   atomic.Int64 // when functions were last let go on, in Unix nanoseconds
 }
 
-// start starts a service whose functions have no more memory than on AWS.
+// start starts a service with all providers, whose functions have no more memory than on AWS.
 func start(t *testing.T, env map[string]string) *service {
 	t.Helper()
 	machine, err := suspended.New(stacktest.Dist, t.TempDir())
@@ -61,11 +63,14 @@ func start(t *testing.T, env map[string]string) *service {
 	}
 	t.Cleanup(machine.Close)
 	s := &service{t: t, machine: machine}
-	s.Stack, s.log = stacktest.Start(t, stack.Config{Dist: machine.Dist, Now: machine.Now, Env: env, Faults: true, LimitMemory: true})
+	s.Stack, s.log = stacktest.Start(t, stack.Config{Dist: machine.Dist, Now: machine.Now, Env: env, AllProviders: true, Faults: true, LimitMemory: true})
 	for _, proxy := range []*fault.Proxy{
 		s.Faults.DynamoDB, s.Faults.KMS, s.Faults.SecretsManager, s.Faults.Cognito, s.Faults.SQS, s.Faults.AgentMail,
 	} {
 		proxy.SetHook(s.arrives)
+	}
+	for _, proxy := range s.Faults.Fakes {
+		proxy.SetHook(s.arrivesSlowly)
 	}
 	return s
 }
@@ -81,12 +86,25 @@ func (s *service) arrives(c *fault.Call) fault.Fault {
 	s.underway.Add(1)
 	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
 		defer s.underway.Add(-1)
-		if c.Method == http.MethodPost && strings.HasPrefix(c.Op, "POST /v0/") && time.Since(time.Unix(0, s.thawed.Load())) < grace {
+		create := strings.HasPrefix(c.Op, "POST /") // AWS's calls have names
+		if create && time.Since(time.Unix(0, s.thawed.Load())) < grace {
 			return nil, nil
 		}
 		return c.Forward(context.WithoutCancel(ctx))
 	}
 }
+
+// arrivesSlowly is arrives at a third party that takes a while to make and to delete something: more
+// moments in which its caller can be killed.
+func (s *service) arrivesSlowly(c *fault.Call) fault.Fault {
+	if c.Method == http.MethodGet {
+		return s.arrives(c)
+	}
+	return fault.After(fault.For(slow), s.arrives(c))
+}
+
+// slow is how long third parties take to make something, and to delete it.
+const slow = 50 * time.Millisecond
 
 // freeze stops a function's instances for a while. Others go on.
 func (s *service) freeze(function string, d time.Duration) {
@@ -172,8 +190,8 @@ func text(item map[string]types.AttributeValue, name string) string {
 func TestKilledAtAnyMomentNothingIsDoubledAndNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	s := start(t, map[string]string{"LEASE": "10s", "PROVISION_BUDGET": "2s"})
-	for _, slow := range []fake.Operation{fake.CreatePod, fake.CreateKey, fake.DeleteKey, fake.DeletePod} {
-		s.AgentMail.Inject(fault.Rule{Op: slow, Fault: fault.After(fault.For(50*time.Millisecond), nil)}) // more moments in which to be killed
+	for _, op := range []string{fake.CreatePod, fake.CreateKey, fake.DeleteKey, fake.DeletePod} {
+		s.AgentMail.Inject(fault.Rule{Op: op, Fault: fault.After(fault.For(slow), nil)})
 	}
 	stay, leave := map[string]string{}, map[string]string{}
 	s.AgentMail.SetSwitches(fake.Switches{CallsPerSecond: 8, Burst: 4})
@@ -207,8 +225,14 @@ func (s *service) check(stay, leave map[string]string) {
 			s.t.Errorf("%d instances of %s held more memory than they may", n, f.Name)
 		}
 	}
-	if regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`).MatchString(s.log.String()) {
-		s.t.Error("I7: a secret was logged")
+	forms := []*regexp.Regexp{regexp.MustCompile(`am_[a-z]{2}_[0-9a-f]{64}`)}
+	for _, f := range s.Fakes {
+		forms = append(forms, f.Secrets)
+	}
+	for _, form := range forms {
+		if form.MatchString(s.log.String()) {
+			s.t.Errorf("I7: a secret was logged, of the form %s", form)
+		}
 	}
 }
 
@@ -327,8 +351,18 @@ func (s *service) checkOne(user, token string) {
 		s.t.Errorf("%s lives, and is not in the user pool any more", user)
 	}
 	status, header, _ := s.call("GET", "/credentials", token, "")
-	if status != http.StatusOK || header.Get("Managed-Credentials") != "agent_mail=ready" {
-		s.t.Errorf("%s: %d, %v", user, status, header)
+	stand := strings.Split(header.Get("Managed-Credentials"), ", ")
+	for _, provider := range provider.Names() {
+		if status != http.StatusOK || !slices.Contains(stand, provider+"=ready") {
+			s.t.Errorf("%s at %s: %d, %v", user, provider, status, header)
+		}
+	}
+	for name, f := range s.Fakes {
+		keys := f.KeysOf(user)
+		keyID, ok := f.Identify(s.resolve(user, name))
+		if len(keys) != 1 || !ok || keyID != keys[0].ID {
+			s.t.Errorf("I1: %s has the keys %+v at %s, and the stored one is %q", user, keys, f.Title, keyID)
+		}
 	}
 	pods := 0
 	for _, pod := range s.AgentMail.Pods() {
@@ -340,12 +374,7 @@ func (s *service) checkOne(user, token string) {
 			s.t.Errorf("I1: %s has the keys %+v", user, pod.Keys)
 			continue
 		}
-		_, _, resolved := s.call("POST", "/local/resolve", "", `{"sub":"`+user+`","provider":"agent_mail"}`)
-		var answer struct {
-			Key string `json:"api_key"`
-		}
-		_ = json.Unmarshal([]byte(resolved), &answer)
-		podID, keyID, ok := s.AgentMail.Identify(answer.Key)
+		podID, keyID, ok := s.AgentMail.Identify(s.resolve(user, agentmail.Name))
 		if !ok || podID != pod.ID || keyID != pod.Keys[0].ID {
 			s.t.Errorf("I1: the key of %s is not the one that AgentMail lists", user)
 		}
@@ -353,6 +382,16 @@ func (s *service) checkOne(user, token string) {
 	if pods != 1 {
 		s.t.Errorf("I1: %s has %d pods", user, pods)
 	}
+}
+
+// resolve is the user's key at a provider, as an executor gets it; "" if there is none.
+func (s *service) resolve(user, provider string) string {
+	_, _, resolved := s.call("POST", "/local/resolve", "", fmt.Sprintf(`{"sub":%q,"provider":%q}`, user, provider))
+	var answer struct {
+		Key string `json:"api_key"`
+	}
+	_ = json.Unmarshal([]byte(resolved), &answer)
+	return answer.Key
 }
 
 // inPool reports whether Cognito has the user.
@@ -371,6 +410,11 @@ func (s *service) checkNone(user, token string) {
 	for _, pod := range s.AgentMail.Pods() {
 		if pod.ClientID == user {
 			s.t.Errorf("I2: %s has left %+v", user, pod)
+		}
+	}
+	for _, f := range s.Fakes {
+		if keys := f.KeysOf(user); len(keys) > 0 {
+			s.t.Errorf("I2: %s has left %+v at %s", user, keys, f.Title)
 		}
 	}
 	for _, item := range s.items() {

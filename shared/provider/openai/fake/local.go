@@ -22,5 +22,6 @@ func Local(now func() time.Time) thirdparty.Fake {
 			return keys
 		},
 		Identify: s.Identify,
+		Drop:     s.Drop,
 	}
 }

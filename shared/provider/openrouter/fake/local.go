@@ -24,5 +24,6 @@ func Local(now func() time.Time) thirdparty.Fake {
 			return keys
 		},
 		Identify: s.Identify,
+		Drop:     s.Drop,
 	}
 }
