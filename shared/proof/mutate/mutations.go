@@ -7,6 +7,7 @@ const (
 	restDir       = "shared/provider/rest"
 	flatDir       = "shared/provider/flat"
 	openRouterDir = "shared/provider/openrouter"
+	openAIDir     = "shared/provider/openai"
 	crashDir      = "shared/proof/crash"
 )
 
@@ -1384,5 +1385,19 @@ var mutations = []mutation{
 		old:  "\tif at.Place == \"\" && nth+1 == len(owned) {",
 		new:  "\tif at.Place == \"\" {",
 		test: flatDir, run: "AnAudit",
+	},
+	{
+		rule: "an account whose keys have all expired is made anew",
+		file: flatDir + "/flat.go",
+		old:  "o.Account == r.KeyID && !o.Expired",
+		new:  "o.Account == r.KeyID",
+		test: openAIDir, run: "NothingOpens",
+	},
+	{
+		rule: "what opens an account does not outlive it",
+		file: flatDir + "/deprovision.go",
+		old:  "ours && !has(accounts, o.Account)",
+		new:  "ours && has(accounts, o.Account)",
+		test: openAIDir, run: "Outlives",
 	},
 }
