@@ -3,6 +3,8 @@ package sim_test
 import (
 	"context"
 	"errors"
+	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ type bug struct {
 	revoke    func(ctx context.Context, p managed.Provider, org credential.Secret, a *managed.Attempt) error
 	seal      func(b []byte, err error) ([]byte, error)
 	transact  func(in *dynamodb.TransactWriteItemsInput) *dynamodb.TransactWriteItemsInput
+	update    func(in *dynamodb.UpdateItemInput) *dynamodb.UpdateItemInput
 	query     func(in *dynamodb.QueryInput, out *dynamodb.QueryOutput)
 	list      func(l *managed.Listing)
 }
@@ -103,6 +106,13 @@ func (w wrongTable) TransactWriteItems(ctx context.Context, in *dynamodb.Transac
 		in = w.bug.transact(in)
 	}
 	return w.db.TransactWriteItems(ctx, in, o...)
+}
+
+func (w wrongTable) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, o ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	if w.bug.update != nil {
+		in = w.bug.update(in)
+	}
+	return w.db.UpdateItem(ctx, in, o...)
 }
 
 func (w wrongTable) Query(ctx context.Context, in *dynamodb.QueryInput, o ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
@@ -208,9 +218,22 @@ var planted = []struct {
 			}
 		},
 	}},
-	{"a revocation is never done", "liveness: ", bug{
+	{"a revocation is never done", "liveness: USER#", bug{
 		revoke: func(context.Context, managed.Provider, credential.Secret, *managed.Attempt) error {
 			return errors.New("later")
+		},
+	}},
+	{"what is put off is put off until tomorrow", "liveness: 1h30m", bug{
+		update: func(in *dynamodb.UpdateItemInput) *dynamodb.UpdateItemInput {
+			n, puts := in.ExpressionAttributeValues[":due"].(*types.AttributeValueMemberN)
+			if !puts {
+				return in
+			}
+			later := *in
+			later.ExpressionAttributeValues = maps.Clone(in.ExpressionAttributeValues)
+			ms, _ := strconv.ParseInt(n.Value, 10, 64)
+			later.ExpressionAttributeValues[":due"] = &types.AttributeValueMemberN{Value: strconv.FormatInt(ms+(24*time.Hour).Milliseconds(), 10)}
+			return &later
 		},
 	}},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -449,6 +450,8 @@ func dueAt(item table.Item) (time.Time, bool) {
 }
 
 const (
+	// mostOfEvent is how long the user pool's event may take.
+	mostOfEvent = 90 * time.Second
 	// patience is how long it may take until nothing is due any more, and patienceOfParked the same
 	// where a revocation was parked. Each pause in it was set by a failure, and is as long as that
 	// says: 15 minutes at most, 6 hours where a revocation was parked.
@@ -459,11 +462,17 @@ const (
 	longestClaim = lease + store.SkewMargin + 2*time.Minute
 	// apart is how far a process's clock may be off.
 	apart = 5 * time.Second
+	// longestWait is how long a slot may be due, before it is as it has to be: longestClaim, with
+	// the clocks of whoever claimed it and of whoever takes it over apart, and what two rounds take.
+	longestWait = longestClaim + 2*apart + 4*time.Second
+	// lastEvent is how much longer an account may be: once its slots have gone it is looked at again,
+	// and the user pool's own event has it looked at once more.
+	lastEvent = mostOfEvent + 2*time.Minute
 )
 
 // recover is liveness: once faults are over, with a round of reconcile each minute, no two rounds
-// pass over what is due, no claim stands for longer than longestClaim, and nothing is due in the
-// end.
+// pass over what is due, no claim stands for longer than longestClaim, nobody waits for longer than
+// longestWait, and nothing is due in the end.
 func (w *world) recover() {
 	begin, bound := w.now(), patience
 	for _, item := range w.table.Items() {
@@ -476,6 +485,7 @@ func (w *world) recover() {
 	}
 	p := w.process()
 	passedOver := map[string]time.Time{}
+	waits := map[string]time.Time{} // since when, of what has become due
 	for {
 		due := w.nextDue()
 		if due.IsZero() {
@@ -487,6 +497,12 @@ func (w *world) recover() {
 			return
 		}
 		was := w.due(w.now().Add(-apart))
+		for key, at := range was {
+			_, waiting := waits[key]
+			if !waiting {
+				waits[key] = latest(at, begin)
+			}
+		}
 		w.reconcile(p)
 		w.until(func() bool { return w.quiet() && len(w.events) == 0 })
 		for key, at := range w.due(w.now()) {
@@ -499,6 +515,7 @@ func (w *world) recover() {
 			}
 			passedOver[key] = at
 		}
+		w.waitedFor(waits)
 		for _, item := range w.table.Items() {
 			if textOf(item["owner"]) != "" && item["lease_until"] != nil && w.now().Sub(begin) > longestClaim {
 				w.violated("liveness: %v after the last fault a claim of before stands:\n%s", longestClaim, w.dump())
@@ -506,6 +523,36 @@ func (w *world) recover() {
 			}
 		}
 	}
+}
+
+// waitedFor is that nobody waits for longer than they have to: waits has since when each item does.
+func (w *world) waitedFor(waits map[string]time.Time) {
+	still := map[string]bool{}
+	for _, item := range w.table.Items() {
+		_, due := dueAt(item)
+		if !due {
+			continue
+		}
+		key := keyText(item)
+		still[key] = true
+		longest := longestWait + w.config.holdback + w.config.inboxes + w.config.lingers // "not yet" is the third party's to say
+		if textOf(item["sk"]) == "ACCOUNT" {
+			longest += lastEvent
+		}
+		since, waiting := waits[key]
+		if waiting && w.now().Sub(since) > longest {
+			w.violated("liveness: %s has been waited for since %v, longer than %v:\n%s", key, since, longest, w.dump())
+			return
+		}
+	}
+	maps.DeleteFunc(waits, func(key string, _ time.Time) bool { return !still[key] })
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // finish asks again for what did not get through, and checks that each user has what is theirs.

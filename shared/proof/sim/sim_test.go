@@ -97,6 +97,7 @@ func TestTheSameSeedDoesTheSame(t *testing.T) {
 			t.Fatalf("seed %d went two ways: %s", s.seed, difference(x.story, y.story))
 		}
 	}
+	fmt.Printf("%d of %d seeds replayed exactly\n", *repeats, *repeats)
 }
 
 func difference(x, y []string) string {

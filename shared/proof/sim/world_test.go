@@ -458,7 +458,7 @@ func (u userPool) Remove(ctx context.Context, username, sub string) error {
 			return nil, nil
 		}
 		delete(w.pool, sub)
-		w.at(w.now().Add(time.Duration(1+mix(w.seed, hashOf(sub))%90)*time.Second), func() { w.deletionEvent(sub, username) })
+		w.at(w.now().Add(time.Second+time.Duration(mix(w.seed, hashOf(sub))%uint64(mostOfEvent))), func() { w.deletionEvent(sub, username) })
 		return nil, nil
 	}})
 	return err
