@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 type result struct {
 	What    string            `json:"what"`
 	Ended   string            `json:"ended"`
+	Failed  string            `json:"failed"`
 	Scores  map[string]int    `json:"scores"`
 	Figures map[string]string `json:"figures"`
 	Wanting []string          `json:"wanting"`
@@ -61,6 +62,10 @@ func TestThePageIsPerfectToLighthouse(t *testing.T) {
 		t.Logf("%s: %v, %v", r.What, r.Scores, r.Figures)
 		if len(r.Scores) != 4 || strings.HasPrefix(r.What, "list") != strings.HasSuffix(r.Ended, "with rows") {
 			t.Errorf("%s: there are %d scores, and what was looked at is %q", r.What, len(r.Scores), r.Ended)
+		}
+		if r.Failed != "" {
+			t.Errorf("%s: Lighthouse could not measure it: %s", r.What, r.Failed)
+			continue
 		}
 		for category, score := range r.Scores {
 			if score < 100 {

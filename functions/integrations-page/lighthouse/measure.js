@@ -37,6 +37,7 @@ async function measure(what, config, before) {
   return {
     what,
     ended,
+    failed: lhr.runtimeError?.message ?? "",
     scores: Object.fromEntries(Object.values(lhr.categories).map(({ id, score }) => [id, Math.round(score * 100)])),
     figures: Object.fromEntries(figures.map((id) => [id, lhr.audits[id].displayValue])),
     wanting: Object.values(lhr.categories).flatMap(({ auditRefs }) =>
