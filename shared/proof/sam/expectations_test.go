@@ -284,7 +284,7 @@ var expectations = map[string]map[string]expectation{
 		}},
 		"accept-organization-without-reason": {answer: `{"status":422,"detail":"reason: is required"}`},
 		"unknown-command": {
-			answer: `{"status":422,"detail":"command: must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization"}`,
+			answer: `{"status":422,"detail":"command: must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate"}`,
 		},
 	},
 
