@@ -26,7 +26,6 @@ type config struct {
 	rates     []float64 // of each of the ways
 	stale     float64
 	tasks     int
-	apart     bool // the second provider is in an organisation of its own
 	// plain leaves out what the specification does: rotation, new org keys, and what happens to
 	// whole pods.
 	plain bool
