@@ -12,7 +12,7 @@ import (
 func (s *Server) controlHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_fake/state", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, http.StatusOK, s.State())
+		reply(w, s.State())
 	})
 	mux.HandleFunc("POST /_fake/reset", func(w http.ResponseWriter, r *http.Request) {
 		s.Reset()
@@ -22,13 +22,13 @@ func (s *Server) controlHandler() http.Handler {
 		return slices.ContainsFunc(routes, func(r route) bool { return r.operation == operation })
 	}, refusal)
 	mux.HandleFunc("GET /_fake/switches", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, http.StatusOK, switchesJSON(s.Switches()))
+		reply(w, switchesJSON(s.Switches()))
 	})
 	mux.HandleFunc("PATCH /_fake/switches", s.controlSwitches)
 	mux.HandleFunc("POST /_fake/pods", func(w http.ResponseWriter, r *http.Request) {
 		var p Pod
 		if fault.ReadControl(w, r, &p) {
-			reply(w, http.StatusOK, s.SeedPod(p))
+			reply(w, s.SeedPod(p))
 		}
 	})
 	mux.HandleFunc("PUT /_fake/org-keys", func(w http.ResponseWriter, r *http.Request) {
@@ -76,9 +76,9 @@ func (s *Server) controlSwitches(w http.ResponseWriter, r *http.Request) {
 	out := in.Switches
 	out.InboxDeletion, out.KeyOutlives, out.PodLingers = time.Duration(in.InboxDeletion), time.Duration(in.KeyOutlives), time.Duration(in.PodLingers)
 	s.SetSwitches(out)
-	reply(w, http.StatusOK, switchesJSON(out))
+	reply(w, switchesJSON(out))
 }
 
-func reply(w http.ResponseWriter, status int, body any) {
-	answer{status: status, body: body}.encode().Write(w)
+func reply(w http.ResponseWriter, body any) {
+	answer{status: http.StatusOK, body: body}.encode().Write(w)
 }
