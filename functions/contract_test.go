@@ -68,6 +68,8 @@ var routes = []struct{ method, path, body, function string }{
 	{"POST", "/github/credentials", `{"type":"api_key","api_key":"x"}`, "create-credential"},
 	{"PUT", "/github/credentials/" + someID, `{"title":"x"}`, "update-guard"},
 	{"DELETE", "/github/credentials/" + someID, "", "delete-guard"},
+	{"PUT", "/agent_mail/managed", "", "list-with-provision"},
+	{"DELETE", "/agent_mail/managed", "", "list-with-provision"},
 	{"DELETE", "/account", "", "user-cleanup"},
 }
 
@@ -76,7 +78,7 @@ const someID = "0e0a1f3c-5c86-4f0e-8f5e-7f3d3c1d2b4a"
 
 func TestABodyThatIsTooLargeIs413Everywhere(t *testing.T) {
 	t.Parallel()
-	s := start(t, nil)
+	s := start(t, removable)
 	token := s.token(alice)
 	for _, r := range routes {
 		s.call(r.method, r.path, token, strings.Repeat(" ", 64<<10+1)).
@@ -88,7 +90,7 @@ func TestABodyThatIsTooLargeIs413Everywhere(t *testing.T) {
 
 func TestAFunctionThatDiesIs500(t *testing.T) {
 	t.Parallel()
-	s := start(t, nil)
+	s := start(t, removable)
 	token := s.token(alice)
 	for _, r := range routes {
 		s.Faults.DynamoDB.SetHook(func(*fault.Call) fault.Fault {

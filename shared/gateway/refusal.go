@@ -20,6 +20,8 @@ var refusals = []struct {
 	{http.StatusForbidden, 0, forbids(credential.ErrManaged, "AutoGPT-managed")},
 	{http.StatusForbidden, 0, forbids(credential.ErrSystem, "System-managed")},
 	{http.StatusNotFound, http.StatusNotFound, says(credential.ErrNotFound, "Credentials not found")},
+	{http.StatusNotFound, 0, says(credential.ErrNotOffered, "No managed credential is offered there.")},
+	{http.StatusForbidden, 0, says(credential.ErrKept, "This managed credential cannot be removed.")},
 	{0, http.StatusNotFound, says(credential.ErrNoProvider, "No such provider is registered")},
 	{http.StatusConflict, 0, itself[*credential.LimitError]},
 	{0, http.StatusConflict, itself[*credential.ConflictError]},

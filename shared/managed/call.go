@@ -19,7 +19,7 @@ func isNoKey(err error) bool {
 
 // noteOrgKey counts and logs that a provider's org key cannot be had.
 func (e *Engine) noteOrgKey(ctx context.Context, p Provider, err error) {
-	if e.mode(p.Name()) != Auto {
+	if !e.offers(p.Name()) {
 		e.cfg.Log.InfoContext(ctx, "there is no org key for a provider that makes nothing new", "provider", p.Name(), "error", err)
 		return
 	}

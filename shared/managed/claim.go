@@ -41,7 +41,7 @@ func (x *pass) claimed(was, slot store.Slot, at time.Time) *claim {
 			Number:    slot.Attempt,
 			Stored:    slot.Resource,
 			Retiring:  retiring,
-			Inherited: !was.Settled() || slot.Dead() && slot.Retiring.KeyID != "",
+			Inherited: !was.Settled() || slot.Ends() && slot.Retiring.KeyID != "",
 			Now:       x.e.cfg.Now,
 			Cutoff:    at.Add(x.e.cfg.Lease / 2),
 		}),
@@ -91,7 +91,7 @@ func writing(ctx context.Context) (context.Context, context.CancelFunc) {
 func (c *claim) release(ctx context.Context, r store.Release) store.Slot {
 	wctx, cancel := writing(ctx)
 	defer cancel()
-	r.Retired = c.slot.Retiring.KeyID != "" && (c.retired || c.slot.Dead() && c.attempt.Settled())
+	r.Retired = c.slot.Retiring.KeyID != "" && (c.retired || c.slot.Ends() && c.attempt.Settled())
 	err := c.e.cfg.Store.Release(wctx, c.slot, r)
 	if err != nil { // lost, or unknown: then the lease runs out
 		c.log.WarnContext(ctx, "the claim could not be released", "error", err)

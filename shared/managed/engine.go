@@ -21,6 +21,8 @@ type Config struct {
 	Modes map[string]Mode
 	// Titles are what users see of a provider's credential, in place of what the provider calls it.
 	Titles map[string]string
+	// OptOut are the providers whose credential users may have removed.
+	OptOut map[string]bool
 	// Faults are the providers whose settings cannot work, with what is wrong: they make nothing,
 	// and what is to be revoked there waits. None of them is among Providers.
 	Faults map[string]error

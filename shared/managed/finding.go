@@ -27,7 +27,8 @@ type FindingKind string
 
 // The kinds of findings.
 const (
-	// LeftBehind: a resource of a deleted account that the table does not know of any more.
+	// LeftBehind: a resource of a deleted account, or of a user who gave it up, that the table does
+	// not know of any more.
 	LeftBehind FindingKind = "left_behind"
 	// Unclaimed: a resource whose user has neither slot nor tombstone. They may not have come yet,
 	// and it is theirs when they do.
@@ -121,7 +122,13 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 	case !ok: // found again among the slots
 		return nil, nil
 	case slot.State == store.Absent && deleted:
-		return a.leftBehind(ctx, h, f)
+		return a.leftBehind(ctx, h, f, func(ctx context.Context) error {
+			return a.cfg.Store.Reopen(ctx, store.Slot{User: h.User, Provider: a.provider.Name(), Title: a.provider.Title(), Resource: h.Resource})
+		})
+	case slot.State == store.Off && !deleted:
+		return a.leftBehind(ctx, h, f, func(ctx context.Context) error {
+			return a.cfg.Store.Postpone(ctx, slot, store.Wait{State: store.Retracting, Reason: store.ReasonAudit, DueAt: a.cfg.Now()})
+		})
 	case slot.State == store.Absent:
 		f.Kind = Unclaimed
 	case a.atRest(slot) && slot.Resource.ID != h.Resource.ID:
@@ -134,8 +141,9 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 	return []*suspect{{Finding: f}}, nil
 }
 
-// leftBehind is about a resource whose user's tombstone stands alone.
-func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]*suspect, error) {
+// leftBehind is about a resource of which nothing should be left: its user's tombstone stands alone,
+// or their slot is off.
+func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding, remedy func(context.Context) error) ([]*suspect, error) {
 	keys, err := h.Keys, error(nil)
 	if keys == nil {
 		keys, err = a.inspect(ctx, h.User, h.Resource)
@@ -151,9 +159,7 @@ func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding) ([]*suspec
 		return []*suspect{{Finding: f}}, nil
 	}
 	f.Kind, f.Remedy = LeftBehind, Revoke
-	return []*suspect{{f, func(ctx context.Context) error {
-		return a.cfg.Store.Reopen(ctx, store.Slot{User: h.User, Provider: a.provider.Name(), Title: a.provider.Title(), Resource: h.Resource})
-	}}}, nil
+	return []*suspect{{f, remedy}}, nil
 }
 
 // slot compares a slot with what the third party has.

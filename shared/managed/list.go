@@ -27,8 +27,11 @@ type Listing struct {
 type Standing struct {
 	Provider string
 	State    StandingState
-	// RetryAt is when it is tried again; only for StandingFailed.
+	// RetryAt is when it is tried again, for StandingFailed; and from when on it may be asked for,
+	// for StandingOffered: zero is now.
 	RetryAt time.Time
+	// Removable: there is one, and the user may have it removed.
+	Removable bool
 }
 
 // StandingState is a Standing's state.
@@ -40,6 +43,10 @@ const (
 	StandingProvisioning StandingState = "provisioning"
 	StandingFailed       StandingState = "failed"
 	StandingUnavailable  StandingState = "unavailable"
+	// StandingOffered: the user has none, and gets one when they ask for it.
+	StandingOffered StandingState = "offered"
+	// StandingRetracting: it is being removed.
+	StandingRetracting StandingState = "retracting"
 )
 
 // List returns a user's credentials, of one provider or, if only is "", of all; managed ones that
@@ -48,9 +55,15 @@ const (
 //
 // It returns ErrAccountDeleted, or an error if the account cannot be read. Safe to repeat.
 func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
+	return e.list(ctx, user, only, false)
+}
+
+// list is List; asked says that the user has asked for the one that it is of.
+func (e *Engine) list(ctx context.Context, user, only string, asked bool) (Listing, error) {
 	l := &listing{
 		Engine:   e,
 		user:     user,
+		asked:    asked,
 		deadline: e.cfg.Now().Add(e.cfg.Budget),
 		standing: map[string]Standing{},
 		passes:   map[string]*pass{},
@@ -65,8 +78,14 @@ func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 	e.noteUnreadable(ctx, account.Unreadable)
 	l.slots = account.Slots
 	for _, p := range e.cfg.Providers {
-		_, has := l.slots[p.Name()]
-		if !e.offers(p.Name(), has) || only != "" && only != p.Name() {
+		if only != "" && only != p.Name() {
+			continue
+		}
+		slot := l.slots[p.Name()]
+		if !e.keeps(p.Name(), slot) && !asked {
+			if e.offers(p.Name()) {
+				l.standing[p.Name()] = Standing{State: StandingOffered, RetryAt: slot.AskFrom}
+			}
 			continue
 		}
 		if slices.Contains(account.Unreadable, store.SlotKey(user, p.Name())) {
@@ -92,6 +111,7 @@ func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 type listing struct {
 	*Engine
 	user     string
+	asked    bool
 	deadline time.Time
 	wanted   []Provider
 	// slots are the user's, as last read or written.
@@ -205,13 +225,36 @@ func (l *listing) missing(ctx context.Context) []store.Slot {
 		if !ok {
 			slot = store.Slot{User: l.user, Provider: name}
 		}
-		clean := slot.State == store.Absent || slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(l.cfg.Now())
-		if clean && l.may(ctx, p) {
+		if l.takes(&slot) && l.may(ctx, p) {
 			slot.Title = p.Title()
 			missing = append(missing, slot)
 		}
 	}
 	return missing
+}
+
+// takes reports whether a list may claim the slot: one that is absent, or failed cleanly and is
+// due; or was drained, at a provider that is for everybody. The user who asks for it may have it
+// claimed before it is due, and after they gave it up, with a pause after that in which they may
+// not again: takes notes it in the slot.
+func (l *listing) takes(slot *store.Slot) bool {
+	now := l.cfg.Now()
+	switch {
+	case slot.State == store.Absent:
+		return true
+	case slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(now):
+		return true
+	case slot.State == store.Off && l.keeps(slot.Provider, *slot):
+		return true
+	case slot.State == store.Failed && slot.Settled() && !saysWait(slot.Reason), slot.State == store.Off:
+	default:
+		return false
+	}
+	if !l.asked || slot.AskFrom.After(now) {
+		return false
+	}
+	slot.AskFrom, slot.AskPause = nextAsk(*slot, now)
+	return true
 }
 
 // may reports whether something may be made at p now, or by half of the budget; else it notes how
@@ -320,6 +363,7 @@ func (l *listing) result(own []credential.Metadata, only string) Listing {
 	for _, name := range slices.Sorted(maps.Keys(l.standing)) {
 		standing := l.standing[name]
 		standing.Provider = name
+		standing.Removable = l.cfg.OptOut[name] && (standing.State == StandingReady || standing.State == StandingFailed)
 		r.Standings = append(r.Standings, standing)
 	}
 	return r
@@ -333,10 +377,14 @@ func (l *listing) stands(name string) Standing {
 		return Standing{State: StandingReady}
 	case slot.State == store.Provisioning:
 		return Standing{State: StandingProvisioning}
+	case slot.State == store.Retracting:
+		return Standing{State: StandingRetracting}
 	case ok:
 		return special
 	case slot.State == store.Failed:
 		return Standing{State: StandingFailed, RetryAt: slot.DueAt}
+	case slot.State == store.Off:
+		return Standing{State: StandingOffered, RetryAt: slot.AskFrom}
 	default:
 		return Standing{State: StandingUnavailable}
 	}

@@ -1,6 +1,9 @@
 package managed
 
-import "managed-credentials/shared/credential"
+import (
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/store"
+)
 
 // Mode says for whom a provider's credential is made. That is the owner's choice, not the
 // provider's. Deletions revoke in every mode.
@@ -10,6 +13,8 @@ type Mode string
 const (
 	// Auto: a list makes it for whoever has none.
 	Auto Mode = "auto"
+	// OnDemand: it is made for whoever asks for it.
+	OnDemand Mode = "on_demand"
 	// Frozen: those who have it keep it, also if it has to be made anew. Nobody else gets it.
 	Frozen Mode = "frozen"
 	// Off: lists do not show it, and make nothing.
@@ -35,13 +40,20 @@ func (e *Engine) Titled(m credential.Metadata) credential.Metadata {
 	return m
 }
 
-// offers reports whether a list is to make the provider's credential, or to see that it is there,
-// for a user who has a slot there, or none.
-func (e *Engine) offers(provider string, has bool) bool {
+// offers reports whether users who have no credential there may have one made.
+func (e *Engine) offers(provider string) bool {
+	mode := e.mode(provider)
+	return mode == Auto || mode == OnDemand
+}
+
+// keeps reports whether a list is to make the provider's credential, or to see that it is there,
+// for the user whose slot this is.
+func (e *Engine) keeps(provider string, slot store.Slot) bool {
+	has := slot.State != store.Absent && slot.State != store.Off
 	switch e.mode(provider) {
 	case Auto:
-		return true
-	case Frozen:
+		return has || slot.RetractedBy != store.ByUser
+	case OnDemand, Frozen:
 		return has
 	default:
 		return false

@@ -133,7 +133,8 @@ func (e *Engine) Retry(ctx context.Context, r RetryRequest) (retried int, more b
 func (e *Engine) retry(ctx context.Context, key store.Key, by string) (bool, error) {
 	slot, err := e.slotOf(ctx, key)
 	now := e.cfg.Now()
-	waits := slot.State == store.Failed || slot.State == store.Provisioning || slot.Dead() && !slot.Revoked() && slot.Reason != store.ReasonHeldBack
+	waits := slot.State == store.Failed || slot.State == store.Provisioning || slot.State == store.Retracting && !slot.Revoked() ||
+		slot.Dead() && !slot.Revoked() && slot.Reason != store.ReasonHeldBack
 	if err != nil || !waits || !slot.Claimable(now) || !slot.DueAt.After(now) {
 		return false, err
 	}
@@ -201,7 +202,7 @@ func (e *Engine) parked(ctx context.Context, key store.Key) (ParkedRevocation, b
 		Reason:   slot.Reason,
 		Tries:    slot.Tries,
 		RetryAt:  slot.DueAt,
-	}, slot.State == store.Parked, nil
+	}, isParked(slot), nil
 }
 
 // ErrNotParked: there is no such revocation that is parked and that nobody works on.

@@ -237,6 +237,8 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 		return r.revoke(ctx, slot)
 	case deleted:
 		return r.markAndRevoke(ctx, key)
+	case slot.State == store.Retracting:
+		return r.revoke(ctx, slot)
 	default:
 		return r.resume(ctx, slot)
 	}

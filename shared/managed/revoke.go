@@ -10,8 +10,8 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// revoke does one pass over a slot that is due and dead, and was just read. Its errors are those of
-// the table; what the provider could not do is noted in the slot.
+// revoke does one pass over a slot that is due and dead or retracting, and was just read. Its
+// errors are those of the table; what the provider could not do is noted in the slot.
 func (e *Engine) revoke(ctx context.Context, slot store.Slot) error {
 	p := e.byName[slot.Provider]
 	if p == nil {
@@ -70,10 +70,14 @@ func (c *claim) revoked(ctx context.Context, removed, holds bool) error {
 		c.hold(ctx)
 		return nil
 	}
+	if confirmed && c.slot.State == store.Retracting {
+		c.off(ctx)
+		return nil
+	}
 	if confirmed {
 		return c.remove(ctx)
 	}
-	r := store.Release{State: store.Revoking, Settled: settled, Tries: c.slot.Tries, Resource: c.attempt.Resource()}
+	r := store.Release{State: goesOn(c.slot), Settled: settled, Tries: c.slot.Tries, Resource: c.attempt.Resource()}
 	switch {
 	case !settled: // due when the lease ends
 	case holds:
@@ -95,6 +99,21 @@ func (c *claim) revoked(ctx context.Context, removed, holds bool) error {
 	c.log.InfoContext(ctx, "this pass has left nothing at the third party: another one looks whether that is so", "removed", removed, "settled", settled)
 	c.release(ctx, r)
 	return nil
+}
+
+// goesOn is the state of a slot whose revocation goes on.
+func goesOn(slot store.Slot) store.State {
+	if slot.Dead() {
+		return store.Revoking
+	}
+	return slot.State
+}
+
+// off ends a living user's revocation that is complete. The slot stays, and names nothing.
+func (c *claim) off(ctx context.Context) {
+	c.e.cfg.Metrics.Count(telemetry.CredentialsRevoked, c.slot.Provider, 1)
+	c.log.InfoContext(ctx, "revoked, and off", "by", c.slot.RetractedBy)
+	c.release(ctx, store.Release{State: store.Off, Settled: true})
 }
 
 // remove ends a revocation that is complete.
@@ -138,11 +157,15 @@ func (c *claim) revocationFailed(ctx context.Context, cause error) {
 		r.Tries++
 		c.e.cfg.Metrics.Count(telemetry.RevocationFailed, c.slot.Provider, 1)
 	} else if classed.Class == NotYet { // it goes on there, whatever went wrong before
-		r.State, r.Tries = store.Revoking, 0
+		r.State, r.Tries = goesOn(c.slot), 0
 	}
 	r.DueAt = c.e.retryAt(r.Tries, classed)
 	if failed && (r.Tries >= triesUntilPark || classed.Class == Mismatch || classed.Class == NotYet) {
-		r.State = store.Parked
+		if c.slot.Dead() {
+			r.State = store.Parked
+		} else {
+			r.Tries = max(r.Tries, triesUntilPark) // by which isParked knows it
+		}
 		r.DueAt = now.Add(jittered(parkedRetry))
 		c.e.cfg.Metrics.Count(telemetry.RevocationsParked, c.slot.Provider, 1)
 	}
@@ -157,5 +180,15 @@ func (e *Engine) park(ctx context.Context, slot store.Slot, reason string) error
 	e.cfg.Metrics.Count(telemetry.RevocationsParked, slot.Provider, 1)
 	e.cfg.Log.ErrorContext(ctx, "a revocation is parked: configure the provider, and it goes on by itself",
 		"user", slot.User, "provider", slot.Provider, "reason", reason)
-	return e.cfg.Store.Postpone(ctx, slot, store.Wait{State: store.Parked, Reason: reason, DueAt: e.cfg.Now().Add(jittered(parkedRetry))})
+	next := slot.State
+	if slot.Dead() {
+		next = store.Parked
+	}
+	return e.cfg.Store.Postpone(ctx, slot, store.Wait{State: next, Reason: reason, DueAt: e.cfg.Now().Add(jittered(parkedRetry))})
+}
+
+// isParked reports whether a revocation was put aside. A living user's stays retracting.
+func isParked(slot store.Slot) bool {
+	return slot.State == store.Parked || slot.State == store.Retracting &&
+		(slot.Tries >= triesUntilPark || slot.Reason == store.ReasonNoKey || slot.Reason == store.ReasonNoProvider)
 }

@@ -77,7 +77,8 @@ const byDefault = `{"agent_mail":{"mode":"auto"}}`
 // cannot work take out their provider alone. Whether one is available is decided later: by whether
 // the org keys secret holds a key for it.
 func Configure(c *managed.Config, env *config.Env) {
-	c.Providers, c.Modes, c.Titles, c.Faults = nil, map[string]managed.Mode{}, map[string]string{}, map[string]error{}
+	c.Providers, c.Modes, c.OptOut = nil, map[string]managed.Mode{}, map[string]bool{}
+	c.Titles, c.Faults = map[string]string{}, map[string]error{}
 	text := env.Optional("MANAGED_PROVIDERS")
 	if text == "" {
 		text = byDefault
@@ -103,7 +104,7 @@ func Configure(c *managed.Config, env *config.Env) {
 		if c.Faults[name] != nil {
 			continue
 		}
-		mode, title, settings, err := split(value)
+		general, settings, err := split(value)
 		var p managed.Provider
 		if err == nil {
 			p, err = constructors[name](env, settings)
@@ -111,9 +112,9 @@ func Configure(c *managed.Config, env *config.Env) {
 		switch {
 		case err == nil:
 			c.Providers = append(c.Providers, p)
-			c.Modes[name] = mode
-			if title != "" {
-				c.Titles[name] = title
+			c.Modes[name], c.OptOut[name] = general.Mode, general.OptOut
+			if general.Title != "" {
+				c.Titles[name] = general.Title
 			}
 		case isNamed:
 			c.Faults[name] = fmt.Errorf("MANAGED_PROVIDERS, %s: %w", name, err)
@@ -121,33 +122,48 @@ func Configure(c *managed.Config, env *config.Env) {
 	}
 }
 
-// split takes the mode and the title out of what MANAGED_PROVIDERS has for a provider; the rest are
-// its settings. The title is "" if there is none.
-func split(value []byte) (mode managed.Mode, title string, rest []byte, err error) {
+// general are the settings that every provider has.
+type general struct {
+	Mode managed.Mode `json:"mode"`
+	// OptOut: users may have their credential removed.
+	OptOut bool `json:"opt_out"`
+	// Title is what users see of the credential; "" is what the provider calls it.
+	Title string `json:"title"`
+}
+
+// modes are those that MANAGED_PROVIDERS may name.
+var modes = []managed.Mode{managed.Auto, managed.OnDemand, managed.Frozen, managed.Off}
+
+// split takes the general settings out of what MANAGED_PROVIDERS has for a provider; the rest are
+// its own.
+func split(value []byte) (general, []byte, error) {
 	settings := map[string]json.RawMessage{}
 	var twice bool
-	err = credential.Members(value, func(name string, value json.RawMessage) {
+	err := credential.Members(value, func(name string, value json.RawMessage) {
 		twice = twice || settings[name] != nil
 		settings[name] = value
 	})
 	if err != nil || twice {
-		return "", "", nil, errors.New("it has to be a JSON object that has no name twice")
+		return general{}, nil, errors.New("it has to be a JSON object that has no name twice")
 	}
-	err = json.Unmarshal(settings["mode"], &mode)
-	if err != nil || mode != managed.Auto && mode != managed.Frozen && mode != managed.Off {
-		return "", "", nil, errors.New(`mode has to be "auto", "frozen" or "off"`)
+	var g general
+	err = json.Unmarshal(settings["mode"], &g.Mode)
+	if err != nil || !slices.Contains(modes, g.Mode) {
+		return general{}, nil, fmt.Errorf("mode has to be one of %q", modes)
 	}
-	given, ok := settings["title"]
-	if ok {
-		err = json.Unmarshal(given, &title)
-		if err != nil || !readable.MatchString(title) {
-			return "", "", nil, errors.New("title has to be a text of one line, of 1 to 100 characters")
-		}
+	optOut, ok := settings["opt_out"]
+	if ok && json.Unmarshal(optOut, &g.OptOut) != nil {
+		return general{}, nil, errors.New("opt_out has to be true or false")
 	}
-	delete(settings, "mode")
+	title, ok := settings["title"]
+	if ok && (json.Unmarshal(title, &g.Title) != nil || !readable.MatchString(g.Title)) {
+		return general{}, nil, errors.New("title has to be a text of one line, of 1 to 100 characters")
+	}
 	delete(settings, "title")
-	rest, err = json.Marshal(settings)
-	return mode, title, rest, err
+	delete(settings, "mode")
+	delete(settings, "opt_out")
+	rest, err := json.Marshal(settings)
+	return g, rest, err
 }
 
 // readable is what a title looks like: no control characters, and nothing that cannot be seen.

@@ -151,6 +151,9 @@ func TestASlotIsAnsweredByWhatItHolds(t *testing.T) {
 		{"provisioned for the first time", claimedItem.with(attributes{"committed": nil, "secret": nil}), credential.ErrNotFound, credential.ErrNotUsable},
 		{"never provisioned", failedItem.with(attributes{"committed": nil, "secret": nil}), credential.ErrNotFound, credential.ErrNotUsable},
 		{"revoking", claimedItem.with(attributes{"state": "revoking"}), credential.ErrNotFound, credential.ErrNotUsable},
+		{"retracting", claimedItem.with(attributes{"state": "retracting", "retracted_by": "user", "secret": nil}), credential.ErrNotFound, credential.ErrNotUsable},
+		{"off", claimedItem.with(attributes{"state": "off", "retracted_by": "drained"}), credential.ErrNotFound, credential.ErrNotUsable},
+		{"off, nobody knows why", claimedItem.with(attributes{"state": "off"}), credential.ErrNotFound, store.ErrUndecodable},
 		{"parked", claimedItem.with(attributes{"state": "parked"}), credential.ErrNotFound, credential.ErrNotUsable},
 		{"absent", nil, credential.ErrNotFound, credential.ErrNotFound},
 	} {

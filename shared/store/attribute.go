@@ -56,6 +56,9 @@ const (
 	attrUnknownSince = "unknown_since"
 	attrReportFrom   = "report_from"
 	attrReportPause  = "report_pause"
+	attrRetractedBy  = "retracted_by"
+	attrAskFrom      = "ask_from"
+	attrAskPause     = "ask_pause"
 
 	// A rotation of a slot's key.
 	attrRotate          = "rotate"

@@ -16,7 +16,8 @@ import (
 // Claim takes slots of one user, all or none, in one transaction with the condition that the
 // account is not deleted: each slot has to be as it was read, and each is then in the state given
 // by next, under one new owner and the next attempt, until the lease ends. The caller has checked
-// that they are claimable, and counts the lease from before this call.
+// that they are claimable, counts the lease from before this call, and gives AskFrom and AskPause
+// as they are to be from then on.
 //
 // It returns the slots as claimed; ErrAccountDeleted; or ErrStale, after which to read again. Any
 // other error leaves the outcome unknown: nothing may be done under the claim, and the lease runs
@@ -38,6 +39,14 @@ func (s *Store) Claim(ctx context.Context, slots []Slot, next State, leaseUntil 
 			", #title = " + values.str("title", slot.Title) +
 			", #autogpt_managed = " + values.flag("managed", true) +
 			", #created_at = if_not_exists(#created_at, " + values.time("now", s.now()) + ")"
+		if !slot.AskFrom.IsZero() {
+			expression += ", #ask_from = " + values.time("ask_from", slot.AskFrom) +
+				", #ask_pause = " + values.num("ask_pause", slot.AskPause.Milliseconds())
+		}
+		if next == Provisioning && slot.RetractedBy != "" {
+			expression += " REMOVE #retracted_by"
+			claimed[i].RetractedBy = ""
+		}
 		items = append(items, types.TransactWriteItem{Update: &types.Update{
 			TableName:                 &s.table,
 			Key:                       slot.Key().item(),
@@ -61,8 +70,8 @@ func (s *Store) Claim(ctx context.Context, slots []Slot, next State, leaseUntil 
 	return claimed, nil
 }
 
-// ClaimDead takes one slot of a deleted account, revoking or parked, which keeps its state. Like
-// Claim, but one conditional update without the tombstone's check.
+// ClaimDead takes one slot of which all is to go, a deleted account's or one that is retracting,
+// which keeps its state. Like Claim, but one conditional update without the tombstone's check.
 func (s *Store) ClaimDead(ctx context.Context, slot Slot, leaseUntil time.Time) (Slot, error) {
 	values := args{}
 	condition := slot.asRead(values)

@@ -100,7 +100,7 @@ func FuzzItem(f *testing.F) {
 // checkSlot checks that a slot is one that the protocol can have made.
 func checkSlot(t *testing.T, name string, s store.Slot) {
 	t.Helper()
-	known := []store.State{store.Provisioning, store.Ready, store.Failed, store.Revoking, store.Parked}
+	known := []store.State{store.Provisioning, store.Ready, store.Failed, store.Revoking, store.Parked, store.Retracting, store.Off}
 	switch {
 	case s.Provider != name, s.User != user, !credential.ValidProvider(s.Provider):
 		t.Errorf("the slot is of %q at %q", s.User, s.Provider)

@@ -32,6 +32,22 @@ func (s *Store) MarkRevoking(ctx context.Context, key Key, heldUntil time.Time) 
 	return outcome(err, nil, "marking the slot as revoking")
 }
 
+// Retract turns a living user's slot to retracting, due at once, and removes its ciphertext, as
+// MarkRevoking does for a deleted account. Who works on it, and its lease, stay as they are. It
+// returns ErrStale if the slot is not as it was read, as a repeat does.
+func (s *Store) Retract(ctx context.Context, slot Slot, by Retractor) error {
+	values := args{}
+	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
+	expression := "SET #state = " + values.str("retracting", string(Retracting)) +
+		", #due_at = " + values.time("now", s.now()) +
+		", #due_shard = " + values.str("shard", shard("live", slot.Key().PK)) +
+		", #tries = " + values.num("zero", 0) +
+		", #retracted_by = " + values.str("by", string(by)) +
+		" REMOVE #secret, #reason, #gone_since, #rotate"
+	err := s.update(ctx, slot.Key(), expression, condition, values)
+	return outcome(err, ErrStale, "retracting the slot")
+}
+
 // EndHoldback makes a slot whose resource is held back due at once, with nothing held back any
 // more. It returns ErrStale if the slot is not as it was read.
 func (s *Store) EndHoldback(ctx context.Context, slot Slot) error {

@@ -19,6 +19,21 @@ const (
 	Failed       State = "failed"
 	Revoking     State = "revoking"
 	Parked       State = "parked"
+	// Retracting: what was made for a living user is being removed. Off: it has been, and nothing
+	// is made until that is asked for.
+	Retracting State = "retracting"
+	Off        State = "off"
+)
+
+// Retractor is who had a living user's credential removed, and so who may have it made again.
+type Retractor string
+
+const (
+	// ByUser: only the user has it made again.
+	ByUser Retractor = "user"
+	// ByDraining: the owner had it removed from all users. A list makes it again where the owner
+	// offers it to everybody.
+	ByDraining Retractor = "drained"
 )
 
 // SkewMargin is how long past its lease a slot is left alone, for clocks that are apart by ±5 s.
@@ -76,6 +91,12 @@ type Slot struct {
 	Overlap time.Duration
 	// Retiring is the key that a rotation has replaced, and that serves on for a while.
 	Retiring Retiring
+	// RetractedBy is who had the credential removed; "" unless the slot is retracting or off.
+	RetractedBy Retractor
+	// AskFrom is from when on the user may ask again for what would not be made by itself yet; zero
+	// if they never did. AskPause is how long the pause was that ends then.
+	AskFrom  time.Time
+	AskPause time.Duration
 }
 
 // Retiring is a key that was stored before; the zero value is none.
@@ -112,7 +133,9 @@ const (
 
 // Revoked reports whether all that the slot names was deleted, and nothing but the last look is
 // left to do.
-func (s Slot) Revoked() bool { return s.State == Revoking && s.Reason == ReasonLastLook }
+func (s Slot) Revoked() bool {
+	return (s.State == Revoking || s.State == Retracting) && s.Reason == ReasonLastLook
+}
 
 // Key is the slot's primary key.
 func (s Slot) Key() Key { return SlotKey(s.User, s.Provider) }
@@ -146,6 +169,9 @@ func (s Slot) Usable() bool {
 
 // Dead reports whether the slot belongs to a deleted account.
 func (s Slot) Dead() bool { return s.State == Revoking || s.State == Parked }
+
+// Ends reports whether all that was made under the slot is to go: it is dead, or retracting.
+func (s Slot) Ends() bool { return s.Dead() || s.State == Retracting }
 
 // Metadata is the slot as a credential of its user.
 func (s Slot) Metadata() credential.Metadata {
@@ -207,6 +233,10 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 
 		Rotates: r.has(attrRotate),
 		Overlap: time.Duration(r.numberOrZero(attrRotate)) * time.Millisecond,
+
+		RetractedBy: Retractor(r.textOrEmpty(attrRetractedBy)),
+		AskFrom:     r.timeOrZero(attrAskFrom),
+		AskPause:    time.Duration(r.numberOrZero(attrAskPause)) * time.Millisecond,
 	}
 	if r.has(attrRetiringKeyID) {
 		s.Retiring = Retiring{KeyID: r.text(attrRetiringKeyID), Attempt: r.number(attrRetiringAttempt), At: r.timeOrZero(attrRetireAt)}
@@ -214,10 +244,12 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 	}
 	switch s.State {
 	case Provisioning, Ready, Failed, Revoking, Parked:
+	case Retracting, Off:
+		r.bad = r.bad || s.RetractedBy != ByUser && s.RetractedBy != ByDraining
 	default:
 		r.bad = true
 	}
-	if s.Attempt < 0 || s.Tries < 0 || s.Left < 0 || s.ReportPause < 0 || s.Overlap < 0 || s.Committed < 0 || s.Committed > s.Attempt {
+	if s.Attempt < 0 || s.Tries < 0 || s.Left < 0 || s.ReportPause < 0 || s.Overlap < 0 || s.AskPause < 0 || s.Committed < 0 || s.Committed > s.Attempt {
 		r.bad = true
 	}
 	if r.number(attrVersion) != version || !r.flag(attrManaged) || r.text(attrType) != string(credential.APIKey) || r.bad {

@@ -56,6 +56,23 @@ func (w *World) ExactlyOne(user, provider string) error {
 	return nil
 }
 
+// NothingThere is I1 of a slot that is off: no pod, nobody at work, and nothing on its way.
+func (w *World) NothingThere(user, provider string) error {
+	pods := w.pods(user, provider)
+	if len(pods) > 0 {
+		return fmt.Errorf("I1: %s is off at %s, and has %+v there", user, provider, pods)
+	}
+	slots, err := w.Store.Slots(context.Background(), user, provider)
+	if err != nil {
+		return fmt.Errorf("I1: %w", err)
+	}
+	slot := slots[provider]
+	if slot.State != store.Off || slot.Owner != "" || !slot.Settled() || !slot.DueAt.IsZero() {
+		return fmt.Errorf("I1: nothing of %s is left at %s, but the slot is %+v", user, provider, slot)
+	}
+	return nil
+}
+
 // NothingLeft is I2: no pod, no key, and no item but the tombstone.
 func (w *World) NothingLeft(user string) error {
 	for _, pod := range w.Mail.Pods() {

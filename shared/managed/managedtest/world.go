@@ -112,6 +112,8 @@ type Options struct {
 	// Beside is a world whose AgentMail and clock this one shares; nil for one of its own. The
 	// deployment is another.
 	Beside *World
+	// OptOut lets the engines' users have their credential at Provider removed.
+	OptOut bool
 	// Unnamed leaves it to the engines to give the deployment its id.
 	Unnamed bool
 	// Users is the user pool of the engines; nil for none.
@@ -287,6 +289,7 @@ func (w *World) config(now func() time.Time, url func(*fault.Proxy) string) mana
 	return managed.Config{
 		Store:     store.New(db, w.table, now),
 		Providers: w.providers(url(w.AgentMail)),
+		OptOut:    map[string]bool{Provider: w.options.OptOut},
 		OrgKeys:   keys,
 		Seal:      w.sealer(url(w.KMS)),
 		Users:     users,

@@ -239,6 +239,18 @@ func (r *run) checkListing(user string, l managed.Listing) {
 	}
 }
 
+// want asks for the managed credential, and checks the answer.
+func (p *process) want(user string) managed.Listing {
+	l, err := p.Want(p.Context, user, agent)
+	if err == nil {
+		p.r.checkListing(user, l)
+	}
+	return l
+}
+
+// retract has the managed credential removed. An error is for the caller to repeat it.
+func (p *process) retract(user string) { _, _ = p.Retract(p.Context, user, agent) }
+
 // remove deletes the account. An error is for the caller to repeat it.
 func (p *process) remove(user string) { _, _, _ = p.DeleteAccount(p.Context, user, "") }
 
@@ -362,13 +374,30 @@ func (r *run) finish(s *scenario) {
 			r.violated("I2: %s is still in the user pool", user)
 		}
 	}
+	for _, user := range s.off {
+		slot, _, err := r.w.Slot(user, agent)
+		if err == nil && slot.State != store.Off { // as with the deletions
+			r.process().retract(user)
+			r.recover()
+		}
+		l := r.process().list(user)
+		r.recover()
+		r.check(r.w.NothingThere(user, agent))
+		if len(l.Credentials) > 0 {
+			r.violated("I1: %s is off, and is shown %+v", user, l)
+		}
+	}
 	for _, user := range s.users {
 		if !r.inPool(user) {
 			r.violated("%s lives, and is not in the user pool any more", user)
 		}
 		var l managed.Listing
 		for range 5 { // a busy machine may let one run out of its budget
-			l = r.process().list(user)
+			if s.asks {
+				l = r.process().want(user)
+			} else {
+				l = r.process().list(user)
+			}
 			r.recover()
 			if len(l.Credentials) == len(s.at()) {
 				break
@@ -678,7 +707,7 @@ func (r *run) lastStored(slot store.Slot) string {
 
 // mayDelete is I4: a worker destroys only under its own running claim, or what it made itself; and
 // never the key that was stored last for a living user, whose replacement is stored first, nor one
-// that retires before its time, unless the slot has nothing else to go by.
+// that retires before its time, unless the slot has nothing else to go by, or they had it removed.
 func (p *process) mayDelete(c *fault.Call) {
 	pod, ok := p.r.pod(c)
 	if !ok {
@@ -702,7 +731,7 @@ func (p *process) mayDelete(c *fault.Call) {
 		p.r.violated("I4: %s without a claim; the slot is %+v", c.Op, slot)
 	}
 	serves := key != "" && key == slot.Retiring.KeyID && !slot.Rotates && slot.GoneSince.IsZero() && p.now().Before(slot.Retiring.At)
-	if !deleted && (serves || key == "" || key == slot.Resource.KeyID || key == p.r.lastStored(slot)) {
+	if !deleted && slot.State != store.Retracting && (serves || key == "" || key == slot.Resource.KeyID || key == p.r.lastStored(slot)) {
 		p.r.violated("I4: %s of a living user; the slot is %+v", c.Op, slot)
 	}
 }

@@ -28,6 +28,10 @@ type scenario struct {
 	after func(r *run)
 	// users live at the end, deleted are those whose deletion was asked for.
 	users, deleted []string
+	// off are those who had their credential removed, and users those who asked for it again, if
+	// asks.
+	off  []string
+	asks bool
 	// leave: who is deleted does it themselves, and is removed from the user pool, too.
 	leave bool
 	// providers are where they have their credentials; nil means AgentMail.
@@ -196,6 +200,46 @@ var scenarios = []*scenario{
 		r.recover()
 		r.w.Mail.SeedPod(fake.Pod{ClientID: bob, Keys: []fake.Key{{Name: bob + "-agpt-managed.1"}}})
 	}, do: audited, after: audited},
+	{name: "a credential that its user gives up", apart: true, off: []string{alice}, before: listed, do: func(r *run) {
+		r.process().retract(alice)
+		r.round(0)
+		r.round(managed.LastLook)
+	}},
+	{name: "a credential that is given up during a sweep", apart: true, off: []string{alice}, before: unsettled, do: func(r *run) {
+		r.advance(lease + 11*time.Second)
+		p := r.process()
+		r.before(p, "/api-keys", func() { r.process().retract(alice) })
+		p.reconcile()
+	}},
+	{name: "a credential that is given up while it is made anew", off: []string{alice}, before: reported((*managedtest.World).RemoveKey), do: func(r *run) {
+		r.round(0)
+		r.advance(managed.LastLook)
+		p := r.process()
+		r.before(p, "/api-keys", func() { r.process().retract(alice) })
+		p.reconcile()
+	}},
+	{name: "deletion of a credential that is given up", deleted: []string{alice}, before: func(r *run) {
+		listed(r)
+		r.process().retract(alice)
+	}, do: func(r *run) {
+		p := r.process()
+		r.before(p, "/api-keys", func() { r.process().remove(alice) })
+		p.reconcile()
+	}},
+	{name: "a credential that is asked for again", apart: true, asks: true, users: []string{alice}, before: func(r *run) {
+		listed(r)
+		r.process().retract(alice)
+		r.recover()
+	}, do: func(r *run) {
+		atOnce(func() { r.process().want(alice) }, func() { r.process().want(alice) })
+	}},
+	{name: "deletion while a credential is asked for again", deleted: []string{alice}, before: func(r *run) {
+		listed(r)
+		r.process().retract(alice)
+		r.recover()
+	}, do: func(r *run) {
+		atOnce(func() { r.process().want(alice) }, func() { r.process().remove(alice) })
+	}},
 	{name: "three providers at once", sampled: true, several: true, users: []string{alice}, providers: three, before: threeKeys, do: func(r *run) { r.process().list(alice) }},
 	{name: "deletion at three providers", sampled: true, several: true, deleted: []string{alice}, providers: three, before: func(r *run) { threeKeys(r); r.process().list(alice) }, do: func(r *run) { r.process().remove(alice) }},
 	{name: "the org key is rotated", sampled: true, users: []string{alice, bob}, do: func(r *run) {
@@ -319,7 +363,7 @@ func threeKeys(r *run) {
 
 // inWorld are the options of the world in which the scenario happens.
 func (s *scenario) inWorld(t testing.TB) managedtest.Options {
-	o := managedtest.Options{Lease: lease, Budget: budget, UserPool: s.leave}
+	o := managedtest.Options{Lease: lease, Budget: budget, UserPool: s.leave, OptOut: true}
 	if s.budget > 0 {
 		o.Budget = s.budget
 	}

@@ -206,6 +206,14 @@ var expectations = map[string]map[string]expectation{
 		"get-own":                 {given: ownOf("github"), answer: "200 " + shown(ownID, "github", "Test key"), then: noPods},
 		"get-system":              {answer: "200 " + systemKey, then: noPods},
 		"get-malformed-id":        {answer: notFound, then: noPods},
+		"want":                    {answer: "200 " + managedKey, then: stillManaged(userID)},
+		"want-nobodys":            {answer: `404 {"detail":"No managed credential is offered there."}`, then: noPods},
+		"retract": {
+			given:  managedOf(userID),
+			answer: `202 {"provider":"agent_mail","state":"retracting","retry_at":null,"detail":"It is being removed."}`,
+			then:   func(w *world) { w.slotIs(store.Retracting) },
+		},
+		"retract-not-theirs": {given: ownOf("github"), answer: notFound, then: noPods},
 	},
 
 	"operate": {

@@ -116,6 +116,7 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 		"SYSTEM_CREDENTIALS":           `{"openai":"Use Credits for OpenAI"}`,
 		"SEAL_OPEN_FIELDS":             "true",
 		"AGENTMAIL_ADOPTS":             "true",
+		"MANAGED_PROVIDERS":            `{"agent_mail":{"mode":"auto","opt_out":true}}`,
 		"USER_POOL_ID":                 poolID,
 		"PROVISION_BUDGET":             budget.String(),
 		"JWT_ISSUER":                   "https://auth.example.com",

@@ -139,7 +139,7 @@ func (w *world) watchParty(c *call, t transport, method string, parts []string) 
 	if !p.owners[slot.Owner] && !p.keys[key] {
 		w.violated("I4: %s sends %s without a claim: %+v", p.name(), c.op, slot)
 	}
-	if !deleted && method == http.MethodDelete && (key == "" || key == slot.Resource.KeyID || key == w.stored[slotText(slot)] || p.serves(slot, key)) {
+	if !deleted && slot.State != store.Retracting && method == http.MethodDelete && (key == "" || key == slot.Resource.KeyID || key == w.stored[slotText(slot)] || p.serves(slot, key)) {
 		w.violated("I4: %s sends %s of a living user: %+v", p.name(), c.op, slot)
 	}
 }
@@ -264,6 +264,19 @@ func (w *world) exactlyOne(user, provider string) error {
 	owner, key, ok := w.parties[provider].identify(strings.Trim(string(m.Fields()["api_key"]), `"`))
 	if !ok || owner != user || key != held[0].keys[0] {
 		return errors.New("I9: the stored key is not the listed one")
+	}
+	return nil
+}
+
+// nothingThere is I1 of a slot that is off.
+func (w *world) nothingThere(user, provider string) error {
+	held := slices.DeleteFunc(w.parties[provider].holds(), func(h holding) bool { return h.user != user })
+	slot, _ := w.slot(user, provider)
+	if len(held) > 0 || slot.Owner != "" || !slot.Settled() || slot.Resource != (credential.Resource{}) {
+		return fmt.Errorf("I1: %s is off at %s: the slot is %+v, and there is %+v", user, provider, slot, held)
+	}
+	if w.table.Item(slot.Key().PK, slot.Key().SK)["secret"] != nil {
+		return fmt.Errorf("I1: %s is off at %s, and a secret is stored", user, provider)
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ var weights = []struct {
 	{"list", 30}, {"delete", 10}, {"event", 3}, {"own", 8}, {"own deleted", 3}, {"many own", 1}, {"resolve", 6}, {"report", 6}, {"audit", 4},
 	{"retry", 3}, {"holdback", 1}, {"revoked by hand", 4}, {"pod by hand", 2}, {"inbox", 4}, {"kill", 8}, {"freeze", 6}, {"suspend", 6},
 	{"outage", 4}, {"lag", 4}, {"rotate", 2}, {"no org key", 2}, {"foreign org key", 2},
-	{"new key", 5},
+	{"new key", 5}, {"give up", 4}, {"ask", 4},
 }
 
 // plan draws the tasks.
@@ -126,6 +126,22 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 				w.lag(user, provider, after/8)
 			}
 			w.deletionEvent(user, "")
+		}
+	case "give up":
+		if w.config.plain {
+			return func() {}
+		}
+		return func() { spawn(func(ctx context.Context, p *process) { _, _ = p.Retract(ctx, user, provider) }) }
+	case "ask":
+		if w.config.plain {
+			return func() {}
+		}
+		return func() {
+			spawn(func(ctx context.Context, p *process) {
+				begin := w.now()
+				l, err := p.Want(ctx, user, provider)
+				w.checkListing(user, p, begin, l, err)
+			})
 		}
 	case "own":
 		id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(strconv.Itoa(number))).String()
@@ -476,7 +492,8 @@ const (
 func (w *world) recover() {
 	begin, bound := w.now(), patience
 	for _, item := range w.table.Items() {
-		if textOf(item["state"]) == string(store.Parked) {
+		switch store.State(textOf(item["state"])) {
+		case store.Parked, store.Retracting: // which stays what it is where it is parked
 			bound = patienceOfParked
 		}
 		if item["held_until"] != nil {
@@ -583,21 +600,42 @@ func (w *world) finish() {
 		var l managed.Listing
 		for range 3 {
 			again("a last list of "+user, func(ctx context.Context) { l, _ = w.list(ctx, p, user) })
-			if managedIn(l) == len(w.config.providers) {
+			if managedIn(l) == w.kept(user) {
 				break
 			}
 		}
-		if managedIn(l) != len(w.config.providers) {
+		if managedIn(l) != w.kept(user) {
 			w.violated("I1: a list of %s has %d managed credentials", user, managedIn(l))
 		}
 		for _, provider := range w.config.providers {
-			w.check(w.exactlyOne(user, provider))
+			if w.isOff(user, provider) {
+				w.check(w.nothingThere(user, provider))
+			} else {
+				w.check(w.exactlyOne(user, provider))
+			}
 		}
 		if w.pool[user] == "" {
 			w.violated("%s lives, and is not in the user pool any more", user)
 		}
 	}
 	w.noOrphans()
+}
+
+// isOff reports whether the user gave up what they had at a provider.
+func (w *world) isOff(user, provider string) bool {
+	slot, _ := w.slot(user, provider)
+	return slot.State == store.Off
+}
+
+// kept is at how many providers the user has to have something.
+func (w *world) kept(user string) int {
+	n := 0
+	for _, provider := range w.config.providers {
+		if !w.isOff(user, provider) {
+			n++
+		}
+	}
+	return n
 }
 
 func managedIn(l managed.Listing) int {

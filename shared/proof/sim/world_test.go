@@ -362,7 +362,7 @@ func (w *world) process() *process {
 	}
 	var err error
 	p.Engine, err = managed.New(managed.Config{
-		Store: p.table, Providers: providers, OrgKeys: newKeys(p), Seal: w.bug.seals(p.sealer), Users: userPool{p},
+		Store: p.table, Providers: providers, OptOut: w.optOut(), OrgKeys: newKeys(p), Seal: w.bug.seals(p.sealer), Users: userPool{p},
 		Lease: lease, Budget: budget, Holdback: w.config.holdback, GoneFloor: 10, GoneShare: 0.02, Now: p.now, Wait: p.wait,
 		Log: slog.New(logs{w: w, p: p}), Metrics: telemetry.NewMetrics(logs{w: w, p: p}),
 	})
@@ -371,6 +371,15 @@ func (w *world) process() *process {
 	}
 	w.processes = append(w.processes, p)
 	return p
+}
+
+// optOut lets users give up what they have at each provider.
+func (w *world) optOut() map[string]bool {
+	all := map[string]bool{}
+	for _, name := range w.config.providers {
+		all[name] = true
+	}
+	return all
 }
 
 // wait is a pause that the player ends, so that of two that end at once one goes first.

@@ -1,0 +1,137 @@
+package functions_test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/agentmail/fake"
+)
+
+// removable lets users have their managed credential removed, and onDemand makes it for who asks,
+// too.
+var (
+	removable = map[string]string{"MANAGED_PROVIDERS": `{"agent_mail":{"mode":"auto","opt_out":true}}`}
+	onDemand  = map[string]string{"MANAGED_PROVIDERS": `{"agent_mail":{"mode":"on_demand","opt_out":true}}`}
+)
+
+// wantsRetry fails the test unless the answer says when to ask again.
+func (a answer) wantsRetry(t *testing.T) {
+	t.Helper()
+	n, err := strconv.Atoi(a.header.Get("Retry-After"))
+	if err != nil || n < 1 {
+		t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
+	}
+}
+
+func TestAManagedCredentialOnDemandIsMadeAndRemovedOverTheAPI(t *testing.T) {
+	t.Parallel()
+	s := start(t, onDemand)
+	token := s.token(alice)
+	stands := func(want string) {
+		t.Helper()
+		a := s.call("GET", "/credentials", token, "")
+		a.want(t, http.StatusOK, "")
+		if got := a.header.Get("Managed-Credentials"); got != want {
+			t.Errorf("the header is %q, not %q", got, want)
+		}
+	}
+	stands("agent_mail=offered")
+	s.call("DELETE", "/agent_mail/managed", token, "").want(t, http.StatusNotFound, "")
+	a := s.call("PUT", "/agent_mail/managed", token, "")
+	a.want(t, http.StatusOK, "")
+	made := decode[credential.Metadata](t, a.body)
+	if !made.Managed || made.ID != credential.ManagedID(agentmail.Name, alice) {
+		t.Errorf("made is %+v", made)
+	}
+	stands("agent_mail=ready;removable")
+	s.resolve(alice, agentmail.Name, "").want(t, http.StatusOK, "")
+
+	a = s.call("DELETE", "/agent_mail/managed", token, "")
+	a.want(t, http.StatusAccepted, `{"provider":"agent_mail","state":"retracting","retry_at":null,"detail":"It is being removed."}`)
+	a.wantsRetry(t)
+	s.resolve(alice, agentmail.Name, "").want(t, http.StatusConflict, "")
+	s.call("GET", "/agent_mail/credentials/"+made.ID, token, "").want(t, http.StatusNotFound, "")
+	stands("agent_mail=retracting")
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	s.reconcileLater(alice)
+	s.call("DELETE", "/agent_mail/managed", token, "").want(t, http.StatusNoContent, "")
+	if pods := s.AgentMail.Pods(); len(pods) != 0 {
+		t.Errorf("left is %+v", pods)
+	}
+	stands("agent_mail=offered")
+
+	s.call("PUT", "/agent_mail/managed", token, "").want(t, http.StatusOK, "")
+	s.call("DELETE", "/agent_mail/managed", token, "").want(t, http.StatusAccepted, "")
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	s.reconcileLater(alice)
+	a = s.call("PUT", "/agent_mail/managed", token, "")
+	a.want(t, http.StatusTooManyRequests, "")
+	a.wantsRetry(t)
+
+	s.call("DELETE", "/account", token, "").want(t, http.StatusNoContent, "")
+	s.call("PUT", "/agent_mail/managed", token, "").want(t, http.StatusUnauthorized, "")
+	s.call("DELETE", "/agent_mail/managed", token, "").want(t, http.StatusUnauthorized, "")
+}
+
+func TestWhatNobodyOffersOrMayRemoveIsRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	token := s.token(alice)
+	s.list(token)
+	s.call("PUT", "/github/managed", token, "").want(t, http.StatusNotFound, `{"detail":"No managed credential is offered there."}`)
+	s.call("DELETE", "/agent_mail/managed", token, "").
+		want(t, http.StatusForbidden, `{"detail":"This managed credential cannot be removed."}`)
+	for _, method := range []string{"PUT", "DELETE"} {
+		s.call(method, "/Git%20Hub/managed", token, "").
+			want(t, http.StatusUnprocessableEntity, `{"detail":"provider: must match [a-z0-9_]{1,64}; github is probably meant"}`)
+	}
+}
+
+func TestAManagedCredentialThatIsNotThereYetSaysHowItStands(t *testing.T) {
+	t.Parallel()
+	s := start(t, removable)
+	id := s.AgentMail.Inject(fault.Rule{Op: fake.CreateKey, About: alice, Fault: fake.Status(http.StatusBadRequest)})
+	s.list(s.token(alice))
+	a := s.call("PUT", "/agent_mail/managed", s.token(alice), "")
+	a.want(t, http.StatusAccepted, "")
+	a.wantsRetry(t)
+	if !strings.HasPrefix(a.body, `{"provider":"agent_mail","state":"failed","retry_at":1`) {
+		t.Errorf("the answer is %s", a.body)
+	}
+	s.AgentMail.RemoveFault(id)
+
+	// While one request makes it, another one does not take it away.
+	id = s.AgentMail.Inject(fault.Rule{Op: fake.CreatePod, About: bob, Fault: fault.Hold(nil)})
+	done := make(chan answer)
+	go func() {
+		a, _ := s.send("GET", "/credentials", s.token(bob), "")
+		done <- a
+	}()
+	for a.status = http.StatusNotFound; a.status == http.StatusNotFound; time.Sleep(time.Millisecond) { // until it is claimed
+		a = s.call("DELETE", "/agent_mail/managed", s.token(bob), "")
+	}
+	s.AgentMail.RemoveFault(id)
+	a.want(t, http.StatusConflict, `{"provider":"agent_mail","state":"provisioning","retry_at":null,"detail":"It is being set up."}`)
+	a.wantsRetry(t)
+	<-done
+}
+
+func TestAManagedCredentialWithoutItsTableIs503(t *testing.T) {
+	t.Parallel()
+	s := start(t, removable)
+	token := s.token(alice)
+	s.Faults.DynamoDB.SetHook(func(*fault.Call) fault.Fault {
+		return fault.Respond(http.StatusBadRequest, nil, []byte(`{"__type":"AccessDeniedException"}`))
+	})
+	for _, method := range []string{"PUT", "DELETE"} {
+		a := s.call(method, "/agent_mail/managed", token, "")
+		a.want(t, http.StatusServiceUnavailable, "")
+		a.wantsRetry(t)
+	}
+}
