@@ -139,7 +139,7 @@ func TestAListWaitsForWhatAnotherProvisionsWithFourReadsAtMost(t *testing.T) {
 func TestAProviderThatHangsDoesNotHoldUpAList(t *testing.T) {
 	t.Parallel()
 	for _, operation := range []fake.Operation{fake.CreatePod, fake.CreateKey} {
-		t.Run(string(operation), func(t *testing.T) {
+		t.Run(operation, func(t *testing.T) {
 			t.Parallel()
 			w := managedtest.New(t, managedtest.Options{Lease: 10 * time.Second, Budget: 2 * time.Second})
 			w.Mail.Inject(fault.Rule{Op: operation, Fault: fault.Hold(nil)})

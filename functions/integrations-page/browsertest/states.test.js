@@ -159,12 +159,43 @@ check("what is still being revoked is shown until it is done", {}, async (page) 
   await page.getByRole("heading", { name: "Your account has been deleted" }).waitFor({ timeout: 60_000 });
 });
 
+check("what failed or is offered is set up when one asks for it", {}, async (page) => {
+  const states = ["failed;retry_at=4102444800", "offered"];
+  for (const [i, state] of states.entries()) {
+    const user = `xaver-${i}`;
+    await listed(user);
+    let there = false;
+    await page.route(isList, async (route) => {
+      const response = await route.fetch();
+      if (there) return route.fulfill({ response });
+      const without = (await response.json()).filter((c) => !c.autogpt_managed);
+      await route.fulfill({ response, json: without, headers: { ...response.headers(), "managed-credentials": `agent_mail=${state}` } });
+    });
+    await page.route("**/agent_mail/managed", (route) => {
+      there = true;
+      return route.continue();
+    });
+    await signIn(page, user);
+    const button = page.getByRole("button", { name: `${["Try now", "Set up"][i]}: AgentMail (managed)` });
+    await button.waitFor();
+    if (state === "offered") await look(page, "offered");
+    await button.click();
+    await page.getByText("AgentMail was set up.").waitFor();
+    await row(page, "AgentMail (managed by AutoGPT)").getByText("Ready").waitFor();
+    await page.unroute(isList);
+  }
+});
+
 // The last: for some seconds a process remembers a provider that failed, and spares it other users.
 check("what could not be set up says when it is tried again, and then appears", {}, async (page) => {
   const over = await fault({ operation: "create_pod", instead: { status: 429 } });
   await signIn(page, "zoe");
   await row(page, "AgentMail (managed)").getByText(/^Failed, again at \d\d:\d\d/).waitFor();
   await look(page, "failed");
+  // It can be asked for at once, in vain as long as AgentMail refuses.
+  const now = page.getByRole("button", { name: "Try now: AgentMail (managed)" });
+  await now.click();
+  await page.getByText("AgentMail could not be set up.").waitFor();
   await over();
   await row(page, "AgentMail (managed by AutoGPT)").waitFor({ timeout: 60_000 });
 });

@@ -492,8 +492,8 @@ const (
 func (w *world) recover() {
 	begin, bound := w.now(), patience
 	for _, item := range w.table.Items() {
-		switch store.State(textOf(item["state"])) {
-		case store.Parked, store.Retracting: // which stays what it is where it is parked
+		state := store.State(textOf(item["state"]))
+		if state == store.Parked || state == store.Retracting { // which stays what it is where it is parked
 			bound = patienceOfParked
 		}
 		if item["held_until"] != nil {

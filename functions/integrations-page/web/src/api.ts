@@ -57,6 +57,15 @@ export async function update(seen: Seen, fields: object): Promise<Credential> {
   return (await call("PUT", pathOf(seen.credential), { fields, headers: { "if-match": seen.revision } })).json();
 }
 
+/** want has a managed credential made now. It returns the credential, or how it stands if it is not there yet. Safe to repeat. */
+export async function want(provider: string): Promise<Credential | Standing> {
+  const response = await call("PUT", `${encodeURIComponent(provider)}/managed`);
+  const [standing] = parseStandings(response.headers.get("managed-credentials"));
+  if (response.status === 200) return response.json();
+  if (!standing) throw new Problem(0, "The service cannot answer right now. Please try again.");
+  return standing;
+}
+
 /** remove deletes a credential. One that is gone already is no problem. */
 export async function remove(c: Credential): Promise<void> {
   try {

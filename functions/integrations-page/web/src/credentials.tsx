@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { DeleteAccount } from "./account";
-import { type Listing, list, Problem, read, type Seen } from "./api";
+import { type Listing, list, Problem, read, type Seen, want } from "./api";
 import { Brand, Support } from "./brand";
 import { config } from "./config";
 import { type Filter, Filters, kept, keptAwaited } from "./filters";
@@ -132,6 +132,31 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     setFilter("All");
   }
 
+  /** setUp has a managed credential made now, and says what came of it. */
+  async function setUp(provider: string) {
+    const name = providerName(provider);
+    try {
+      const made = await want(provider);
+      if (!("state" in made)) {
+        setFresh(made.id);
+        setListing((old) => old && { ...old, credentials: [...old.credentials.filter((c) => c.id !== made.id), made] });
+        setNews(`${name} was set up.`);
+        requestAnimationFrame(() => document.getElementById(`credential-${made.id}`)?.focus());
+        void load();
+        return;
+      }
+      setListing((old) => old && { ...old, standings: old.standings.map((s) => (s.provider === provider ? made : s)) });
+      setNews(made.state === "provisioning" ? `${name} is being set up.` : `${name} could not be set up.`);
+      requestAnimationFrame(() => {
+        if (document.activeElement === document.body) document.getElementById(`managed-${provider}`)?.focus();
+      });
+    } catch (error) {
+      if (error instanceof Abandoned) return;
+      setNews(error instanceof Problem ? error.message : "That did not work. Please try again.");
+      if (error instanceof Problem && error.status === 404) void load();
+    }
+  }
+
   async function copyId(c: Credential) {
     try {
       await navigator.clipboard.writeText(c.id);
@@ -254,6 +279,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
                 onSelect={select}
                 onCopyId={(c) => void copyId(c)}
                 onEdit={(c) => void edit(c)}
+                onWant={setUp}
                 onRemove={(c) => setOpen({ what: "remove", these: [c] })}
               />
             ))}

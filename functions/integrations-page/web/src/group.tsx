@@ -1,7 +1,8 @@
 // One provider's credentials.
+import { useState } from "preact/hooks";
 import { memo } from "./memo";
 import { type Credential, kindOf, mayChange, whyNot } from "./rules";
-import type { Standing } from "./standings";
+import { mayAsk, type Standing } from "./standings";
 import { awaitedName, detailOf, foldedScopes, lifeOf, nameOf, providerName, standsText, typeName, when } from "./words";
 
 interface Actions {
@@ -9,6 +10,8 @@ interface Actions {
   onCopyId: (c: Credential) => void;
   onEdit: (c: Credential) => void;
   onRemove: (c: Credential) => void;
+  /** Has the managed credential of a provider made now. */
+  onWant: (provider: string) => Promise<void>;
 }
 
 interface GroupProps extends Actions {
@@ -32,7 +35,7 @@ export function Group({ provider, rows, awaited, standing, selected, fresh, ...a
         </h2>
       </div>
       <ul>
-        {awaited && <Awaited standing={awaited} />}
+        {awaited && <Awaited standing={awaited} onWant={actions.onWant} />}
         {rows.map((c) => (
           <Row
             key={c.id}
@@ -158,24 +161,40 @@ function CopyId({ c, onCopyId }: { c: Credential; onCopyId: (c: Credential) => v
   );
 }
 
-/** Awaited is the place of a managed credential that is not there yet. */
-function Awaited({ standing }: { standing: Standing }) {
+/** Awaited is the place of a managed credential that is not there. */
+function Awaited({ standing, onWant }: { standing: Standing; onWant: Actions["onWant"] }) {
+  const [busy, setBusy] = useState(false);
+  const now = Date.now();
+  const name = awaitedName(standing.provider);
   const says = {
     ready: "This appears in a moment.",
     provisioning: "The platform is setting this up for you. It appears here by itself.",
     failed:
       standing.retryAt === null
         ? "Setting this up did not work. It is tried again by itself."
-        : `Setting this up did not work. It is tried again by itself ${when(standing.retryAt, Date.now())}.`,
+        : `Setting this up did not work. It is tried again by itself ${when(standing.retryAt, now)}.`,
     unavailable: "The platform does not offer this right now.",
+    offered:
+      standing.retryAt === null || mayAsk(standing, now)
+        ? "The platform sets this up for you when you want it."
+        : `You can have this set up again ${when(standing.retryAt, now)}.`,
+    retracting: "This is being removed.",
   }[standing.state];
+  const doIt = standing.state === "failed" ? "Try now" : "Set up";
+
+  async function ask() {
+    if (busy) return;
+    setBusy(true);
+    await onWant(standing.provider);
+    setBusy(false);
+  }
   return (
-    <li class="row" data-kind="Managed">
+    <li id={`managed-${standing.provider}`} class="row" tabIndex={-1} data-kind="Managed">
       <span class="box" aria-hidden="true">
         <Lock />
       </span>
       <div class="what">
-        <h3>{awaitedName(standing.provider)}</h3>
+        <h3>{name}</h3>
         <p class="quiet" role="status">
           {says}
         </p>
@@ -184,7 +203,15 @@ function Awaited({ standing }: { standing: Standing }) {
         <span class="tag managed">Managed</span>
         <State state={standing.state} retryAt={standing.retryAt} />
       </div>
-      <p class="do why">{whyNot.Managed}</p>
+      {mayAsk(standing, now) ? (
+        <div class="do">
+          <button aria-label={`${doIt}: ${name}`} aria-disabled={busy} onClick={() => void ask()}>
+            {busy ? "Setting up…" : doIt}
+          </button>
+        </div>
+      ) : (
+        <p class="do why">{whyNot.Managed}</p>
+      )}
     </li>
   );
 }

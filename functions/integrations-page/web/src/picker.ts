@@ -346,6 +346,8 @@ function stands(s: Standing, now: number): string {
     provisioning: "being set up",
     failed: s.retryAt === null ? "failed" : `failed, again ${when(s.retryAt, now)}`,
     unavailable: "unavailable",
+    offered: "not set up",
+    retracting: "being removed",
   }[s.state];
 }
 
@@ -359,6 +361,10 @@ function sentence(s: Standing, now: number): string {
       return `Setting up ${name} did not work. It is tried again ${s.retryAt === null ? "by itself" : when(s.retryAt, now)}.`;
     case "unavailable":
       return `The platform does not offer ${name} right now.`;
+    case "offered":
+      return `${name} is set up for you when you want it.`;
+    case "retracting":
+      return `${name} is being removed.`;
   }
 }
 

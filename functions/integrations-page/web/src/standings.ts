@@ -2,8 +2,8 @@
 
 export interface Standing {
   provider: string;
-  state: "ready" | "provisioning" | "failed" | "unavailable";
-  /** When it is tried again, in Unix seconds; only where it failed. */
+  state: "ready" | "provisioning" | "failed" | "unavailable" | "offered" | "retracting";
+  /** When it is tried again, in Unix seconds, where it failed; or from when on it may be asked for, where it is offered. */
   retryAt: number | null;
 }
 
@@ -11,13 +11,17 @@ export interface Standing {
 export function parseStandings(header: string | null): Standing[] {
   const standings: Standing[] = [];
   for (const member of (header ?? "").split(",")) {
-    const found = /^\s*([a-z0-9_]+)=(ready|provisioning|failed|unavailable)((?:;[^,]*)?)\s*$/.exec(member);
+    const found = /^\s*([a-z0-9_]+)=(ready|provisioning|failed|unavailable|offered|retracting)((?:;[^,]*)?)\s*$/.exec(member);
     if (!found) continue;
     const retry = /;\s*retry_at=(\d+)/.exec(found[3] ?? "");
     standings.push({ provider: found[1]!, state: found[2] as Standing["state"], retryAt: retry ? Number(retry[1]) : null });
   }
   return standings;
 }
+
+/** mayAsk reports whether the user may have it made now. */
+export const mayAsk = (s: Standing, now: number): boolean =>
+  s.state === "failed" || (s.state === "offered" && (s.retryAt === null || s.retryAt * 1000 <= now));
 
 /**
  * nextLook is in how many milliseconds a list may have changed by itself, given how often it was looked at in vain; null if it will not.
@@ -27,7 +31,7 @@ export function nextLook(standings: Standing[], looks: number, now: number): num
   const waits: number[] = [];
   const patience = Math.min(2000 * 1.5 ** looks, 30_000);
   for (const s of standings) {
-    if (s.state === "provisioning") waits.push(patience);
+    if (s.state === "provisioning" || s.state === "retracting") waits.push(patience);
     if (s.state === "failed" && s.retryAt !== null) waits.push(Math.max(s.retryAt * 1000 - now + 500, patience));
   }
   return waits.length === 0 ? null : Math.min(...waits);

@@ -82,6 +82,8 @@ export const standsText = ({ state, retryAt }: Pick<Standing, "state" | "retryAt
     provisioning: "Being set up",
     failed: retryAt === null ? "Failed" : `Failed, again ${when(retryAt, now)}`,
     unavailable: "Unavailable",
+    offered: "Not set up",
+    retracting: "Being removed",
   })[state];
 
 /** changedElsewhere says, to whoever wanted to change it too, what has become of a credential. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { nextLook, parseStandings } from "../src/standings";
+import { mayAsk, nextLook, parseStandings } from "../src/standings";
 import { headersOf, sizeOf, timeProblem } from "../src/typed";
 import { wishOf } from "../src/wish";
 
@@ -45,11 +45,15 @@ test("the size is that of the secret fields, in bytes", () => {
 
 test("standings are read, and what is not known is left out", () => {
   assert.deepEqual(parseStandings(null), []);
-  assert.deepEqual(parseStandings("agent_mail=ready, open_router=failed;retry_at=12, x=resting, __proto__=provisioning"), [
-    { provider: "agent_mail", state: "ready", retryAt: null },
-    { provider: "open_router", state: "failed", retryAt: 12 },
-    { provider: "__proto__", state: "provisioning", retryAt: null },
-  ]);
+  assert.deepEqual(
+    parseStandings("agent_mail=ready;removable, open_router=failed;retry_at=12, x=resting, __proto__=provisioning, y=offered;retry_at=9"),
+    [
+      { provider: "agent_mail", state: "ready", retryAt: null },
+      { provider: "open_router", state: "failed", retryAt: 12 },
+      { provider: "__proto__", state: "provisioning", retryAt: null },
+      { provider: "y", state: "offered", retryAt: 9 },
+    ],
+  );
 });
 
 test("the list is looked at again while it may change, more and more rarely", () => {
@@ -61,6 +65,23 @@ test("the list is looked at again while it may change, more and more rarely", ()
   );
   assert.equal(nextLook([{ provider: "a", state: "failed", retryAt: 60 }], 0, 0), 60_500);
   assert.equal(nextLook([{ provider: "a", state: "failed", retryAt: 1 }], 50, 60_000), 30_000);
+});
+
+test("what failed may be asked for at once, and what is offered once its pause is over", () => {
+  for (const [state, retryAt, may] of [
+    ["failed", 99, true],
+    ["failed", null, true],
+    ["offered", null, true],
+    ["offered", 10, true],
+    ["offered", 11, false],
+    ["provisioning", null, false],
+    ["unavailable", null, false],
+    ["retracting", null, false],
+  ]) {
+    assert.equal(mayAsk({ provider: "a", state, retryAt }, 10_000), may, `${state} ${retryAt}`);
+  }
+  assert.equal(nextLook([{ provider: "a", state: "retracting", retryAt: null }], 0, 0), 2000);
+  assert.equal(nextLook([{ provider: "a", state: "offered", retryAt: 60 }], 0, 0), null);
 });
 
 test("an address's words are a wish only if they are a provider and a type", () => {

@@ -126,6 +126,8 @@ test("what is not there yet is told as it stands, and is managed", () => {
     ["failed", null, "Failed"],
     ["failed", in_(-1), "Failed, again in a moment"],
     ["unavailable", null, "Unavailable"],
+    ["offered", null, "Not set up"],
+    ["retracting", null, "Being removed"],
   ]) {
     assert.equal(standsText({ state, retryAt }, now), text);
   }
