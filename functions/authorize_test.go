@@ -65,10 +65,7 @@ func TestATokenOfThatIssuerThatMayNotPassIsRefused(t *testing.T) {
 		"another audience": {sign(func(c map[string]any) { c["aud"] = "another-api" }), 403, forbidden},
 		"nobody's":         {sign(func(c map[string]any) { delete(c, "sub") }), 403, forbidden},
 	} {
-		for _, route := range []struct{ method, path string }{
-			{"GET", "/credentials"}, {"GET", "/github/credentials"}, {"GET", "/github/credentials/x"}, {"POST", "/github/credentials"},
-			{"PUT", "/github/credentials/x"}, {"DELETE", "/github/credentials/x"}, {"DELETE", "/account"},
-		} {
+		for _, route := range routes {
 			a := s.call(route.method, route.path, c.token, "")
 			if a.status != c.status || a.body != c.body {
 				t.Errorf("%s %s with a token that is %s: %d %s", route.method, route.path, name, a.status, a.body)
