@@ -451,8 +451,8 @@ var mutations = []mutation{
 	{
 		rule: "a list leaves an expired lease to reconcile",
 		file: managedDir + "/list.go",
-		old:  "slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(l.cfg.Now())",
-		new:  "slot.State == store.Failed && slot.Claimable(l.cfg.Now())",
+		old:  "slot.State == store.Failed && slot.Settled() && !slot.DueAt.After(now)",
+		new:  "slot.State == store.Failed && slot.Claimable(now)",
 		test: managedDir, run: "ReconcilesAlone",
 	},
 	{
@@ -1298,7 +1298,7 @@ var mutations = []mutation{
 	{
 		rule: "a deletion in the overlap looks for both keys",
 		file: managedDir + "/claim.go",
-		old:  " || slot.Dead() && slot.Retiring.KeyID != \"\"",
+		old:  " || slot.Ends() && slot.Retiring.KeyID != \"\"",
 		new:  "",
 		test: managedDir, run: "InTheOverlap",
 	},
