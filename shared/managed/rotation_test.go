@@ -316,7 +316,10 @@ func TestOnlyAReadyCredentialAtRestIsRotated(t *testing.T) {
 	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fault.Drop()})
 	list(t, e, alice)
 	refused(order(alice, 0), managed.ErrNotAtRest) // it is being set up
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Times: 1, Fault: fault.LoseAnswer()})
 	list(t, e, bob)
+	refused(order(bob, 0), managed.ErrNotAtRest) // what was sent may still take effect
+	w.Converge()
 	unknown := order(bob, 0)
 	unknown.Provider = "nobody"
 	refused(unknown, credential.ErrNoProvider)
