@@ -100,12 +100,13 @@ func condemned(t *testing.T, w *managedtest.World, all []string) {
 	}
 }
 
-// revoked counts the users whose revocation has but the last look left.
+// revoked counts the users whose revocation is complete, or has but the last look left.
 func revoked(t *testing.T, w *managedtest.World, all []string) int {
 	t.Helper()
 	n := 0
 	for _, user := range all {
-		if slot(t, w, user).Revoked() {
+		s := slot(t, w, user)
+		if s.Revoked() || s.State == store.Absent {
 			n++
 		}
 	}
