@@ -141,8 +141,8 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 	return []*suspect{{Finding: f}}, nil
 }
 
-// leftBehind is about a resource of which nothing should be left: its user's tombstone stands alone,
-// or their slot is off.
+// leftBehind is about a resource of which nothing should be left: its user's tombstone stands
+// alone, or their slot is off.
 func (a *audit) leftBehind(ctx context.Context, h Holding, f Finding, remedy func(context.Context) error) ([]*suspect, error) {
 	keys, err := h.Keys, error(nil)
 	if keys == nil {

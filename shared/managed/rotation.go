@@ -14,8 +14,8 @@ import (
 // that nobody who holds it is refused at once. The slot stays ready all the while: reconcile checks
 // the stored key under a claim, and makes the new one under the same claim. The commit stores the
 // new key and names the old one as retiring. Until its time is over every sweep keeps both, and the
-// first one after that removes the old one. If anything fails, the stored key serves on, and the wish
-// for another one stays.
+// first one after that removes the old one. If anything fails, the stored key serves on, and the
+// wish for another one stays.
 
 // LongestOverlap is for how long a key that was replaced may serve on at most.
 const LongestOverlap = 30 * 24 * time.Hour
@@ -35,8 +35,8 @@ type Rotation struct {
 	Order
 }
 
-// Rotate asks for another key of a user's managed credential, under the same id. Reconcile makes it;
-// until then the stored one stays. It is on record in the audit log before it is asked for.
+// Rotate asks for another key of a user's managed credential, under the same id. Reconcile makes
+// it; until then the stored one stays. It is on record in the audit log before it is asked for.
 //
 // It returns credential.ErrNoProvider, ErrAccountDeleted, credential.ErrNotFound, ErrNotAtRest, or
 // ErrRetiring. Safe to repeat until the new key is there; then a repeat asks for another one.

@@ -36,8 +36,8 @@ func works(w *managedtest.World, key credential.Secret) bool {
 	return ok
 }
 
-// checkServe fails the test unless these and no others of the user's keys work, of which the first is
-// stored.
+// checkServe fails the test unless these and no others of the user's keys work, of which the first
+// is stored.
 func checkServe(t *testing.T, w *managedtest.World, user string, keys ...credential.Secret) {
 	t.Helper()
 	pod, _ := w.Mail.Pod(user)

@@ -9,8 +9,8 @@ import (
 )
 
 // sweep looks at a ready slot's key, removes what a commit with an unknown outcome may have left
-// beside it, or a rotation whose overlap is over, and settles the slot. If another key was asked for,
-// that is made then, and the stored one serves on.
+// beside it, or a rotation whose overlap is over, and settles the slot. If another key was asked
+// for, that is made then, and the stored one serves on.
 func (c *claim) sweep(ctx context.Context) {
 	work, cancel := c.outside(ctx)
 	defer cancel()

@@ -1,6 +1,6 @@
 // Package provider is the one list of the third parties at which managed credentials are made, and
-// reads how each is to be used. To add one, write its package beside agentmail, and name it here and
-// in package fakes: docs/adding-a-provider.md says how.
+// reads how each is to be used. To add one, write its package beside agentmail, and name it here
+// and in package fakes: docs/adding-a-provider.md says how.
 package provider
 
 import (

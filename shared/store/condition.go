@@ -43,8 +43,8 @@ func number(n int64) types.AttributeValue {
 // named are the results of names, of which there are as many as the store has expressions.
 var named sync.Map
 
-// names maps each #name of the expressions, two at most, to the attribute of that name: many of ours
-// are words that DynamoDB reserves. The result is everybody's, and not to be changed.
+// names maps each #name of the expressions, two at most, to the attribute of that name: many of
+// ours are words that DynamoDB reserves. The result is everybody's, and not to be changed.
 func names(expressions ...string) map[string]string {
 	var key [2]string
 	copy(key[:], expressions)

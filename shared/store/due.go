@@ -109,9 +109,9 @@ func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) erro
 
 // Rotate asks for another key of a ready slot that was just read, and that nobody works on: due at
 // once, with the time for which the stored key is to serve on beside it. It takes an attempt's
-// number, so that nobody who read the slot before can claim it and overlook that. A key that retires
-// already does so now. It returns ErrStale if the slot is not as it was read. A repeat asks anew, as
-// long as no other key was made.
+// number, so that nobody who read the slot before can claim it and overlook that. A key that
+// retires already does so now. It returns ErrStale if the slot is not as it was read. A repeat asks
+// anew, as long as no other key was made.
 func (s *Store) Rotate(ctx context.Context, slot Slot, overlap time.Duration) error {
 	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"

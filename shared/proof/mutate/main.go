@@ -5,7 +5,7 @@
 //	go run ./shared/proof/mutate            all of them
 //	go run ./shared/proof/mutate -only sticky   those whose rule has that in it, a regular expression
 //	go run ./shared/proof/mutate -only sticky -update   and writes into docs/proof.md what noticed them
-//	go run ./shared/proof/mutate -sim 20000     has the simulation look for each that is in the engine, the store or a provider
+//	go run ./shared/proof/mutate -sim 20000     has the simulation look for each that it runs
 //	go run ./shared/proof/mutate -sim 20000 -gremlins store.json,managed.json -every 10
 //	                                            the same for every tenth of what gremlins would change
 //

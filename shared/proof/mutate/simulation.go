@@ -36,8 +36,9 @@ type search struct {
 }
 
 // simulate has the simulation look for each mutation of its packages, and prints with which seed it
-// found it, and in how many seconds of a processor: the first seed is 1, so that the seed is how many
-// schedules it took. That it misses one is no error: docs/proof.md says which it misses, and why.
+// found it, and in how many seconds of a processor: the first seed is 1, so that the seed is how
+// many schedules it took. That it misses one is no error: docs/proof.md says which it misses, and
+// why.
 func simulate(ctx context.Context, s search) error {
 	pattern, err := regexp.Compile(s.only)
 	if err != nil {

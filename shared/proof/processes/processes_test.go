@@ -94,8 +94,8 @@ func (s *service) arrives(c *fault.Call) fault.Fault {
 	}
 }
 
-// arrivesSlowly is arrives at a third party that takes a while to make and to delete something: more
-// moments in which its caller can be killed.
+// arrivesSlowly is arrives at a third party that takes a while to make and to delete something:
+// more moments in which its caller can be killed.
 func (s *service) arrivesSlowly(c *fault.Call) fault.Fault {
 	if c.Method == http.MethodGet {
 		return s.arrives(c)

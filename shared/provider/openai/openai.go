@@ -1,5 +1,6 @@
-// Package openai provisions OpenAI's API (https://platform.openai.com/docs): for each user a service
-// account, with one key, in a project of the platform's organisation. The org key is an admin key.
+// Package openai provisions OpenAI's API (https://platform.openai.com/docs): for each user a
+// service account, with one key, in a project of the platform's organisation. The org key is an
+// admin key.
 //
 // OpenAI has no idempotency and promises no unique names. A service account's name is all that
 // tells whose it is, so package flat does the work: what it calls a key is the account here, which

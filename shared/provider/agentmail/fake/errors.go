@@ -127,8 +127,8 @@ func answerTo(err error) answer {
 	return answer{status: refused.status, body: refused.body}
 }
 
-// Status is a fault that answers with the error that belongs to a status, and does nothing else. 401
-// and 403 are the edge's, and 429 comes with Retry-After: 1.
+// Status is a fault that answers with the error that belongs to a status, and does nothing else.
+// 401 and 403 are the edge's, and 429 comes with Retry-After: 1.
 func Status(status int) fault.Fault { return refusal(status, "") }
 
 // Code is a fault that answers with the error of this code, and does nothing else.

@@ -8,8 +8,8 @@
 // and nowhere else.
 //
 // It goes wrong by a [fault.Rule], whose Op is a route such as "DELETE
-// /v1/organization/projects/{project}/service_accounts/{id}". Over HTTP, GET /_fake/state shows what
-// there is, and faults are under /_fake/faults: [fault.Rules.Control].
+// /v1/organization/projects/{project}/service_accounts/{id}". Over HTTP, GET /_fake/state shows
+// what there is, and faults are under /_fake/faults: [fault.Rules.Control].
 package fake
 
 import (

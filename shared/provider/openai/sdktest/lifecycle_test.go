@@ -1,6 +1,6 @@
 // Package sdktest holds OpenAI's official TypeScript SDK against the fake. The SDK is the nearest
-// thing to OpenAI that can be run without an account. It says that it wants Node.js 22; what is used
-// of it works with 20.
+// thing to OpenAI that can be run without an account. It says that it wants Node.js 22; what is
+// used of it works with 20.
 package sdktest
 
 import (
