@@ -51,6 +51,16 @@ func checkServe(t *testing.T, w *managedtest.World, user string, keys ...credent
 	}
 }
 
+// inOverlap is a world in which alice has two keys: that of before serves for an hour more.
+func inOverlap(t *testing.T) *managedtest.World {
+	t.Helper()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	rotate(t, w, alice, time.Hour)
+	reconcile(t, w.Engine())
+	return w
+}
+
 func TestARotatedKeyServesBesideTheNewOneUntilItsOverlapIsOver(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
@@ -136,10 +146,7 @@ func TestARotationThatFailsLeavesTheKeyAndIsTriedAgain(t *testing.T) {
 
 func TestWithoutAnOverlapTheOldKeyGoesAtOnce(t *testing.T) {
 	t.Parallel()
-	w := managedtest.New(t, managedtest.Options{})
-	list(t, w.Engine(), alice)
-	rotate(t, w, alice, time.Hour)
-	reconcile(t, w.Engine())
+	w := inOverlap(t)
 	second := w.Key(alice)
 	err := w.Engine().Rotate(t.Context(), order(alice, time.Minute))
 	if !errors.Is(err, managed.ErrRetiring) {
@@ -159,10 +166,7 @@ func TestWithoutAnOverlapTheOldKeyGoesAtOnce(t *testing.T) {
 // on: what it names as retiring must not be overwritten while it is there.
 func TestARetiringKeyIsNotForgottenByAClockThatIsBehind(t *testing.T) {
 	t.Parallel()
-	w := managedtest.New(t, managedtest.Options{})
-	list(t, w.Engine(), alice)
-	rotate(t, w, alice, time.Hour)
-	reconcile(t, w.Engine())
+	w := inOverlap(t)
 	second := w.Key(alice)
 	ahead := w.EngineAt(func() time.Time { return w.Clock.Now().Add(5 * time.Second) })
 	err := ahead.Rotate(t.Context(), order(alice, 0))
@@ -179,10 +183,7 @@ func TestARetiringKeyIsNotForgottenByAClockThatIsBehind(t *testing.T) {
 
 func TestADeletionInTheOverlapLeavesNeitherKey(t *testing.T) {
 	t.Parallel()
-	w := managedtest.New(t, managedtest.Options{})
-	list(t, w.Engine(), alice)
-	rotate(t, w, alice, time.Hour)
-	reconcile(t, w.Engine())
+	w := inOverlap(t)
 	remove(t, w.Engine(), alice)
 	w.Converge()
 	w.CheckNothingLeft(alice)
@@ -237,10 +238,7 @@ func TestADeletionInTheOverlapHasTheProviderLookForMore(t *testing.T) {
 
 func TestAKeyThatGoesInTheOverlapIsMadeAnewAndTheRetiringOneGivenUp(t *testing.T) {
 	t.Parallel()
-	w := managedtest.New(t, managedtest.Options{})
-	list(t, w.Engine(), alice)
-	rotate(t, w, alice, 24*time.Hour)
-	reconcile(t, w.Engine())
+	w := inOverlap(t)
 	w.RemoveKey(alice)
 	w.Report(alice)
 	w.Clock.Advance(time.Millisecond)
