@@ -343,7 +343,7 @@ func textOf(v types.AttributeValue) string {
 // hidden are the values that are drawn anew each time.
 var hidden = map[string]bool{
 	":owner": true, ":mine": true, ":was_owner": true, ":secret": true, ":key": true, ":resource": true, ":hint": true, "hint": true,
-	"secret": true, "resource_id": true, "key_id": true,
+	"secret": true, "resource_id": true, "key_id": true, ":retiring": true, "retiring_key_id": true,
 }
 
 // textOfAll is a text of values, of which none is drawn.
