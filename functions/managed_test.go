@@ -2,15 +2,20 @@ package functions_test
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/store"
 )
 
 // removable lets users have their managed credential removed, and onDemand makes it for who asks,
@@ -133,5 +138,41 @@ func TestAManagedCredentialWithoutItsTableIs503(t *testing.T) {
 		a := s.call(method, "/agent_mail/managed", token, "")
 		a.want(t, http.StatusServiceUnavailable, "")
 		a.wantsRetry(t)
+	}
+}
+
+// A platform may take a provider out, and leave what users have there in the table.
+func TestACredentialOfAProviderThatIsOffIsGivenToNobody(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	token := s.token(alice)
+	s.list(token)
+	slot := store.SlotKey(alice, agentmail.Name)
+	read, err := s.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &s.Table, Key: map[string]types.AttributeValue{
+		"pk": &types.AttributeValueMemberS{Value: slot.PK}, "sk": &types.AttributeValueMemberS{Value: slot.SK},
+	}})
+	if err != nil || read.Item == nil {
+		t.Fatal(err)
+	}
+	for _, provider := range []string{"open_router", "nobody_knows"} {
+		read.Item["sk"] = &types.AttributeValueMemberS{Value: store.SlotKey(alice, provider).SK}
+		_, err = s.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &s.Table, Item: read.Item})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all := s.list(token); len(all) != 2 || slices.ContainsFunc(all, func(m credential.Metadata) bool { return m.Provider == provider }) {
+			t.Errorf("the list is %+v", all) // AgentMail's, and the system's
+		}
+		id := credential.ManagedID(provider, alice)
+		s.call("GET", "/"+provider+"/credentials/"+id, token, "").want(t, http.StatusNotFound, "")
+		s.resolve(alice, provider, "").want(t, http.StatusNotFound, `{"detail":"Credentials not found"}`)
+		report := `{"user_id":"` + alice + `","provider":"` + provider + `","rejected_attempt":1}`
+		out, err := s.Host.Invoke(t.Context(), "resolve-credential", []byte(report))
+		if err != nil || string(out) != `{"status":404,"detail":"Credentials not found"}` {
+			t.Errorf("a report gets %s, %v", out, err)
+		}
+		own := s.create(token, provider, `{"type":"api_key","api_key":"not-a-real-key","title":"Mine"}`)
+		s.resolve(alice, provider, own.ID).want(t, http.StatusOK, "")
+		s.call("DELETE", "/"+provider+"/credentials/"+own.ID, token, "").want(t, http.StatusOK, "")
 	}
 }

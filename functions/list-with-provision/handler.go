@@ -93,6 +93,9 @@ func (f function) get(ctx context.Context, r gateway.Request) (gateway.Response,
 		return gateway.Response{}, credential.ErrNotFound
 	}
 	m, err := f.table.Get(ctx, r.User, r.Provider, r.ID)
+	if err == nil && m.Managed && !f.engine.Gives(m.Provider) {
+		err = credential.ErrNotFound
+	}
 	if errors.Is(err, credential.ErrNotFound) && r.ID == credential.SystemID(r.Provider) {
 		title, ok := f.system[r.Provider]
 		if ok {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/clock"
+	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/orgkey"
@@ -25,8 +26,10 @@ type function struct {
 	// keys.
 	system     map[string]string
 	systemKeys *orgkey.Keys
-	log        *slog.Logger
-	metrics    *telemetry.Metrics
+	// providers say whose managed credentials are handed out.
+	providers config.ManagedProviders
+	log       *slog.Logger
+	metrics   *telemetry.Metrics
 }
 
 // request is the event. Without CredentialID the user's managed credential at the provider is
@@ -100,7 +103,7 @@ func (f *function) report(ctx context.Context, r request) (gateway.Status, error
 		return gateway.Status{}, err
 	}
 	slot := slots[r.Provider]
-	if slot.State == store.Absent {
+	if slot.State == store.Absent || f.providers.Off(r.Provider) {
 		return gateway.Status{}, credential.ErrNotFound
 	}
 	if slot.State != store.Ready || slot.Owner != "" || slot.Committed != r.RejectedAttempt {
@@ -126,6 +129,9 @@ func (f *function) open(ctx context.Context, r request) (store.Sealed, credentia
 		return store.Sealed{Metadata: m}, material, err
 	}
 	sealed, err := f.table.Sealed(ctx, r.UserID, r.Provider, r.CredentialID)
+	if err == nil && sealed.Managed && f.providers.Off(r.Provider) {
+		err = credential.ErrNotFound
+	}
 	if err != nil {
 		return store.Sealed{}, credential.Material{}, err
 	}

@@ -32,6 +32,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		sealer:     seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
 		system:     env.SystemCredentials(),
 		systemKeys: orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("SYSTEM_KEYS_SECRET_ID"), nil),
+		providers:  env.ManagedProviders(),
 		log:        log,
 		metrics:    telemetry.NewMetrics(os.Stdout),
 	}

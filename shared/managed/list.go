@@ -99,7 +99,7 @@ func (e *Engine) list(ctx context.Context, user, only string, asked bool) (Listi
 			l.standing[name] = Standing{State: StandingUnavailable}
 		}
 	}
-	maps.DeleteFunc(l.slots, func(provider string, _ store.Slot) bool { return e.mode(provider) == Off })
+	maps.DeleteFunc(l.slots, func(provider string, _ store.Slot) bool { return !e.Gives(provider) })
 	err = l.ensure(ctx)
 	if err != nil {
 		return Listing{}, err

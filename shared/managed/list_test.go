@@ -328,6 +328,25 @@ func TestAProviderThatIsOffIsNotShownAndItsKeysAreRevoked(t *testing.T) {
 	w.CheckNothingLeft(alice)
 }
 
+func TestWhatIsOfAProviderThatNobodyKnowsIsNotShown(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	unknown := w.EngineWith(func(c *managed.Config) { c.Providers = nil })
+	l := list(t, unknown, alice)
+	if len(l.Credentials) != 0 || len(l.Standings) != 0 || unknown.Gives(managedtest.Provider) {
+		t.Errorf("shown is %+v", l)
+	}
+	// Its settings cannot work: what is there serves on.
+	faulty := w.EngineWith(func(c *managed.Config) {
+		c.Providers, c.Faults = nil, map[string]error{managedtest.Provider: errors.New("its settings cannot work")}
+	})
+	l = list(t, faulty, alice)
+	if len(l.Credentials) != 1 || !faulty.Gives(managedtest.Provider) || in(w, managed.Off).Gives(managedtest.Provider) {
+		t.Errorf("shown is %+v", l)
+	}
+}
+
 func TestTheOwnerSaysWhatUsersSeeOfAManagedCredential(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

@@ -17,7 +17,7 @@ const (
 	OnDemand Mode = "on_demand"
 	// Frozen: those who have it keep it, also if it has to be made anew. Nobody else gets it.
 	Frozen Mode = "frozen"
-	// Off: lists do not show it, and make nothing.
+	// Off: what users have there is neither shown nor handed out, and nothing is made.
 	Off Mode = "off"
 )
 
@@ -38,6 +38,14 @@ func (e *Engine) Titled(m credential.Metadata) credential.Metadata {
 		m.Title = &title
 	}
 	return m
+}
+
+// Gives reports whether what users have at the provider is shown to them and handed out: it is one
+// that there is, and it is not off. One whose settings cannot work makes nothing, and what is there
+// serves on.
+func (e *Engine) Gives(provider string) bool {
+	known := e.byName[provider] != nil || e.cfg.Faults[provider] != nil
+	return known && e.mode(provider) != Off
 }
 
 // offers reports whether users who have no credential there may have one made.

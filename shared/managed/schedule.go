@@ -51,8 +51,8 @@ const mostVain = 12
 func auditJob(provider string) string { return "AUDIT#" + provider }
 
 // AuditsDue goes on with the audit of each provider that is under way, and begins one where the
-// last was begun Config.AuditEvery ago, each provider's by itself. It repairs nothing. What an
-// audit finds is logged and counted, and again if the invocation ends before it has noted where the
+// last was begun Config.AuditEvery ago, each provider's by itself. One that makes nothing new and
+// has no org key is left out: that is no trouble there. It repairs nothing. What an audit finds is logged and counted, and again if the invocation ends before it has noted where the
 // audit stands. It returns where they stand. An error means that the table failed.
 //
 // Safe to repeat, and to run twice at once: an audit goes on in one of them.
@@ -71,9 +71,12 @@ func (e *Engine) AuditsDue(ctx context.Context) ([]ScheduledAudit, error) {
 }
 
 func (e *Engine) auditDue(ctx context.Context, p Provider) (AuditStatus, error) {
-	job, err := e.goOn(ctx, auditJob(p.Name()), e.auditWanted, func(ctx context.Context, job *store.Job) { e.goOnAuditing(ctx, p, job) })
+	_, keyErr := e.cfg.OrgKeys.Key(ctx, p.Name())
+	blind := !e.offers(p.Name()) && isNoKey(keyErr)
+	wanted := func(job store.Job) bool { return !blind && e.auditWanted(job) }
+	job, err := e.goOn(ctx, auditJob(p.Name()), wanted, func(ctx context.Context, job *store.Job) { e.goOnAuditing(ctx, p, job) })
 	status := auditStatus(job)
-	if e.cfg.AuditEvery > 0 && status.UnderWay != nil && e.cfg.Now().Sub(status.UnderWay.BegunAt) > e.cfg.AuditEvery {
+	if !blind && e.cfg.AuditEvery > 0 && status.UnderWay != nil && e.cfg.Now().Sub(status.UnderWay.BegunAt) > e.cfg.AuditEvery {
 		e.cfg.Metrics.Count(telemetry.AuditsOverdue, p.Name(), 1)
 		e.cfg.Log.ErrorContext(ctx, "an audit is not complete, and the next one is due", "provider", p.Name(),
 			"begun_at", status.UnderWay.BegunAt, "stopped", status.UnderWay.Stopped)

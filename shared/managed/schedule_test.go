@@ -296,3 +296,32 @@ func TestAScheduleThatCannotReachTheTableFails(t *testing.T) {
 		}
 	}
 }
+
+func TestAProviderThatMakesNothingNewNeedsNoOrgKeyToBeAudited(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	key := `{"` + managedtest.Provider + `":"` + fake.OrgKey + `"}`
+	for _, mode := range []managed.Mode{managed.Frozen, managed.Off, managed.Auto} {
+		e := w.EngineWith(func(c *managed.Config) {
+			c.AuditEvery, c.Modes = 24*time.Hour, map[string]managed.Mode{managedtest.Provider: mode}
+		})
+		w.SetOrgKeys(`{}`)
+		w.Clock.Advance(25 * time.Hour)
+		for range 2 {
+			_, err := e.AuditsDue(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Clock.Advance(25 * time.Hour)
+		}
+		if offers := mode == managed.Auto; strings.Contains(w.Logs(), "an audit is not complete") != offers {
+			t.Errorf("%s: it is missed: %t", mode, !offers)
+		}
+		w.SetOrgKeys(key)
+		all, err := e.AuditsDue(t.Context())
+		if err != nil || all[0].Complete == nil {
+			t.Errorf("%s: with its key the audit stands at %+v, %v", mode, all, err)
+		}
+	}
+}

@@ -67,39 +67,31 @@ func agentMail(env *config.Env, settings []byte) (managed.Provider, error) {
 	})
 }
 
-// byDefault is what MANAGED_PROVIDERS is if it is empty.
-const byDefault = `{"agent_mail":{"mode":"auto"}}`
-
 // Configure sets the providers of c, their modes and their faults, as MANAGED_PROVIDERS has them: a
 // JSON object of providers, each with its mode, its title if that is not the package's, and its
-// settings. A provider that it does not name
-// is off; if it can work without settings, what was made there is still revoked. Settings that
-// cannot work take out their provider alone. Whether one is available is decided later: by whether
-// the org keys secret holds a key for it.
+// settings. A provider that it does not name is off, and one that there is not; if the first can
+// work without settings, what was made there is still revoked. Settings that cannot work take out
+// their provider alone. Whether one is available is decided later: by whether there is an org key
+// for it.
 func Configure(c *managed.Config, env *config.Env) {
 	c.Providers, c.Modes, c.OptOut = nil, map[string]managed.Mode{}, map[string]bool{}
 	c.Titles, c.Faults = map[string]string{}, map[string]error{}
-	text := env.Optional("MANAGED_PROVIDERS")
-	if text == "" {
-		text = byDefault
-	}
-	named := map[string]json.RawMessage{}
-	err := credential.Members([]byte(text), func(name string, value json.RawMessage) {
-		_, twice := named[name]
-		named[name] = value
+	setting := env.ManagedProviders()
+	for name := range setting.Named {
 		if constructors[name] == nil {
 			c.Faults[name] = errors.New("MANAGED_PROVIDERS names a provider that there is not")
-		} else if twice {
+			c.Modes[name] = managed.Off
+		} else if setting.Twice[name] {
 			c.Faults[name] = errors.New("MANAGED_PROVIDERS has it twice")
 		}
-	})
+	}
 	for _, name := range Names() {
-		value, isNamed := named[name]
+		value, isNamed := setting.Named[name]
 		if !isNamed {
 			value = json.RawMessage(`{"mode":"off"}`)
 		}
-		if err != nil {
-			c.Faults[name] = fmt.Errorf("MANAGED_PROVIDERS: %w", err)
+		if setting.Err != nil {
+			c.Faults[name] = fmt.Errorf("MANAGED_PROVIDERS: %w", setting.Err)
 		}
 		if c.Faults[name] != nil {
 			continue

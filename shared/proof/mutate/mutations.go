@@ -1191,6 +1191,20 @@ var mutations = []mutation{
 		test: managedDir, run: "BeginsAnew",
 	},
 	{
+		rule: "an audit that cannot be made is trouble only where something is made",
+		file: managedDir + "/schedule.go",
+		old:  "!e.offers(p.Name()) && isNoKey(keyErr)",
+		new:  "false && isNoKey(keyErr)",
+		test: managedDir, run: "NeedsNoOrgKeyToBeAudited",
+	},
+	{
+		rule: "what is of a provider that nobody knows is shown to nobody",
+		file: managedDir + "/mode.go",
+		old:  "\treturn known && e.mode(provider) != Off",
+		new:  "\treturn (known || !known) && e.mode(provider) != Off",
+		test: managedDir, run: "ThatNobodyKnows",
+	},
+	{
 		rule: "on demand, nothing is made that nobody asked for",
 		file: managedDir + "/mode.go",
 		old:  "\tcase OnDemand, Frozen:\n\t\treturn has",
