@@ -43,7 +43,7 @@ func (x *pass) claimed(was, slot store.Slot, at time.Time) *claim {
 			Retiring:  retiring,
 			Inherited: !was.Settled() || slot.Ends() && slot.Retiring.KeyID != "",
 			Now:       x.e.cfg.Now,
-			Cutoff:    at.Add(x.e.cfg.Lease / 2),
+			Cutoff:    slot.LeaseUntil.Add(-x.e.cfg.Lease / 2), // as others read it, in milliseconds
 		}),
 		log: x.e.cfg.Log.With("user", slot.User, "provider", slot.Provider, "attempt", slot.Attempt),
 	}

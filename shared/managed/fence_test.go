@@ -55,6 +55,21 @@ func TestTwoHalves_NorBetweenTwoCreates(t *testing.T) {
 	w.CheckExactlyOne(alice)
 }
 
+// The table has the lease's end in whole milliseconds, and that is what others go by.
+func TestTwoHalves_EndToTheMillisecond(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	whole := w.Clock.Now().Truncate(time.Millisecond).Add(time.Second)
+	w.Clock.Advance(whole.Add(900 * time.Microsecond).Sub(w.Clock.Now()))
+	inject(t, w.AgentMail, createPd, 1, then(func() {
+		w.Clock.Advance(whole.Add(30*time.Second + 100*time.Microsecond).Sub(w.Clock.Now()))
+	}))
+	list(t, w.Engine(), alice)
+	if w.Mail.Count(fake.CreatePod) != 1 || creates(w) != 0 {
+		t.Errorf("I3: %d pods and then %d keys were asked for, the latter 0.1 ms into the lease's second half", w.Mail.Count(fake.CreatePod), creates(w))
+	}
+}
+
 func TestTwoHalves_AFrozenProcessDeletesNothingThatSomebodyElseHasClaimed(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

@@ -444,7 +444,7 @@ var mutations = []mutation{
 	{
 		rule: "the halves count from before the claim was sent",
 		file: managedDir + "/claim.go",
-		old:  "at.Add(x.e.cfg.Lease / 2)",
+		old:  "slot.LeaseUntil.Add(-x.e.cfg.Lease / 2)",
 		new:  "x.e.cfg.Now().Add(x.e.cfg.Lease / 2)",
 		test: managedDir, run: "TwoHalves",
 	},
