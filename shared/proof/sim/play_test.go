@@ -481,6 +481,9 @@ const (
 	// longestWait is how long a slot may be due, before it is as it has to be: longestClaim, with
 	// the clocks of whoever claimed it and of whoever takes it over apart, and what two rounds take.
 	longestWait = longestClaim + 2*apart + 4*time.Second
+	// secondLook is how much longer a slot may be whose key was not found at the third party: it is
+	// looked for again under another claim.
+	secondLook = longestClaim
 	// lastEvent is how much longer an account may be: once its slots have gone it is looked at again,
 	// and the user pool's own event has it looked at once more.
 	lastEvent = mostOfEvent + 2*time.Minute
@@ -503,6 +506,7 @@ func (w *world) recover() {
 	p := w.process()
 	passedOver := map[string]time.Time{}
 	waits := map[string]time.Time{} // since when, of what has become due
+	missed := map[string]bool{}     // of these, what was looked for and not found
 	for {
 		due := w.nextDue()
 		if due.IsZero() {
@@ -532,7 +536,7 @@ func (w *world) recover() {
 			}
 			passedOver[key] = at
 		}
-		w.waitedFor(waits)
+		w.waitedFor(waits, missed)
 		for _, item := range w.table.Items() {
 			if textOf(item["owner"]) != "" && item["lease_until"] != nil && w.now().Sub(begin) > longestClaim {
 				w.violated("liveness: %v after the last fault a claim of before stands:\n%s", longestClaim, w.dump())
@@ -542,8 +546,9 @@ func (w *world) recover() {
 	}
 }
 
-// waitedFor is that nobody waits for longer than they have to: waits has since when each item does.
-func (w *world) waitedFor(waits map[string]time.Time) {
+// waitedFor is that nobody waits for longer than they have to: waits has since when each item does,
+// and missed which of them had their key looked for, and not found.
+func (w *world) waitedFor(waits map[string]time.Time, missed map[string]bool) {
 	still := map[string]bool{}
 	for _, item := range w.table.Items() {
 		_, due := dueAt(item)
@@ -556,6 +561,10 @@ func (w *world) waitedFor(waits map[string]time.Time) {
 		if textOf(item["sk"]) == "ACCOUNT" {
 			longest += lastEvent
 		}
+		missed[key] = missed[key] || item["gone_since"] != nil
+		if missed[key] {
+			longest += secondLook
+		}
 		since, waiting := waits[key]
 		if waiting && w.now().Sub(since) > longest {
 			w.violated("liveness: %s has been waited for since %v, longer than %v:\n%s", key, since, longest, w.dump())
@@ -563,6 +572,7 @@ func (w *world) waitedFor(waits map[string]time.Time) {
 		}
 	}
 	maps.DeleteFunc(waits, func(key string, _ time.Time) bool { return !still[key] })
+	maps.DeleteFunc(missed, func(key string, _ bool) bool { return !still[key] })
 }
 
 func latest(a, b time.Time) time.Time {
