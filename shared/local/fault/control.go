@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"managed-credentials/shared/local/respond"
 )
 
 // ControlPrefix begins the paths by which a fake is looked at and told what to do. They meet no
@@ -130,9 +132,7 @@ func ReadControl(w http.ResponseWriter, req *http.Request, into any) bool {
 }
 
 func controlAnswer(w http.ResponseWriter, status int, name, text string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{name: text})
+	respond.JSON(w, status, map[string]string{name: text})
 }
 
 // ruleBody is a Rule as JSON.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"managed-credentials/shared/local/respond"
 	"managed-credentials/shared/local/template"
 )
 
@@ -165,11 +166,5 @@ func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, m matched, status
 
 // refuse answers as API Gateway itself does.
 func refuse(w http.ResponseWriter, status int, message string) {
-	writeJSON(w, status, map[string]string{"message": message})
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // The client has gone if this fails, and nobody is left to tell.
+	respond.JSON(w, status, map[string]string{"message": message})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"managed-credentials/shared/local/lambda"
+	"managed-credentials/shared/local/respond"
 	"managed-credentials/shared/local/standin"
 )
 
@@ -97,7 +98,7 @@ func (g *Gateway) serveToken(w http.ResponseWriter, r *http.Request) {
 		detail(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"access_token": token})
+	respond.JSON(w, http.StatusOK, map[string]string{"access_token": token})
 }
 
 func (g *Gateway) serveDeleteUser(w http.ResponseWriter, r *http.Request) {
@@ -112,7 +113,7 @@ func (g *Gateway) serveDeleteUser(w http.ResponseWriter, r *http.Request) {
 	}
 	out, ok := g.invoke(w, r, "user-cleanup", UserDeleted(g.cfg.Local.UserPoolID, user.Sub, time.Now()))
 	if ok {
-		writeJSON(w, http.StatusOK, out)
+		respond.JSON(w, http.StatusOK, out)
 	}
 }
 
@@ -123,7 +124,7 @@ func (g *Gateway) serveReconcile(w http.ResponseWriter, r *http.Request) {
 	}
 	out, ok := g.invoke(w, r, "reconcile", Scheduled(time.Now()))
 	if ok {
-		writeJSON(w, http.StatusOK, out)
+		respond.JSON(w, http.StatusOK, out)
 	}
 }
 
@@ -175,7 +176,7 @@ func (g *Gateway) direct(w http.ResponseWriter, r *http.Request, function string
 	case err != nil:
 		detail(w, http.StatusBadGateway, function+" gave an answer of another shape")
 	case said.Status == 0:
-		writeJSON(w, http.StatusOK, out)
+		respond.JSON(w, http.StatusOK, out)
 	case said.Status != http.StatusAccepted && (said.Status < 400 || said.Status > 599):
 		detail(w, http.StatusBadGateway, fmt.Sprintf("%s answered with the status %d", function, said.Status))
 	default:
@@ -291,5 +292,5 @@ func bridged(source, detailType, region string, at time.Time, detail map[string]
 }
 
 func detail(w http.ResponseWriter, status int, text string) {
-	writeJSON(w, status, map[string]string{"detail": text})
+	respond.JSON(w, status, map[string]string{"detail": text})
 }

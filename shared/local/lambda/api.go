@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"managed-credentials/shared/local/respond"
 )
 
 // maxPayload is what Lambda takes for one invocation
@@ -47,8 +49,7 @@ func (h *Host) serveInvoke(w http.ResponseWriter, r *http.Request) {
 
 func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("X-Amzn-Errortype", code)
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"Message": message})
+	respond.JSON(w, status, map[string]string{"Message": message})
 }
 
 // Undelivered is the record that Lambda sends to a function's failure destination once an event has

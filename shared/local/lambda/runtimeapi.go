@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"managed-credentials/shared/local/respond"
 )
 
 // maxAnswer is the most that an answer may hold, in bytes:
@@ -116,9 +118,7 @@ func accept(w http.ResponseWriter) {
 }
 
 func reply(w http.ResponseWriter, status int, kind, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"errorType": kind, "errorMessage": message})
+	respond.JSON(w, status, map[string]string{"errorType": kind, "errorMessage": message})
 }
 
 // newTraceID is what X-Ray calls a tracing header:

@@ -12,7 +12,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -20,6 +19,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"managed-credentials/shared/local/respond"
 )
 
 // Config says what the app client is and where its tokens come from.
@@ -220,9 +221,14 @@ func (s *Server) issue(w http.ResponseWriter, sub, refresh string) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{
+	tokens := map[string]any{
 		"access_token": access, "id_token": id, "token_type": "Bearer", "expires_in": claims["exp"].(int64) - claims["iat"].(int64),
-	}, refresh)
+	}
+	if refresh != "" {
+		tokens["refresh_token"] = refresh
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	respond.JSON(w, http.StatusOK, tokens)
 }
 
 // revoke makes a refresh token worthless. One that it does not know is no error.
@@ -234,15 +240,6 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 }
 
 func refuse(w http.ResponseWriter, code string) {
-	writeJSON(w, http.StatusBadRequest, map[string]any{"error": code}, "")
-}
-
-func writeJSON(w http.ResponseWriter, status int, body map[string]any, refresh string) {
-	if refresh != "" {
-		body["refresh_token"] = refresh
-	}
-	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // The client has gone if this fails, and nobody is left to tell.
+	respond.JSON(w, http.StatusBadRequest, map[string]string{"error": code})
 }

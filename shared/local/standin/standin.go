@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"managed-credentials/shared/local/respond"
 )
 
 // Region and Account are where everything here is. They are part of ARNs.
@@ -75,6 +77,7 @@ func (e *refusal) Error() string { return e.Code + ": " + e.Message }
 
 func (s service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out, err := s.call(w, r)
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.Header().Set("X-Amzn-Requestid", uuid.NewString())
 	if err != nil {
 		writeError(w, err)
@@ -83,7 +86,7 @@ func (s service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if out == nil {
 		return
 	}
-	writeJSON(w, http.StatusOK, out)
+	respond.JSON(w, http.StatusOK, out)
 }
 
 func (s service) call(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -103,17 +106,11 @@ func writeError(w http.ResponseWriter, err error) {
 	var said *refusal
 	if !errors.As(err, &said) {
 		w.Header().Set("X-Amzn-Errortype", "InternalFailure")
-		writeJSON(w, http.StatusInternalServerError, refuse("InternalFailure", "%v", err))
+		respond.JSON(w, http.StatusInternalServerError, refuse("InternalFailure", "%v", err))
 		return
 	}
 	w.Header().Set("X-Amzn-Errortype", said.Code)
-	writeJSON(w, http.StatusBadRequest, said)
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // The client is gone if this fails, and nobody is left to tell.
+	respond.JSON(w, http.StatusBadRequest, said)
 }
 
 // seconds is a time as the protocol writes it: seconds since 1970.

@@ -1,0 +1,17 @@
+// Package respond writes what the stand-ins for AWS and for third parties answer.
+package respond
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// JSON answers with v, as application/json unless the header names another type. That the client
+// has gone is no error: nobody is left to tell.
+func JSON(w http.ResponseWriter, status int, v any) {
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "application/json")
+	}
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
