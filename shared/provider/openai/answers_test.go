@@ -11,15 +11,10 @@ import (
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/flat"
+	"managed-credentials/shared/provider/flat/flattest"
 	"managed-credentials/shared/provider/openai"
 	"managed-credentials/shared/provider/openai/fake"
 )
-
-func attempt(number int64, stored credential.Resource, inherited bool) *managed.Attempt {
-	return managed.NewAttempt(managed.Terms{
-		User: "alice", Number: number, Stored: stored, Inherited: inherited, Now: time.Now, Cutoff: time.Now().Add(time.Hour),
-	})
-}
 
 func (o *service) ready(a *managed.Attempt) managed.Grant {
 	o.t.Helper()
@@ -33,7 +28,7 @@ func (o *service) ready(a *managed.Attempt) managed.Grant {
 // wantNothing checks that nothing of alice's is left, and that nothing can be opened.
 func (o *service) wantNothing(secrets ...credential.Secret) {
 	o.t.Helper()
-	if len(o.containers("alice")) > 0 {
+	if len(o.subject().Resources("alice")) > 0 {
 		o.t.Errorf("left %+v", o.Accounts())
 	}
 	for _, secret := range secrets {
@@ -44,19 +39,11 @@ func (o *service) wantNothing(secrets ...credential.Secret) {
 	}
 }
 
-func classOf(err error) managed.Class {
-	var classed *managed.Error
-	if !errors.As(err, &classed) {
-		return ""
-	}
-	return classed.Class
-}
-
 func TestAnAccountHasWhatIsConfigured(t *testing.T) {
 	t.Parallel()
 	o := start(t)
 	o.provider = newProvider(t, openai.Settings{BaseURL: o.url, Project: fake.Project, ExpiresInSeconds: 60})
-	a := attempt(1, credential.Resource{}, false)
+	a := flattest.Attempt(1, credential.Resource{}, false)
 	a.Deployment = "abcd2345"
 	g := o.ready(a)
 	account, key := o.Accounts()[0], o.Keys()[0]
@@ -101,11 +88,11 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 func TestADeletionThatDeletedNothingIsNone(t *testing.T) {
 	t.Parallel()
 	o := start(t)
-	g := o.ready(attempt(1, credential.Resource{}, false))
+	g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 	o.SetSwitches(fake.Switches{DeletedFalse: true})
-	for _, a := range []*managed.Attempt{attempt(2, g.Resource, false), attempt(2, credential.Resource{}, true)} {
+	for _, a := range []*managed.Attempt{flattest.Attempt(2, g.Resource, false), flattest.Attempt(2, credential.Resource{}, true)} {
 		err := o.provider.Deprovision(t.Context(), orgKey, a)
-		if classOf(err) != managed.Transient {
+		if flattest.ClassOf(err) != managed.Transient {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -117,13 +104,13 @@ func TestAnAccountThatNothingOpensIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(*service) managed.Grant{
 		"its key was deleted": func(o *service) managed.Grant {
-			g := o.ready(attempt(1, credential.Resource{}, false))
+			g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 			o.DropKeys(g.Resource.KeyID)
 			return g
 		},
 		"its key has expired": func(o *service) managed.Grant {
 			o.clock.Advance(-time.Hour)
-			g := o.ready(attempt(1, credential.Resource{}, false))
+			g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 			o.clock.Advance(time.Hour)
 			return g
 		},
@@ -131,13 +118,13 @@ func TestAnAccountThatNothingOpensIsMadeAnew(t *testing.T) {
 		o := start(t)
 		o.provider = newProvider(t, openai.Settings{BaseURL: o.url, Project: fake.Project, ExpiresInSeconds: 1800})
 		g := prepare(o)
-		a := attempt(2, g.Resource, true)
+		a := flattest.Attempt(2, g.Resource, true)
 		err := o.provider.Sweep(t.Context(), orgKey, a)
-		if classOf(err) != managed.Gone || a.Settled() || len(o.Accounts()) != 1 {
+		if flattest.ClassOf(err) != managed.Gone || a.Settled() || len(o.Accounts()) != 1 {
 			t.Errorf("%s: %v, settled: %t", name, err, a.Settled())
 		}
-		fresh := o.ready(attempt(3, g.Resource, true))
-		err = o.provider.Sweep(t.Context(), orgKey, attempt(4, fresh.Resource, true))
+		fresh := o.ready(flattest.Attempt(3, g.Resource, true))
+		err = o.provider.Sweep(t.Context(), orgKey, flattest.Attempt(4, fresh.Resource, true))
 		if err != nil || len(o.Accounts()) != 1 || o.Accounts()[0].ID != fresh.Resource.KeyID {
 			t.Errorf("%s: %v: made %+v, and there are %+v", name, err, fresh.Resource, o.Accounts())
 		}
@@ -148,12 +135,12 @@ func TestAKeyThatOutlivesItsAccountGoesToo(t *testing.T) {
 	t.Parallel()
 	for _, inherited := range []bool{false, true} {
 		o := start(t)
-		g := o.ready(attempt(1, credential.Resource{}, false))
+		g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 		theirs := o.Seed(fake.Project, "somebody's")
 		o.SetSwitches(fake.Switches{KeysOutlive: true})
-		_ = o.provider.Deprovision(t.Context(), orgKey, attempt(2, g.Resource, inherited))
-		err := o.provider.Deprovision(t.Context(), orgKey, attempt(3, g.Resource, false)) // the look after a deletion
-		if err != nil && classOf(err) != managed.Gone {
+		_ = o.provider.Deprovision(t.Context(), orgKey, flattest.Attempt(2, g.Resource, inherited))
+		err := o.provider.Deprovision(t.Context(), orgKey, flattest.Attempt(3, g.Resource, false)) // the look after a deletion
+		if err != nil && flattest.ClassOf(err) != managed.Gone {
 			t.Error(err)
 		}
 		o.wantNothing(g.Key)
@@ -162,10 +149,10 @@ func TestAKeyThatOutlivesItsAccountGoesToo(t *testing.T) {
 		}
 	}
 	o := start(t)
-	g := o.ready(attempt(1, credential.Resource{}, false))
+	g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 	o.SetSwitches(fake.Switches{KeysOutlive: true, KeysStay: true})
-	err := o.provider.Deprovision(t.Context(), orgKey, attempt(2, g.Resource, true))
-	if classOf(err) != managed.Permanent {
+	err := o.provider.Deprovision(t.Context(), orgKey, flattest.Attempt(2, g.Resource, true))
+	if flattest.ClassOf(err) != managed.Permanent {
 		t.Errorf("a key that cannot be deleted: %v", err)
 	}
 }
@@ -175,10 +162,10 @@ func TestAKeyThatOutlivesItsAccountGoesToo(t *testing.T) {
 func TestAnAccountInAFormerProjectIsFound(t *testing.T) {
 	t.Parallel()
 	o := start(t)
-	g := o.ready(attempt(1, credential.Resource{}, false))
+	g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 	o.AcceptAdminKey(fake.AdminKey, fake.Organization, "proj_new")
 	o.provider = newProvider(t, openai.Settings{BaseURL: o.url, Project: "proj_new", FormerProjects: []string{fake.Project}})
-	err := o.provider.Sweep(t.Context(), orgKey, attempt(2, g.Resource, true))
+	err := o.provider.Sweep(t.Context(), orgKey, flattest.Attempt(2, g.Resource, true))
 	if err != nil {
 		t.Errorf("sweep: %v", err)
 	}
@@ -186,13 +173,13 @@ func TestAnAccountInAFormerProjectIsFound(t *testing.T) {
 	if err != nil || len(keys) != 1 || keys[0].ID != g.Resource.KeyID {
 		t.Errorf("inspect: %v: %+v", err, keys)
 	}
-	a := attempt(2, credential.Resource{}, true)
+	a := flattest.Attempt(2, credential.Resource{}, true)
 	a.Organization = fake.Project
 	_, err = o.provider.Provision(t.Context(), orgKey, a)
 	if !errors.Is(err, managed.ErrOrganization) {
 		t.Errorf("nobody has accepted the other project: %v", err)
 	}
-	err = o.provider.Deprovision(t.Context(), orgKey, attempt(3, g.Resource, false))
+	err = o.provider.Deprovision(t.Context(), orgKey, flattest.Attempt(3, g.Resource, false))
 	if err != nil {
 		t.Error(err)
 	}
@@ -202,12 +189,12 @@ func TestAnAccountInAFormerProjectIsFound(t *testing.T) {
 func TestAProjectThatNobodyNamedProvesNothing(t *testing.T) {
 	t.Parallel()
 	o := start(t)
-	g := o.ready(attempt(1, credential.Resource{}, false))
+	g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 	o.AcceptAdminKey(fake.AdminKey, fake.Organization, "proj_new")
 	o.Drop(g.Resource.KeyID)
 	o.provider = newProvider(t, openai.Settings{BaseURL: o.url, Project: "proj_new"})
-	err := o.provider.Deprovision(t.Context(), orgKey, attempt(2, g.Resource, false))
-	if classOf(err) != managed.Foreign {
+	err := o.provider.Deprovision(t.Context(), orgKey, flattest.Attempt(2, g.Resource, false))
+	if flattest.ClassOf(err) != managed.Foreign {
 		t.Errorf("got %v", err)
 	}
 }
@@ -215,20 +202,22 @@ func TestAProjectThatNobodyNamedProvesNothing(t *testing.T) {
 func TestWhatWasInAnArchivedProjectIsGone(t *testing.T) {
 	t.Parallel()
 	o := start(t)
-	g := o.ready(attempt(1, credential.Resource{}, false))
+	g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 	o.Archive(fake.Project)
 	for name, do := range map[string]func() error{
-		"sweep":       func() error { return o.provider.Sweep(t.Context(), orgKey, attempt(2, g.Resource, true)) },
-		"deprovision": func() error { return o.provider.Deprovision(t.Context(), orgKey, attempt(2, g.Resource, true)) },
+		"sweep": func() error { return o.provider.Sweep(t.Context(), orgKey, flattest.Attempt(2, g.Resource, true)) },
+		"deprovision": func() error {
+			return o.provider.Deprovision(t.Context(), orgKey, flattest.Attempt(2, g.Resource, true))
+		},
 	} {
 		err := do()
-		if classOf(err) != managed.Gone {
+		if flattest.ClassOf(err) != managed.Gone {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	a := attempt(3, credential.Resource{}, false)
+	a := flattest.Attempt(3, credential.Resource{}, false)
 	_, err := o.provider.Provision(t.Context(), orgKey, a)
-	if classOf(err) != managed.Permanent || !a.Settled() {
+	if flattest.ClassOf(err) != managed.Permanent || !a.Settled() {
 		t.Errorf("a create there: %v, settled: %t", err, a.Settled())
 	}
 }
@@ -236,20 +225,20 @@ func TestWhatWasInAnArchivedProjectIsGone(t *testing.T) {
 func TestAListThatLagsIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	o := start(t)
-	g := o.ready(attempt(1, credential.Resource{}, false))
+	g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 	o.SetSwitches(fake.Switches{ListsLag: time.Minute})
-	err := o.provider.Sweep(t.Context(), orgKey, attempt(2, g.Resource, true))
-	if classOf(err) != managed.Transient {
+	err := o.provider.Sweep(t.Context(), orgKey, flattest.Attempt(2, g.Resource, true))
+	if flattest.ClassOf(err) != managed.Transient {
 		t.Errorf("what is not listed yet: %v", err)
 	}
 	o.clock.Advance(2 * time.Minute)
-	err = o.provider.Deprovision(t.Context(), orgKey, attempt(2, g.Resource, true))
-	if classOf(err) != managed.Transient {
+	err = o.provider.Deprovision(t.Context(), orgKey, flattest.Attempt(2, g.Resource, true))
+	if flattest.ClassOf(err) != managed.Transient {
 		t.Errorf("what is listed still: %v", err)
 	}
 	o.clock.Advance(2 * time.Minute)
-	err = o.provider.Deprovision(t.Context(), orgKey, attempt(3, g.Resource, true))
-	if classOf(err) != managed.Gone {
+	err = o.provider.Deprovision(t.Context(), orgKey, flattest.Attempt(3, g.Resource, true))
+	if flattest.ClassOf(err) != managed.Gone {
 		t.Errorf("what is listed no longer: %v", err)
 	}
 }
@@ -268,12 +257,12 @@ func TestAListThatLosesItsPlaceIsReadAgain(t *testing.T) {
 		}
 		return nil
 	})
-	_, err := o.provider.Provision(t.Context(), orgKey, attempt(2, credential.Resource{}, true))
-	if classOf(err) != managed.Transient {
+	_, err := o.provider.Provision(t.Context(), orgKey, flattest.Attempt(2, credential.Resource{}, true))
+	if flattest.ClassOf(err) != managed.Transient {
 		t.Errorf("got %v", err)
 	}
 	o.proxy.SetHook(nil)
-	o.ready(attempt(3, credential.Resource{}, true))
+	o.ready(flattest.Attempt(3, credential.Resource{}, true))
 }
 
 func TestAnAnswerAboutAnotherAccountIsNotTaken(t *testing.T) {
@@ -293,13 +282,13 @@ func TestAnAnswerAboutAnotherAccountIsNotTaken(t *testing.T) {
 			}
 			return fault.Delivered(fault.Respond(http.StatusOK, nil, []byte(answer)))
 		})
-		a := attempt(1, credential.Resource{}, false)
+		a := flattest.Attempt(1, credential.Resource{}, false)
 		_, err := o.provider.Provision(t.Context(), orgKey, a)
 		if err == nil || a.Settled() || a.Resource().OrgID != fake.Project {
 			t.Errorf("%s: %v, settled: %t, the slot names %+v", what, err, a.Settled(), a.Resource())
 		}
 		o.proxy.SetHook(nil)
-		o.ready(attempt(2, a.Resource(), true))
+		o.ready(flattest.Attempt(2, a.Resource(), true))
 		if len(o.Accounts()) != 1 {
 			t.Errorf("%s: the next attempt leaves %+v", what, o.Accounts())
 		}
@@ -317,8 +306,8 @@ func TestWhatARefusalSaysDecidesItsClass(t *testing.T) {
 		o.proxy.SetHook(func(*fault.Call) fault.Fault {
 			return fault.Respond(http.StatusTooManyRequests, http.Header{"X-Request-Id": {"req 1"}}, []byte(body))
 		})
-		_, err := o.provider.Provision(t.Context(), orgKey, attempt(1, credential.Resource{}, false))
-		if classOf(err) != want || strings.Contains(err.Error(), "sk-admin") || strings.Contains(err.Error(), "req 1") {
+		_, err := o.provider.Provision(t.Context(), orgKey, flattest.Attempt(1, credential.Resource{}, false))
+		if flattest.ClassOf(err) != want || strings.Contains(err.Error(), "sk-admin") || strings.Contains(err.Error(), "req 1") {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
@@ -328,15 +317,15 @@ func TestTooManyCallsAreNoFailure(t *testing.T) {
 	t.Parallel()
 	for _, curt := range []bool{false, true} {
 		o := start(t)
-		g := o.ready(attempt(1, credential.Resource{}, false))
+		g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
 		o.SetSwitches(fake.Switches{CallsPerSecond: 1, Curt: curt})
 		o.clock.Advance(time.Second)
 		err := o.provider.Discard(t.Context(), orgKey, credential.Resource{KeyID: "none", OrgID: fake.Project})
-		if classOf(err) != managed.RateLimited {
+		if flattest.ClassOf(err) != managed.RateLimited {
 			t.Errorf("got %v", err)
 		}
 		o.SetSwitches(fake.Switches{})
-		err = o.provider.Deprovision(t.Context(), orgKey, attempt(2, g.Resource, false))
+		err = o.provider.Deprovision(t.Context(), orgKey, flattest.Attempt(2, g.Resource, false))
 		if err != nil {
 			t.Error(err)
 		}
@@ -346,9 +335,9 @@ func TestTooManyCallsAreNoFailure(t *testing.T) {
 func TestAnOrdinaryKeyIsRejected(t *testing.T) {
 	t.Parallel()
 	o := start(t)
-	g := o.ready(attempt(1, credential.Resource{}, false))
-	err := o.provider.Deprovision(t.Context(), g.Key, attempt(2, g.Resource, false))
-	if classOf(err) != managed.Rejected {
+	g := o.ready(flattest.Attempt(1, credential.Resource{}, false))
+	err := o.provider.Deprovision(t.Context(), g.Key, flattest.Attempt(2, g.Resource, false))
+	if flattest.ClassOf(err) != managed.Rejected {
 		t.Errorf("got %v", err)
 	}
 }

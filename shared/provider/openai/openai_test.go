@@ -1,15 +1,13 @@
 package openai_test
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"testing"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed/providertest"
-	"managed-credentials/shared/provider/flat"
+	"managed-credentials/shared/provider/flat/flattest"
 	"managed-credentials/shared/provider/openai"
 	"managed-credentials/shared/provider/openai/fake"
 )
@@ -63,11 +61,7 @@ func start(t *testing.T) *service {
 	o := &service{t: t, clock: providertest.NewClock()}
 	o.Server = fake.New(fake.Config{Now: o.clock.Now})
 	o.AcceptAdminKey(otherKey, "org-other", otherProject)
-	direct := httptest.NewServer(o.Server)
-	o.proxy = fault.New(direct.URL)
-	proxied := httptest.NewServer(o.proxy)
-	t.Cleanup(func() { proxied.Close(); direct.Close() })
-	o.url = proxied.URL
+	o.proxy, o.url = flattest.Serve(t, o.Server)
 	o.provider = newProvider(t, openai.Settings{BaseURL: o.url, Project: fake.Project})
 	return o
 }
@@ -83,23 +77,8 @@ func newProvider(t *testing.T, s openai.Settings) *openai.Provider {
 }
 
 func (o *service) subject() providertest.Subject {
-	return providertest.Subject{
-		Provider: o.provider, Proxy: o.proxy, OrgKey: orgKey, ForeignOrgKey: foreignKey, Secrets: secretForm, Flat: true,
-		Creates: func(c *fault.Call) providertest.Creation {
-			if c.Method == http.MethodPost {
-				return providertest.Another
-			}
-			return providertest.Nothing
-		},
-		KeyName:   func(user string, attempt int64) string { return flat.KeyName(user, "", attempt) },
-		Resources: o.containers,
-		Keys: func() []providertest.Key {
-			var keys []providertest.Key
-			for _, a := range o.Accounts() {
-				keys = append(keys, providertest.Key{Resource: container(a.Name, a.ID), ID: a.ID, Name: a.Name})
-			}
-			return keys
-		},
+	return flattest.Subject(providertest.Subject{
+		Provider: o.provider, Proxy: o.proxy, OrgKey: orgKey, ForeignOrgKey: foreignKey, Secrets: secretForm,
 		Identify: o.Identify,
 		Plant:    func(_, name string) string { return o.Seed(fake.Project, name) },
 		Reject:   func() { o.RejectAdminKey(fake.AdminKey) },
@@ -110,27 +89,11 @@ func (o *service) subject() providertest.Subject {
 			return func() { switches.HideAccounts = false; o.SetSwitches(switches) }
 		},
 		Drop: o.Drop,
-	}
-}
-
-var nameForm = regexp.MustCompile(`^managed-credentials/([^/]+)/[0-9]+$`)
-
-// container is the virtual one that an account is in, by its name; the fallback if it has no such
-// name.
-func container(name, fallback string) string {
-	parts := nameForm.FindStringSubmatch(name)
-	if parts == nil {
-		return fallback
-	}
-	return parts[1]
-}
-
-// containers are those of the user's that any account is in.
-func (o *service) containers(user string) []string {
-	for _, a := range o.Accounts() {
-		if container(a.Name, "") == flat.Container(user) {
-			return []string{flat.Container(user)}
+	}, func() []providertest.Key {
+		var keys []providertest.Key
+		for _, a := range o.Accounts() {
+			keys = append(keys, providertest.Key{ID: a.ID, Name: a.Name})
 		}
-	}
-	return nil
+		return keys
+	})
 }

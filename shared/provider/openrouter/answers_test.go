@@ -12,15 +12,10 @@ import (
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/flat"
+	"managed-credentials/shared/provider/flat/flattest"
 	"managed-credentials/shared/provider/openrouter"
 	"managed-credentials/shared/provider/openrouter/fake"
 )
-
-func attempt(number int64, stored credential.Resource, inherited bool) *managed.Attempt {
-	return managed.NewAttempt(managed.Terms{
-		User: "alice", Number: number, Stored: stored, Inherited: inherited, Now: time.Now, Cutoff: time.Now().Add(time.Hour),
-	})
-}
 
 func (r *router) ready(a *managed.Attempt) managed.Grant {
 	r.t.Helper()
@@ -31,18 +26,10 @@ func (r *router) ready(a *managed.Attempt) managed.Grant {
 	return g
 }
 
-func classOf(err error) managed.Class {
-	var classed *managed.Error
-	if !errors.As(err, &classed) {
-		return ""
-	}
-	return classed.Class
-}
-
 func TestAKeyHasWhatIsConfigured(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	a := attempt(1, credential.Resource{}, false)
+	a := flattest.Attempt(1, credential.Resource{}, false)
 	a.Deployment = "abcd2345"
 	g := r.ready(a)
 	k := r.Keys()[0]
@@ -84,16 +71,16 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 func TestADeletionThatDeletedNothingIsNone(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	g := r.ready(attempt(1, credential.Resource{}, false))
+	g := r.ready(flattest.Attempt(1, credential.Resource{}, false))
 	r.SetSwitches(fake.Switches{DeletedFalse: true})
-	for _, a := range []*managed.Attempt{attempt(2, g.Resource, false), attempt(2, credential.Resource{}, true)} {
+	for _, a := range []*managed.Attempt{flattest.Attempt(2, g.Resource, false), flattest.Attempt(2, credential.Resource{}, true)} {
 		err := r.provider.Deprovision(t.Context(), orgKey, a)
-		if classOf(err) != managed.Transient {
+		if flattest.ClassOf(err) != managed.Transient {
 			t.Errorf("got %v", err)
 		}
 	}
 	err := r.provider.Discard(t.Context(), orgKey, g.Resource)
-	if classOf(err) != managed.Transient {
+	if flattest.ClassOf(err) != managed.Transient {
 		t.Errorf("discard: %v", err)
 	}
 }
@@ -101,10 +88,10 @@ func TestADeletionThatDeletedNothingIsNone(t *testing.T) {
 func TestAKeyThatIsNotListedIsNotGone(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	g := r.ready(attempt(1, credential.Resource{}, false))
+	g := r.ready(flattest.Attempt(1, credential.Resource{}, false))
 	r.SetSwitches(fake.Switches{ListHides: []string{g.Resource.KeyID}})
-	err := r.provider.Sweep(t.Context(), orgKey, attempt(2, g.Resource, true))
-	if classOf(err) != managed.Transient {
+	err := r.provider.Sweep(t.Context(), orgKey, flattest.Attempt(2, g.Resource, true))
+	if flattest.ClassOf(err) != managed.Transient {
 		t.Errorf("got %v", err)
 	}
 }
@@ -127,13 +114,13 @@ func TestAnAnswerAboutAnotherKeyIsNotTaken(t *testing.T) {
 			}
 			return fault.Delivered(fault.Respond(http.StatusCreated, nil, key))
 		})
-		a := attempt(1, credential.Resource{}, false)
+		a := flattest.Attempt(1, credential.Resource{}, false)
 		_, err := r.provider.Provision(t.Context(), orgKey, a)
 		if err == nil || a.Settled() || a.Resource().OrgID != fake.Workspace || a.Resource().KeyID != "" {
 			t.Errorf("%s: %v, settled: %t, the slot names %+v", name, err, a.Settled(), a.Resource())
 		}
 		r.proxy.SetHook(nil)
-		r.ready(attempt(2, a.Resource(), true))
+		r.ready(flattest.Attempt(2, a.Resource(), true))
 		if len(r.Keys()) != 1 {
 			t.Errorf("%s: the next attempt leaves %+v", name, r.Keys())
 		}
@@ -152,14 +139,14 @@ func with(all, changed map[string]any) map[string]any {
 func TestAKeyInAWorkspaceOfBeforeIsFound(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	g := r.ready(attempt(1, credential.Resource{}, false))
+	g := r.ready(flattest.Attempt(1, credential.Resource{}, false))
 	r.AcceptManagementKey(fake.ManagementKey, fake.Account, "w-2")
 	r.provider = newProvider(t, openrouter.Settings{BaseURL: r.url, Limit: 5, Workspace: "w-2"})
-	err := r.provider.Sweep(t.Context(), orgKey, attempt(2, g.Resource, true))
+	err := r.provider.Sweep(t.Context(), orgKey, flattest.Attempt(2, g.Resource, true))
 	if err != nil {
 		t.Errorf("sweep: %v", err)
 	}
-	a := attempt(2, credential.Resource{}, true)
+	a := flattest.Attempt(2, credential.Resource{}, true)
 	a.Organization = fake.Workspace
 	_, err = r.provider.Provision(t.Context(), orgKey, a)
 	if !errors.Is(err, managed.ErrOrganization) {
@@ -174,14 +161,14 @@ func TestAKeyInAWorkspaceOfBeforeIsFound(t *testing.T) {
 func TestTwoDeploymentsInOneAccountLeaveEachOthersKeysAlone(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	theirs := attempt(1, credential.Resource{}, false)
+	theirs := flattest.Attempt(1, credential.Resource{}, false)
 	theirs.Deployment = "zzzz2345"
 	other := r.ready(theirs)
 	for _, do := range []func(*managed.Attempt) error{
 		func(a *managed.Attempt) error { _, err := r.provider.Provision(t.Context(), orgKey, a); return err },
 		func(a *managed.Attempt) error { return r.provider.Deprovision(t.Context(), orgKey, a) },
 	} {
-		a := attempt(2, credential.Resource{}, true)
+		a := flattest.Attempt(2, credential.Resource{}, true)
 		a.Deployment = "abcd2345"
 		err := do(a)
 		_, works := r.Identify(other.Key.Reveal())
@@ -198,9 +185,9 @@ func TestTwoDeploymentsInOneAccountLeaveEachOthersKeysAlone(t *testing.T) {
 func TestAnOrdinaryKeyIsRejected(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	g := r.ready(attempt(1, credential.Resource{}, false))
-	err := r.provider.Deprovision(t.Context(), g.Key, attempt(2, g.Resource, false))
-	if classOf(err) != managed.Rejected {
+	g := r.ready(flattest.Attempt(1, credential.Resource{}, false))
+	err := r.provider.Deprovision(t.Context(), g.Key, flattest.Attempt(2, g.Resource, false))
+	if flattest.ClassOf(err) != managed.Rejected {
 		t.Errorf("got %v", err)
 	}
 }
@@ -209,16 +196,16 @@ func TestTooManyCallsAreNoFailure(t *testing.T) {
 	t.Parallel()
 	for _, curt := range []bool{false, true} {
 		r := start(t)
-		g := r.ready(attempt(1, credential.Resource{}, false))
+		g := r.ready(flattest.Attempt(1, credential.Resource{}, false))
 		r.SetSwitches(fake.Switches{CallsPerSecond: 1, Curt: curt})
 		r.clock.Advance(time.Second)
 		ctx := t.Context()
 		err := r.provider.Discard(ctx, orgKey, credential.Resource{KeyID: "none"})
-		if classOf(err) != managed.RateLimited {
+		if flattest.ClassOf(err) != managed.RateLimited {
 			t.Errorf("got %v", err)
 		}
 		r.SetSwitches(fake.Switches{})
-		err = r.provider.Deprovision(ctx, orgKey, attempt(2, g.Resource, false))
+		err = r.provider.Deprovision(ctx, orgKey, flattest.Attempt(2, g.Resource, false))
 		if err != nil {
 			t.Error(err)
 		}
@@ -239,7 +226,7 @@ func TestWhenTheManagementKeyExpires(t *testing.T) {
 		t.Errorf("%v: %v", err, at)
 	}
 	_, err = r.provider.OrgKeyExpires(t.Context(), credential.NewSecret("sk-or-v1-none"))
-	if classOf(err) != managed.Rejected {
+	if flattest.ClassOf(err) != managed.Rejected {
 		t.Errorf("got %v", err)
 	}
 }
@@ -249,7 +236,7 @@ func TestAnAuditReadsEveryListOnce(t *testing.T) {
 	r := start(t)
 	r.AcceptManagementKey(fake.ManagementKey, fake.Account, "w-2")
 	r.SetSwitches(fake.Switches{PageSize: 10})
-	r.ready(attempt(1, credential.Resource{}, false))
+	r.ready(flattest.Attempt(1, credential.Resource{}, false))
 	r.Seed(fake.Key{Name: flat.KeyName("alice", "", 2), Workspace: "w-2"})
 	for range 25 {
 		r.Seed(fake.Key{Name: "somebody's"})
@@ -266,7 +253,7 @@ func TestAnAuditReadsEveryListOnce(t *testing.T) {
 		t.Errorf("found %+v", found)
 	}
 	_, _, err := r.provider.Enumerate(t.Context(), orgKey, "x")
-	if classOf(err) != managed.Permanent {
+	if flattest.ClassOf(err) != managed.Permanent {
 		t.Errorf("a cursor that nobody gave: %v", err)
 	}
 }

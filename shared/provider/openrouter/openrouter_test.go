@@ -1,15 +1,13 @@
 package openrouter_test
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"testing"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed/providertest"
-	"managed-credentials/shared/provider/flat"
+	"managed-credentials/shared/provider/flat/flattest"
 	"managed-credentials/shared/provider/openrouter"
 	"managed-credentials/shared/provider/openrouter/fake"
 )
@@ -62,11 +60,7 @@ func start(t *testing.T) *router {
 	r := &router{t: t, clock: providertest.NewClock()}
 	r.Server = fake.New(fake.Config{Now: r.clock.Now})
 	r.AcceptManagementKey(otherKey, otherAccount, otherWorkspace)
-	direct := httptest.NewServer(r.Server)
-	r.proxy = fault.New(direct.URL)
-	proxied := httptest.NewServer(r.proxy)
-	t.Cleanup(func() { proxied.Close(); direct.Close() })
-	r.url = proxied.URL
+	r.proxy, r.url = flattest.Serve(t, r.Server)
 	r.provider = newProvider(t, openrouter.Settings{BaseURL: r.url, Limit: 5, LimitReset: "monthly", Workspace: fake.Workspace})
 	return r
 }
@@ -82,23 +76,8 @@ func newProvider(t *testing.T, s openrouter.Settings) *openrouter.Provider {
 }
 
 func (r *router) subject() providertest.Subject {
-	return providertest.Subject{
-		Provider: r.provider, Proxy: r.proxy, OrgKey: orgKey, ForeignOrgKey: foreignKey, Secrets: secretForm, Flat: true,
-		Creates: func(c *fault.Call) providertest.Creation {
-			if c.Method == http.MethodPost {
-				return providertest.Another
-			}
-			return providertest.Nothing
-		},
-		KeyName:   func(user string, attempt int64) string { return flat.KeyName(user, "", attempt) },
-		Resources: r.containers,
-		Keys: func() []providertest.Key {
-			var keys []providertest.Key
-			for _, k := range r.Keys() {
-				keys = append(keys, providertest.Key{Resource: container(k.Name, k.Hash), ID: k.Hash, Name: k.Name})
-			}
-			return keys
-		},
+	return flattest.Subject(providertest.Subject{
+		Provider: r.provider, Proxy: r.proxy, OrgKey: orgKey, ForeignOrgKey: foreignKey, Secrets: secretForm,
 		Identify: r.Identify,
 		Plant:    func(_, name string) string { return r.Seed(fake.Key{Name: name}).Hash },
 		Reject:   func() { r.RejectManagementKey(fake.ManagementKey) },
@@ -110,26 +89,11 @@ func (r *router) subject() providertest.Subject {
 		},
 		Drop:    r.Drop,
 		Disable: func(id string) { r.Change(id, func(k *fake.Key) { k.Disabled = true }) },
-	}
-}
-
-var nameForm = regexp.MustCompile(`^managed-credentials/([^/]+)/[0-9]+$`)
-
-// container is the virtual one that a key is in, by its name; the fallback if it has no such name.
-func container(name, fallback string) string {
-	parts := nameForm.FindStringSubmatch(name)
-	if parts == nil {
-		return fallback
-	}
-	return parts[1]
-}
-
-// containers are those of the user's that any key is in.
-func (r *router) containers(user string) []string {
-	for _, k := range r.Keys() {
-		if container(k.Name, "") == flat.Container(user) {
-			return []string{flat.Container(user)}
+	}, func() []providertest.Key {
+		var keys []providertest.Key
+		for _, k := range r.Keys() {
+			keys = append(keys, providertest.Key{ID: k.Hash, Name: k.Name})
 		}
-	}
-	return nil
+		return keys
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/respond"
 )
 
 // The API's paths.
@@ -46,7 +47,7 @@ func (s *Server) routes() *http.ServeMux {
 	handle("GET /{project}/api_keys/{id}", s.inProject(s.ofKey(s.getKey)))
 	handle("DELETE /{project}/api_keys/{id}", s.inProject(s.ofKey(s.removeKey)))
 	mux.HandleFunc("GET /_fake/state", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, map[string]any{"service_accounts": append([]Account{}, s.Accounts()...), "api_keys": append([]Key{}, s.Keys()...)})
+		respond.JSON(w, http.StatusOK, map[string]any{"service_accounts": append([]Account{}, s.Accounts()...), "api_keys": append([]Key{}, s.Keys()...)})
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -165,12 +166,12 @@ func (s *Server) listProjects(c call) {
 	s.list(c, found)
 }
 
-func (s *Server) getProject(c call) { reply(c.w, http.StatusOK, c.project.body()) }
+func (s *Server) getProject(c call) { respond.JSON(c.w, http.StatusOK, c.project.body()) }
 
 func (s *Server) archiveProject(c call) {
 	s.archive(c.project.id)
 	c.project.archived = s.now()
-	reply(c.w, http.StatusOK, c.project.body())
+	respond.JSON(c.w, http.StatusOK, c.project.body())
 }
 
 // request is what accounts and keys are made with.
@@ -230,7 +231,7 @@ func (s *Server) createAccount(c call) {
 	if !in.AccountOnly {
 		body["api_key"] = s.addKey(Key{Name: defaultKeyName, Account: a.ID, ExpiresAt: s.expiry(in)}).made()
 	}
-	reply(c.w, http.StatusOK, body)
+	respond.JSON(c.w, http.StatusOK, body)
 }
 
 func (s *Server) createKey(c call, a *Account) {
@@ -239,7 +240,7 @@ func (s *Server) createKey(c call, a *Account) {
 		s.refuse(c.w, http.StatusBadRequest, problem{message: wrong})
 		return
 	}
-	reply(c.w, http.StatusOK, s.addKey(Key{Name: in.Name, Account: a.ID, ExpiresAt: s.expiry(in)}).made())
+	respond.JSON(c.w, http.StatusOK, s.addKey(Key{Name: in.Name, Account: a.ID, ExpiresAt: s.expiry(in)}).made())
 }
 
 func (s *Server) listAccounts(c call) {
@@ -266,7 +267,7 @@ func (s *Server) listKeys(c call) {
 	s.list(c, found)
 }
 
-func (s *Server) getAccount(c call, a *Account) { reply(c.w, http.StatusOK, a.body()) }
+func (s *Server) getAccount(c call, a *Account) { respond.JSON(c.w, http.StatusOK, a.body()) }
 
 func (s *Server) removeAccount(c call, a *Account) {
 	if !s.switches.DeletedFalse {
@@ -276,7 +277,7 @@ func (s *Server) removeAccount(c call, a *Account) {
 }
 
 func (s *Server) getKey(c call, k *Key) {
-	reply(c.w, http.StatusOK, k.body(s.accounts[s.account(k.Account)]))
+	respond.JSON(c.w, http.StatusOK, k.body(s.accounts[s.account(k.Account)]))
 }
 
 func (s *Server) removeKey(c call, k *Key) {
@@ -291,7 +292,7 @@ func (s *Server) removeKey(c call, k *Key) {
 }
 
 func (s *Server) removed(c call, object string) {
-	reply(c.w, http.StatusOK, map[string]any{"object": object, "id": c.r.PathValue("id"), "deleted": !s.switches.DeletedFalse})
+	respond.JSON(c.w, http.StatusOK, map[string]any{"object": object, "id": c.r.PathValue("id"), "deleted": !s.switches.DeletedFalse})
 }
 
 // entry is something in a list.
@@ -336,7 +337,7 @@ func (s *Server) list(c call, all []entry) {
 		data = append(data, e.body)
 	}
 	body["data"] = data
-	reply(c.w, http.StatusOK, body)
+	respond.JSON(c.w, http.StatusOK, body)
 }
 
 func (p project) body() map[string]any {
@@ -403,20 +404,10 @@ func (s *Server) refuse(w http.ResponseWriter, status int, p problem) {
 	if p.code != "" {
 		body["code"] = p.code
 	}
-	reply(w, status, map[string]any{"error": body})
+	respond.JSON(w, status, map[string]any{"error": body})
 }
 
 // Status is a fault that answers with an error of OpenAI's, and does nothing else.
 func Status(status int) fault.Fault {
 	return fault.RespondJSON(status, fmt.Sprintf(`{"error":{"message":%q,"type":"server_error","param":null,"code":null}}`, http.StatusText(status)))
-}
-
-func reply(w http.ResponseWriter, status int, body any) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		panic(err) // cannot be: plain members
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(text)
 }

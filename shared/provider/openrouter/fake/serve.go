@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/respond"
 )
 
 // root is where the API's paths begin.
@@ -36,7 +37,7 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("GET "+root+"/workspaces", s.managed(s.listWorkspaces))
 	mux.HandleFunc("GET "+root+"/key", s.current)
 	mux.HandleFunc("GET /_fake/state", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, map[string][]Key{"keys": append([]Key{}, s.Keys()...)})
+		respond.JSON(w, http.StatusOK, map[string][]Key{"keys": append([]Key{}, s.Keys()...)})
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { s.refuse(w, http.StatusNotFound, "Not Found") })
 	return mux
@@ -173,7 +174,7 @@ func (s *Server) create(c call) {
 	s.mu.Lock()
 	k = s.add(k)
 	s.mu.Unlock()
-	reply(c.w, http.StatusCreated, map[string]any{"key": k.secret, "data": shown(k)})
+	respond.JSON(c.w, http.StatusCreated, map[string]any{"key": k.secret, "data": shown(k)})
 }
 
 func (s *Server) list(c call) {
@@ -200,7 +201,7 @@ func (s *Server) list(c call) {
 		size = defaultPageSize
 	}
 	data = data[min(offset, len(data)):]
-	reply(c.w, http.StatusOK, map[string]any{"data": data[:min(size, len(data))]})
+	respond.JSON(c.w, http.StatusOK, map[string]any{"data": data[:min(size, len(data))]})
 }
 
 // offset is where a list is to begin.
@@ -231,7 +232,9 @@ func (s *Server) one(do func(call, *Key)) func(call) {
 	}
 }
 
-func (s *Server) get(c call, k *Key) { reply(c.w, http.StatusOK, map[string]any{"data": shown(*k)}) }
+func (s *Server) get(c call, k *Key) {
+	respond.JSON(c.w, http.StatusOK, map[string]any{"data": shown(*k)})
+}
 
 func (s *Server) patch(c call, k *Key) {
 	var in keyRequest
@@ -247,17 +250,17 @@ func (s *Server) patch(c call, k *Key) {
 	}
 	changed.UpdatedAt = s.now().UTC()
 	*k = changed
-	reply(c.w, http.StatusOK, map[string]any{"data": shown(changed)})
+	respond.JSON(c.w, http.StatusOK, map[string]any{"data": shown(changed)})
 }
 
 func (s *Server) delete(c call, k *Key) {
 	if s.switches.DeletedFalse {
-		reply(c.w, http.StatusOK, map[string]bool{"deleted": false})
+		respond.JSON(c.w, http.StatusOK, map[string]bool{"deleted": false})
 		return
 	}
 	hash := k.Hash
 	s.keys = slices.DeleteFunc(s.keys, func(k Key) bool { return k.Hash == hash })
-	reply(c.w, http.StatusOK, map[string]bool{"deleted": true})
+	respond.JSON(c.w, http.StatusOK, map[string]bool{"deleted": true})
 }
 
 func (s *Server) listWorkspaces(c call) {
@@ -279,7 +282,7 @@ func (s *Server) listWorkspaces(c call) {
 			"is_observability_io_logging_enabled": false,
 		})
 	}
-	reply(c.w, http.StatusOK, map[string]any{"data": data, "total_count": len(c.workspaces)})
+	respond.JSON(c.w, http.StatusOK, map[string]any{"data": data, "total_count": len(c.workspaces)})
 }
 
 // current is what a key may ask about itself. It does not say which one it is.
@@ -308,7 +311,7 @@ func (s *Server) current(w http.ResponseWriter, r *http.Request) {
 	if management {
 		data["organization_id"] = account
 	}
-	reply(w, http.StatusOK, map[string]any{"data": data})
+	respond.JSON(w, http.StatusOK, map[string]any{"data": data})
 }
 
 // shown is a key as answers show it, without its secret.
@@ -352,20 +355,10 @@ func (s *Server) refuseHeld(w http.ResponseWriter, status int, message string) {
 		_, _ = fmt.Fprintf(w, "<html><h1>%d</h1></html>", status)
 		return
 	}
-	reply(w, status, map[string]any{"error": map[string]any{"code": status, "message": message}})
+	respond.JSON(w, status, map[string]any{"error": map[string]any{"code": status, "message": message}})
 }
 
 // Status is a fault that answers with an error of OpenRouter's, and does nothing else.
 func Status(status int) fault.Fault {
 	return fault.RespondJSON(status, fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, status, http.StatusText(status)))
-}
-
-func reply(w http.ResponseWriter, status int, body any) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		panic(err) // cannot be: plain members
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(text)
 }
