@@ -9,14 +9,10 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/stack"
@@ -181,51 +177,11 @@ func (s *service) resolve(user, provider, id string) answer {
 }
 
 // items is what the table holds of a user: the sort keys.
-func (s *service) items(user string) []string {
-	s.t.Helper()
-	out, err := s.DynamoDB.Query(s.t.Context(), &dynamodb.QueryInput{
-		TableName:                 &s.Table,
-		KeyConditionExpression:    ptr("pk = :u"),
-		ExpressionAttributeValues: map[string]types.AttributeValue{":u": &types.AttributeValueMemberS{Value: "USER#" + user}},
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var all []string
-	for _, item := range out.Items {
-		all = append(all, item["sk"].(*types.AttributeValueMemberS).Value)
-	}
-	return all
-}
+func (s *service) items(user string) []string { return stacktest.Items(s.t, s.Stack, user) }
 
 // later makes all that the table notes of a user's time an hour's quarter older, as if that had
 // passed.
-func (s *service) later(user string) {
-	s.t.Helper()
-	const passed = int64(15 * time.Minute / time.Millisecond)
-	for _, sk := range s.items(user) {
-		key := map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: "USER#" + user}, "sk": &types.AttributeValueMemberS{Value: sk}}
-		out, err := s.DynamoDB.GetItem(s.t.Context(), &dynamodb.GetItemInput{TableName: &s.Table, Key: key})
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		for _, name := range []string{"created_at", "due_at", "lease_until", "gone_since", "report_from", "retire_at"} {
-			at, ok := out.Item[name].(*types.AttributeValueMemberN)
-			if !ok {
-				continue
-			}
-			ms, err := strconv.ParseInt(at.Value, 10, 64)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			out.Item[name] = &types.AttributeValueMemberN{Value: strconv.FormatInt(ms-passed, 10)}
-		}
-		_, err = s.DynamoDB.PutItem(s.t.Context(), &dynamodb.PutItemInput{TableName: &s.Table, Item: out.Item})
-		if err != nil {
-			s.t.Fatal(err)
-		}
-	}
-}
+func (s *service) later(user string) { stacktest.Later(s.t, s.Stack, user) }
 
 // reconcileLater lets a round of reconcile run after all that the users wait for, and another for
 // what that made due.

@@ -142,6 +142,7 @@ type Stack struct {
 	Faults *Faults
 
 	log       io.Writer
+	env       *environment
 	quiet     sync.Map   // the subs of users whose deletion is told of by whoever removes them
 	failed    chan error // has room for one
 	closers   []func()
@@ -196,6 +197,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 		return err
 	}
 	env := newEnvironment(cfg.Env)
+	s.env = env
 	err = s.startDynamoDB(ctx, cfg, deployed.Table, env)
 	if err != nil {
 		return err
@@ -240,7 +242,8 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	s.onClose(s.drain)
 	s.onSchedule(cfg.ReconcileEvery, "reconcile", func() []byte { return gateway.Scheduled(time.Now()) })
 	s.onSchedule(cfg.AuditEvery, "operate", func() []byte { return []byte(`{"command":"audit_due"}`) })
-	return s.startGateway(cfg, deployed)
+	s.URL, err = s.startGateway(cfg, deployed, s.Host)
+	return err
 }
 
 func (s *Stack) startDynamoDB(ctx context.Context, cfg Config, table *awsdynamodb.CreateTableInput, env *environment) error {
@@ -447,7 +450,7 @@ func (s *Stack) reach(cfg Config, target string) (proxy *fault.Proxy, url string
 	return proxy, url, err
 }
 
-func (s *Stack) startGateway(cfg Config, deployed *template.Template) error {
+func (s *Stack) startGateway(cfg Config, deployed *template.Template, host *lambda.Host) (url string, err error) {
 	var es256Token func(string) (string, error)
 	if s.ES256 != nil {
 		es256Token = s.ES256.AccessToken
@@ -456,7 +459,7 @@ func (s *Stack) startGateway(cfg Config, deployed *template.Template) error {
 		Functions: deployed.Functions,
 		Origins:   cfg.Origins,
 		CORS:      deployed.CORS,
-		Invoke:    s.Host.Invoke,
+		Invoke:    host.Invoke,
 		Verify:    s.Issuer.Verify,
 		Issuer:    s.IssuerURL,
 		Log:       s.log,
@@ -470,14 +473,13 @@ func (s *Stack) startGateway(cfg Config, deployed *template.Template) error {
 		},
 	})
 	if err != nil {
-		return err
+		return "", err
 	}
 	served := http.Handler(api)
 	if cfg.Around != nil {
 		served = cfg.Around(served)
 	}
-	s.URL, err = s.serve(cfg.Listener, served)
-	return err
+	return s.serve(cfg.Listener, served)
 }
 
 // Failed receives an error if a part of the stack ends by itself. What is left has to be closed.
