@@ -169,7 +169,7 @@ func (f *function) identify(ctx context.Context, e event) (user, ignored string,
 		return f.identifyByTrail(ctx, *e.Detail)
 	case e.TriggerSource != "":
 		if e.TriggerSource != "AccountDeletion" && !strings.HasPrefix(e.TriggerSource, "PostDelete") {
-			return "", "", fmt.Errorf("the trigger %q deletes no account: only AccountDeletion does, and what begins with PostDelete", e.TriggerSource)
+			return "", "", fmt.Errorf("the trigger %q does not delete an account: AccountDeletion does, and whatever begins with PostDelete", e.TriggerSource)
 		}
 		if f.isOtherPool(e.UserPoolID) {
 			return "", "another user pool", nil
@@ -236,7 +236,7 @@ func (f *function) identifyByTrail(ctx context.Context, trail cloudTrail) (user,
 	parameters, additional := trail.RequestParameters, trail.AdditionalEventData
 	switch {
 	case trail.EventSource != "cognito-idp.amazonaws.com", trail.EventName != "AdminDeleteUser" && trail.EventName != "DeleteUser":
-		return "", "", fmt.Errorf("the call %s of %s deletes no account", trail.EventName, trail.EventSource)
+		return "", "", fmt.Errorf("the call %s of %s does not delete an account", trail.EventName, trail.EventSource)
 	case trail.ErrorCode != "":
 		return "", "the call was refused", nil
 	case f.isOtherPool(parameters.UserPoolID), f.isOtherPool(additional.UserPoolID):

@@ -25,8 +25,8 @@ var (
 	ErrNoProvider = errors.New("no such provider is registered")
 	// ErrNotOffered: no managed credential of that provider is made for this user.
 	ErrNotOffered = errors.New("no managed credential is offered there")
-	// ErrKept: the owner does not let users give up this managed credential.
-	ErrKept = errors.New("users do not give up this managed credential")
+	// ErrKept: the owner does not let users remove this managed credential.
+	ErrKept = errors.New("the owner does not let users remove this managed credential")
 	// ErrNotUsable: the credential exists, and there is no secret of it that can be used now.
 	ErrNotUsable = errors.New("the credential cannot be used now")
 	// ErrChanged: the credential is not, or no more, the revision that a change was meant for.

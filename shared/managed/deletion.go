@@ -296,7 +296,7 @@ func (e *Engine) removeUser(ctx context.Context, t store.Tombstone) {
 		err = e.cfg.Store.UsernameGone(ctx, t)
 	}
 	if err != nil {
-		e.cfg.Log.WarnContext(ctx, "the user could not be removed from the user pool, which stays due", "user", t.User, "error", err)
+		e.cfg.Log.WarnContext(ctx, "the user could not be removed from the user pool, and stays due", "user", t.User, "error", err)
 	}
 }
 

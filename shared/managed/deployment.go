@@ -14,7 +14,7 @@ import (
 
 // ErrOrganization, in a provider's error, says that the org key is not of the organisation in which
 // this deployment makes things. Only an operator's word, or another key, ends it.
-var ErrOrganization = errors.New("the org key is of another organisation than the one in which this deployment makes things: " +
+var ErrOrganization = errors.New("the org key belongs to another organisation than the one that this deployment uses: " +
 	"put back a key of that one, or accept the other")
 
 // Organized is a Provider that can tell whose an org key is.

@@ -187,7 +187,7 @@ func (l *listing) claim(ctx context.Context) ([]*claim, error) {
 	case errors.Is(err, store.ErrStale): // nothing was written
 		for _, slot := range l.missing(trying) {
 			l.cfg.Metrics.Count(telemetry.ClaimsConflicted, slot.Provider, 1)
-			l.cfg.Log.WarnContext(ctx, "a slot could not be claimed for as long as there was time: DynamoDB is writing it, or short of capacity",
+			l.cfg.Log.WarnContext(ctx, "a slot could not be claimed in time: DynamoDB is busy with it, or short of capacity",
 				"user", l.user, "provider", slot.Provider)
 			l.standing[slot.Provider] = Standing{State: StandingFailed, RetryAt: l.cfg.Now().Add(backoffBase)}
 		}

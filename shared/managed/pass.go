@@ -181,7 +181,7 @@ func (x *pass) longestPause() time.Duration {
 }
 
 // errPaced: this process held a call back. The third party refused nothing.
-var errPaced = errors.New("the third party takes no more calls for now, nothing was sent")
+var errPaced = errors.New("the third party takes no more calls for now: nothing was sent")
 
 func (x *pass) sending(ctx context.Context) error {
 	for {

@@ -289,7 +289,7 @@ func (a *Attempt) Create(ctx context.Context, send func(context.Context) (Outcom
 		return ctx.Err()
 	}
 	if a.over() {
-		return &Error{Class: Transient, Err: errors.New("the first half of the lease is over, nothing was sent")}
+		return &Error{Class: Transient, Err: errors.New("the first half of the lease is over: nothing was sent")}
 	}
 	outcome := Unknown
 	defer func() { // also when send panics

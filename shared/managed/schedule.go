@@ -164,7 +164,7 @@ func (e *Engine) tell(ctx context.Context, provider string, found []Finding) {
 	for kind, all := range byKind {
 		// Whose pod is unclaimed may only not have come yet. All others want somebody to look.
 		e.cfg.Metrics.CountKind(telemetry.AuditFindings, provider, string(kind), len(all), kind != Unclaimed)
-		e.cfg.Log.WarnContext(ctx, "an audit has found something: count says how much of this kind, and the rest is the first of it", "provider", provider, "kind", kind,
+		e.cfg.Log.WarnContext(ctx, "an audit has found something: count is how many findings there are of this kind, and the rest is the first of them", "provider", provider, "kind", kind,
 			"count", len(all), "user", all[0].User, "resource", all[0].Resource, "key_id", all[0].KeyID, "error", all[0].Error)
 	}
 }

@@ -79,7 +79,7 @@ func Configure(c *managed.Config, env *config.Env) {
 	setting := env.ManagedProviders()
 	for name := range setting.Named {
 		if constructors[name] == nil {
-			c.Faults[name] = errors.New("MANAGED_PROVIDERS names a provider that there is not")
+			c.Faults[name] = errors.New("MANAGED_PROVIDERS names a provider that does not exist")
 			c.Modes[name] = managed.Off
 		} else if setting.Twice[name] {
 			c.Faults[name] = errors.New("MANAGED_PROVIDERS has it twice")

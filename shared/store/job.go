@@ -90,7 +90,7 @@ func (s *Store) EndJob(ctx context.Context, j Job) error {
 		return ErrLost
 	}
 	if err != nil {
-		return fmt.Errorf("noting where the job %s stands: %w", j.Name, err)
+		return fmt.Errorf("storing how far the job %s has come: %w", j.Name, err)
 	}
 	return nil
 }

@@ -380,7 +380,7 @@ var expectations = map[string]map[string]expectation{
 		"admin-delete-user-other-pool":               kept(otherPool),
 		"admin-delete-user-refused":                  kept(refusedCall),
 		"admin-delete-user-unidentified":             kept(unidentified),
-		"admin-disable-user":                         kept("error the call AdminDisableUser of cognito-idp.amazonaws.com deletes no account"),
+		"admin-disable-user":                         kept("error the call AdminDisableUser of cognito-idp.amazonaws.com does not delete an account"),
 		"delete-user":                                deleted(),
 		"delete-user-no-pool":                        deleted(),
 		"delete-user-other-pool":                     kept(otherPool),
@@ -391,8 +391,8 @@ var expectations = map[string]map[string]expectation{
 		"trigger-post-delete-no-sub":    deletedByTrigger(),
 		"trigger-post-delete-name-only": kept(unidentified),
 		"trigger-other-pool":            kept(triggered(otherPool)),
-		"trigger-post-confirmation": kept(`error the trigger "PostConfirmation_ConfirmSignUp" deletes no account: ` +
-			`only AccountDeletion does, and what begins with PostDelete`),
+		"trigger-post-confirmation": kept(`error the trigger "PostConfirmation_ConfirmSignUp" does not delete an account: ` +
+			`AccountDeletion does, and whatever begins with PostDelete`),
 
 		"direct": {given: (*world).removed, answer: nothingLeft, then: func(w *world) {
 			w.lost()

@@ -46,7 +46,7 @@ func (p *Provider) notListed(ctx context.Context, org credential.Secret, podID s
 		return fmt.Errorf("looking for the pod in the list: %w", err)
 	}
 	if slices.ContainsFunc(pods, func(pod pod) bool { return pod.PodID == podID }) {
-		return &managed.Error{Class: managed.Transient, Err: errors.New("the pod is not found by its id, and it is listed")}
+		return &managed.Error{Class: managed.Transient, Err: errors.New("the pod is listed, but it is not found by its id")}
 	}
 	return nil
 }
@@ -69,7 +69,7 @@ func (p *Provider) proveOwner(ctx context.Context, org credential.Secret, r cred
 		return err
 	}
 	if owner != r.OrgID {
-		return &managed.Error{Class: managed.Foreign, Err: errors.New("the org key is not one of the organisation that the pod belongs to")}
+		return &managed.Error{Class: managed.Foreign, Err: errors.New("the pod belongs to another organisation than the org key")}
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (p *Provider) organization(ctx context.Context, org credential.Secret) (str
 		return "", rest.Classify(fmt.Errorf("asking whose the org key is: %w", err))
 	}
 	if me.ScopeType != "organization" || me.OrganizationID == "" {
-		return "", &managed.Error{Class: managed.Rejected, Err: errors.New("the org key opens no whole organisation: put the organisation's own into the org keys secret")}
+		return "", &managed.Error{Class: managed.Rejected, Err: errors.New("the org key does not open the whole organisation: put the organisation's own key into the org keys secret")}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -366,7 +366,7 @@ func (p *Provider) keys(ctx context.Context, org credential.Secret, r credential
 		missing := err
 		_, err = p.find(ctx, org, r)
 		if err == nil {
-			err = &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the pod is there, and its keys are not: %w", missing)}
+			err = &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the pod is there, but its keys are not: %w", missing)}
 		}
 	}
 	if err != nil {
@@ -411,7 +411,7 @@ func (p *Provider) removeKey(ctx context.Context, org credential.Secret, r crede
 	case listErr != nil:
 		return listErr
 	case has(keys, r.KeyID):
-		return &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the key is listed, and it is not found: %w", err)}
+		return &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the key is listed, but it is not found: %w", err)}
 	}
 	return nil
 }

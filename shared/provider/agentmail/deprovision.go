@@ -118,7 +118,7 @@ func (r *removal) shared(ctx context.Context, a *managed.Attempt, found pod) (bo
 		}
 	}
 	if len(r.errs) > 0 || r.left > 0 {
-		return true, &managed.Error{Class: managed.Transient, Err: errors.New("our own keys in a pod of another deployment are not all gone")}
+		return true, &managed.Error{Class: managed.Transient, Err: errors.New("some of this deployment's keys are still in a pod that another deployment uses, too")}
 	}
 	return true, nil
 }
@@ -300,7 +300,7 @@ func (r *removal) deletePod(ctx context.Context, pod credential.Resource) bool {
 			return true
 		}
 		if err == nil {
-			err = &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the pod is there, and its deletion says that it is not: %w", missing)}
+			err = &managed.Error{Class: managed.Transient, Err: fmt.Errorf("the pod is still there, but its deletion says that it is not: %w", missing)}
 		}
 	}
 	r.note(fmt.Errorf("deleting the pod: %w", err))

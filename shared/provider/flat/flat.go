@@ -153,7 +153,7 @@ func (p *Provider) prove(ctx context.Context, org credential.Secret, r credentia
 	case err != nil:
 		return err
 	case r.OrgID != "" && !slices.Contains(owned, r.OrgID):
-		return &managed.Error{Class: managed.Foreign, Err: errors.New("the org key is not one of the organisation that the key belongs to")}
+		return &managed.Error{Class: managed.Foreign, Err: errors.New("the key belongs to another organisation than the org key")}
 	case r.OrgID == "" && pinned != "" && !slices.Contains(owned, pinned):
 		return &managed.Error{Class: managed.Foreign, Err: managed.ErrOrganization}
 	}
@@ -289,7 +289,7 @@ func (p *Provider) remove(ctx context.Context, org credential.Secret, organizati
 }
 
 // errListed: one path leads to the key, and another one does not.
-var errListed = &managed.Error{Class: managed.Transient, Err: errors.New("the key is not found by its id, and it is listed")}
+var errListed = &managed.Error{Class: managed.Transient, Err: errors.New("the key is listed, but it is not found by its id")}
 
 // Sweep implements managed.Provider.
 func (p *Provider) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
@@ -331,7 +331,7 @@ func (p *Provider) opens(ctx context.Context, org credential.Secret, r credentia
 			return nil
 		}
 	}
-	return &managed.Error{Class: managed.Gone, Err: errors.New("the account is there, and no key that opens it")}
+	return &managed.Error{Class: managed.Gone, Err: errors.New("the service account is there, but it has no key that works")}
 }
 
 // notListed is the error about a stored key that the list does not have: Gone, if it is not found
@@ -340,7 +340,7 @@ func (p *Provider) notListed(ctx context.Context, org credential.Secret, r crede
 	_, err := p.author.Get(ctx, org, r.OrgID, r.KeyID)
 	switch {
 	case err == nil:
-		return &managed.Error{Class: managed.Transient, Err: errors.New("the key is found by its id, and it is not listed")}
+		return &managed.Error{Class: managed.Transient, Err: errors.New("the key is found by its id, but it is not listed")}
 	case !rest.IsGone(err):
 		return fmt.Errorf("looking at the key: %w", err)
 	}
@@ -348,7 +348,7 @@ func (p *Provider) notListed(ctx context.Context, org credential.Secret, r crede
 	if proof != nil {
 		return proof
 	}
-	return &managed.Error{Class: managed.Gone, Err: fmt.Errorf("the key is not listed, and not found: %w", err)}
+	return &managed.Error{Class: managed.Gone, Err: fmt.Errorf("the key is neither listed nor found: %w", err)}
 }
 
 // Discard implements managed.Provider.

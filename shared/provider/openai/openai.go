@@ -84,7 +84,7 @@ func New(s Settings) (*Provider, error) {
 	case slices.ContainsFunc(s.FormerProjects, noProject) || slices.Contains(s.FormerProjects, s.Project):
 		return nil, errors.New("former_projects has to be the ids of other projects")
 	case s.ExpiresInSeconds < 0 || s.ExpiresInSeconds > longestLife:
-		return nil, fmt.Errorf("expires_in_seconds has to be from 1 to %d, or not there at all", longestLife)
+		return nil, fmt.Errorf("expires_in_seconds has to be from 1 to %d, or left out", longestLife)
 	case !(s.Rate == 0 || s.Rate >= 0.1 && s.Rate <= 10_000):
 		return nil, errors.New("rate has to be a number of calls a second from 0.1 to 10000")
 	}

@@ -72,7 +72,7 @@ func New(s Settings) (*Provider, error) {
 	case s.Workspace == "":
 		return nil, errors.New("workspace has to be the id of the workspace that keys are made in")
 	case !slices.Contains([]string{"", "daily", "weekly", "monthly"}, s.LimitReset):
-		return nil, errors.New(`limit_reset has to be "daily", "weekly" or "monthly", or not there at all`)
+		return nil, errors.New(`limit_reset has to be "daily", "weekly" or "monthly", or left out`)
 	case !(s.Rate == 0 || s.Rate >= 0.1 && s.Rate <= 10_000):
 		return nil, errors.New("rate has to be a number of calls a second from 0.1 to 10000")
 	}

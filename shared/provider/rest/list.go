@@ -10,7 +10,7 @@ import (
 )
 
 // ErrRound: a list that does not come to an end.
-var ErrRound = errors.New("the list goes round: it names a page that it has named before, or page after page that is empty")
+var ErrRound = errors.New("the list does not end: it names a page that it has named before, or one empty page after another")
 
 // ErrCursor: a cursor, or the token of a page, that was not given here.
 var ErrCursor = &managed.Error{Class: managed.Permanent, Err: errors.New("the cursor is not one that this provider gave")}
