@@ -154,8 +154,8 @@ test-moto: $(VENV)/moto/bin/moto_server ## hold the stand-ins for KMS and Secret
 test-api: $(VENV)/schemathesis/bin/schemathesis build ## have a fuzzer of others try the service by docs/openapi.yaml (a minute; needs Python)
 	go test -count=1 -v -timeout 5m ./shared/proof/schemathesis -schemathesis $(abspath $<)
 
-# What makes clients of docs/openapi.yaml, and what they need. A folder that begins with a dot is none
-# in which Go looks for packages, as some of npm's have.
+# What makes clients of docs/openapi.yaml, and what they need. They are in a folder whose name begins
+# with a dot, where Go does not look for packages: some of npm's have Go files.
 CLIENTS   := shared/proof/clients
 GENERATOR := $(VENV)/$(subst :,-,$(OPENAPI_GENERATOR)).jar
 $(VENV)/clients/installed: $(CLIENTS)/python/requirements.txt | needs-python
@@ -291,7 +291,8 @@ cover-sim: ## print how much of the engine and the store the simulation reaches
 	  -coverprofile=$(abspath dist/sim.cover) -worker -schedules=5000
 	go tool cover -func=dist/sim.cover
 
-# SCHEDULES is how many schedules the simulation has for each mutation: a minute's worth on one processor.
+# SCHEDULES is how many schedules the simulation has for each mutation: a minute's worth on one
+# processor.
 SCHEDULES ?= 20000
 
 .PHONY: mutate-sim

@@ -1,6 +1,7 @@
-# The tools that tests and checks run, and their versions. Nothing of it is shipped: what is stands in
-# go.mod and in the page's lockfile. npm's tools are in the lockfiles beside what they test, AgentMail's
-# SDK in its requirements.txt, and DynamoDB Local, by its checksum, in shared/local/dynamodb/fetch.go.
+# The tools that tests and checks run, and their versions. None of them is shipped: what is shipped
+# stands in go.mod and in the page's lockfile. npm's tools are in the lockfiles beside what they
+# test, AgentMail's SDK in its requirements.txt, and DynamoDB Local, by its checksum, in
+# shared/local/dynamodb/fetch.go.
 
 # In Go, built from source: what they are made from is held against Go's checksum database.
 GOLANGCI_LINT   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
