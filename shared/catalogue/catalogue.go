@@ -31,6 +31,9 @@ type Entry struct {
 	Keys string `json:"keys"`
 	// Begins are the beginnings of its API keys. None means that they have none in common.
 	Begins []string `json:"begins"`
+	// Loses says, as a sentence, what is destroyed when a user has their managed credential removed;
+	// "" if there is no more to say than that all that was made for them is.
+	Loses string `json:"loses"`
 }
 
 // entries are in the order of their providers. They are read when they are first needed.

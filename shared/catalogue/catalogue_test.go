@@ -43,6 +43,9 @@ func TestTheCataloguesEntriesAreSound(t *testing.T) {
 		if e.Keys != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
 			t.Errorf("%s has its keys at %q", e.Provider, e.Keys)
 		}
+		if e.Loses != "" && !strings.HasSuffix(e.Loses, ".") {
+			t.Errorf("what is lost at %s is no sentence: %q", e.Provider, e.Loses)
+		}
 		if slices.Contains(e.Begins, "") {
 			t.Errorf("a key of %s begins with nothing", e.Provider)
 		}

@@ -1,9 +1,12 @@
 // The page behind a path that a custom domain maps to the API, or a stage's name.
 import assert from "node:assert/strict";
-import { check, json, local, look, mapped, row } from "./world.js";
+import { answer, check, focus, json, local, logo, look, mapped, row, svg } from "./world.js";
 
-const logo = "https://acme.example/logo.svg";
-const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="96" height="32"><rect width="96" height="32" rx="8" fill="#ffe600"/></svg>`;
+/** get is what the API answers some user here. */
+async function get(user, path) {
+  const { access_token } = await json(await fetch(`${new URL(mapped).origin}/local/token`, { method: "POST", body: JSON.stringify({ sub: user }) }));
+  return json(await fetch(mapped + path, { headers: { authorization: `Bearer ${access_token}` } }));
+}
 
 check("the page shows whose it is: a logo, a colour that can be read, and where help is", { elsewhere: [logo] }, async (page) => {
   await page.route(logo, (route) => route.fulfill({ contentType: "image/svg+xml", body: svg }));
@@ -21,10 +24,8 @@ check("the page shows whose it is: a logo, a colour that can be read, and where 
   await page.getByRole("banner").getByRole("img", { name: "Acme" }).waitFor();
   await page.locator("footer").getByRole("link", { name: "Help" }).waitFor();
   await look(page, "brand-list");
-  const { access_token } = await json(await fetch(`${new URL(mapped).origin}/local/token`, { method: "POST", body: JSON.stringify({ sub: "mara" }) }));
-  const get = async (path) => json(await fetch(mapped + path, { headers: { authorization: `Bearer ${access_token}` } }));
-  const [c] = await get("/agent_mail/credentials");
-  assert.deepEqual([c.title, (await get(`/agent_mail/credentials/${c.id}`)).title], ["Mail (managed by Acme)", "Mail (managed by Acme)"]);
+  const [c] = await get("mara", "/agent_mail/credentials");
+  assert.deepEqual([c.title, (await get("mara", `/agent_mail/credentials/${c.id}`)).title], ["Mail (managed by Acme)", "Mail (managed by Acme)"]);
 
   await page.goto(local);
   await page.getByRole("button", { name: "Sign in" }).waitFor();
@@ -41,4 +42,38 @@ check("the page works behind a mapped path, with and without a slash", { elsewhe
   await row(page, "Mail (managed by Acme)").waitFor();
   await page.reload();
   assert.equal(page.url(), mapped + "/");
+});
+
+check("a managed credential is removed where the platform lets users, once they know what goes with it", { statuses: [409], elsewhere: [logo] }, async (page) => {
+  await page.route(logo, (route) => route.fulfill({ contentType: "image/svg+xml", body: svg }));
+  await page.goto(mapped);
+  await page.getByLabel("Sign in as").fill("moss");
+  await page.keyboard.press("Enter");
+  const theirs = row(page, "Mail (managed by Acme)");
+  const remove = theirs.getByRole("button");
+  await remove.waitFor();
+  assert.deepEqual([await remove.allTextContents(), await theirs.locator("input").count()], [["Remove"], 0]);
+  await look(page, "removable");
+  await remove.click();
+  const dialog = page.getByRole("dialog", { name: "Remove Mail (managed by Acme)?" });
+  await dialog.getByText("This action cannot be undone. Your inboxes at AgentMail are deleted, with all mail in them.", { exact: true }).waitFor();
+  await page.waitForFunction(() => document.activeElement.textContent === "Cancel");
+  await look(page, "remove-managed");
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  await focus(page, "Remove Mail (managed by Acme)");
+  assert.equal((await get("moss", "/agent_mail/credentials")).length, 1);
+
+  // It may be worked on just then.
+  await remove.click();
+  await page.route("**/agent_mail/managed", (route) => route.fulfill(answer(409, { provider: "agent_mail", state: "provisioning", retry_at: null, detail: "It is being set up." })), { times: 1 });
+  await dialog.getByRole("button", { name: "Remove", exact: true }).click();
+  await dialog.getByRole("alert").getByText("It is being set up.").waitFor();
+  await dialog.getByRole("button", { name: "Try again" }).click();
+  await page.getByText("Mail (managed by Acme) is being removed.", { exact: true }).waitFor();
+  const place = row(page, "AgentMail (managed)");
+  await place.getByText("Being removed", { exact: true }).waitFor();
+  assert.deepEqual(await get("moss", "/agent_mail/credentials"), []);
+  assert.equal(await place.getByRole("button").count(), 0);
+  await look(page, "being-removed");
 });

@@ -1,6 +1,6 @@
 // The states in which people meet the page.
 import assert from "node:assert/strict";
-import { agentMail, answer, check, fault, isList, json, listed, local, look, own, row, signIn } from "./world.js";
+import { agentMail, answer, check, fault, isList, json, listed, local, logo, look, mapped, own, row, signIn, svg } from "./world.js";
 
 check("the page comes with a strict policy, compressed, and under 60 KB in all", {}, async (page) => {
   const response = await page.goto(local);
@@ -15,6 +15,34 @@ check("the page comes with a strict policy, compressed, and under 60 KB in all",
   assert.ok(total > 10_000 && total < 60 * 1024, `${total} bytes`);
   console.log(`the page is ${total} bytes, compressed and with headers: ${JSON.stringify(sizes)}`);
   await look(page, "front");
+});
+
+check("a page without JavaScript says what to do", {}, async (page, context) => {
+  const without = await context.browser().newContext({ javaScriptEnabled: false });
+  try {
+    const plain = await without.newPage();
+    await plain.goto(local);
+    await plain.getByRole("heading", { name: "Your credentials" }).waitFor();
+    assert.match(await plain.locator("main noscript").textContent(), /This page needs JavaScript to show your credentials/);
+  } finally {
+    await without.close();
+  }
+});
+
+check("the heading is there before the script, and stays where it is", { elsewhere: [logo] }, async (page) => {
+  await page.route(logo, (route) => route.fulfill({ contentType: "image/svg+xml", body: svg }));
+  let release;
+  const released = new Promise((resolve) => { release = resolve; });
+  await page.route(/\/main-[^/]*\.js$/, async (route) => { await released; await route.continue(); });
+  await page.goto(mapped, { waitUntil: "commit" });
+  const heading = page.getByRole("heading", { name: "Your credentials" });
+  await heading.waitFor();
+  const before = await heading.boundingBox();
+  await look(page, "before-the-script", { judge: false });
+  release();
+  await page.getByLabel("Sign in as").waitFor();
+  assert.deepEqual(await heading.boundingBox(), before);
+  assert.ok((await page.evaluate(() => window.shifts)) < 0.01, "the layout shifts");
 });
 
 check("a list that is slow shows its place, and no more than that moves", {}, async (page) => {
@@ -156,7 +184,7 @@ check("what is still being revoked is shown until it is done", {}, async (page) 
   await look(page, "account-pending");
   await over();
   await too();
-  await page.getByRole("heading", { name: "Your account has been deleted" }).waitFor({ timeout: 60_000 });
+  await page.getByRole("heading", { name: "Your account has been deleted" }).waitFor({ timeout: 300_000 });
 });
 
 check("what failed or is offered is set up when one asks for it", {}, async (page) => {
@@ -197,5 +225,5 @@ check("what could not be set up says when it is tried again, and then appears", 
   await now.click();
   await page.getByText("AgentMail could not be set up.").waitFor();
   await over();
-  await row(page, "AgentMail (managed by AutoGPT)").waitFor({ timeout: 60_000 });
+  await row(page, "AgentMail (managed by AutoGPT)").waitFor({ timeout: 300_000 });
 });

@@ -1,5 +1,6 @@
-// Builds the page into ../page, from where the function embeds it: each file as it is, and compressed beside it. What the page names is
-// named by its content, so that browsers may keep it for ever. The page itself and the picker, whose address others know, are not.
+// Builds the page into ../page, from where the function embeds it: each file as it is, and
+// compressed beside it. What the page names is named by its content, so that browsers may keep it
+// for ever. The page itself and the picker, whose address others know, are not.
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { gzipSync } from "node:zlib";

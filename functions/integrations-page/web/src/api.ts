@@ -47,23 +47,41 @@ export async function read(c: Credential): Promise<Seen> {
   return { credential: await response.json(), revision: response.headers.get("etag") ?? "*" };
 }
 
-/** create adds a credential. With the same key it is safe to repeat: it makes one, however often it is sent. */
+/**
+ * create adds a credential. With the same key it is safe to repeat: it makes one, however often it
+ * is sent.
+ */
 export async function create(provider: string, fields: object, key: string): Promise<Credential> {
   return (await call("POST", `${encodeURIComponent(provider)}/credentials`, { fields, headers: { "idempotency-key": key } })).json();
 }
 
-/** update changes a credential. If it is not what was seen any more, nothing is changed, and the status of the Problem is 412. */
+/**
+ * update changes a credential. If it is not what was seen any more, nothing is changed, and the
+ * status of the Problem is 412.
+ */
 export async function update(seen: Seen, fields: object): Promise<Credential> {
   return (await call("PUT", pathOf(seen.credential), { fields, headers: { "if-match": seen.revision } })).json();
 }
 
-/** want has a managed credential made now. It returns the credential, or how it stands if it is not there yet. Safe to repeat. */
+/**
+ * want has a managed credential made now. It returns the credential, or how it stands if it is not
+ * there yet. Safe to repeat.
+ */
 export async function want(provider: string): Promise<Credential | Standing> {
   const response = await call("PUT", `${encodeURIComponent(provider)}/managed`);
   const [standing] = parseStandings(response.headers.get("managed-credentials"));
   if (response.status === 200) return response.json();
   if (!standing) throw new Problem(0, "The service cannot answer right now. Please try again.");
   return standing;
+}
+
+/**
+ * retract has a managed credential removed, with all that is in it at the third party. It returns
+ * how it stands then, or null if nothing is left. Safe to repeat.
+ */
+export async function retract(provider: string): Promise<Standing | null> {
+  const response = await call("DELETE", `${encodeURIComponent(provider)}/managed`);
+  return response.status === 204 ? null : (parseStandings(response.headers.get("managed-credentials"))[0] ?? null);
 }
 
 /** remove deletes a credential. One that is gone already is no problem. */
@@ -76,8 +94,9 @@ export async function remove(c: Credential): Promise<void> {
 }
 
 /**
- * deleteAccount deletes the account, or asks how far that has come. It returns what is still to be revoked. Once it has begun there may be
- * nobody left who could sign in again, so that the user is not asked to.
+ * deleteAccount deletes the account, or asks how far that has come. It returns what is still to be
+ * revoked. Once it has begun there may be nobody left who could sign in again, so that the user is
+ * not asked to.
  */
 export async function deleteAccount(begun: boolean): Promise<Pending[]> {
   const response = await call("DELETE", "account", {}, begun ? renewSilently : renew);
@@ -93,9 +112,9 @@ interface Load {
 }
 
 /**
- * call sends a request, once more with a new token if the API wants one. The path is relative to the page, before which a stage's name or
- * a mapped path may stand. It throws Problem for every answer but 2xx. again gets the token;
- * false from it means that there is none to be had.
+ * call sends a request, once more with a new token if the API wants one. The path is relative to
+ * the page, before which a stage's name or a mapped path may stand. It throws Problem for every
+ * answer but 2xx. again gets the token; false from it means that there is none to be had.
  */
 async function call(method: string, path: string, load: Load = {}, again: () => Promise<unknown> = renew): Promise<Response> {
   let response = await send(method, path, load);

@@ -117,7 +117,10 @@ function Front({ failure }: { failure: string }) {
   );
 }
 
-/** Progress shows that a request is under way that takes longer than an instant. It takes no room. Texts say it to those who cannot see it. */
+/**
+ * Progress shows that a request is under way that takes longer than an instant. It takes no room.
+ * Texts say it to those who cannot see it.
+ */
 function Progress() {
   const [slow, setSlow] = useState(false);
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);

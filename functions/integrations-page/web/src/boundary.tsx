@@ -1,7 +1,10 @@
 import { Component, type ComponentChildren } from "preact";
 import { Support } from "./brand";
 
-/** Boundary stands around the whole page: a fault in it is said, with what to do, instead of leaving nothing. */
+/**
+ * Boundary stands around the whole page: a fault in it is said, with what to do, instead of leaving
+ * nothing.
+ */
 export class Boundary extends Component<{ children: ComponentChildren }, { failed: boolean }> {
   override state = { failed: false };
   static override getDerivedStateFromError = () => ({ failed: true });

@@ -1,8 +1,12 @@
-// Whose page this is, as far as the deployment says: a name or logo, a colour, and where users find help.
+// Whose page this is, as far as the deployment says: a name or logo, a colour, and where users find
+// help.
 import type { ComponentChildren } from "preact";
 import { config } from "./config";
 
-/** showBrand gives the page the platform's colour, and the window its name. The style sheet has the colour so that it can be read. */
+/**
+ * showBrand gives the page the platform's colour, and the window its name. The style sheet has the
+ * colour so that it can be read.
+ */
 export function showBrand(): void {
   const root = document.documentElement;
   if (config.brand_accent) root.style.setProperty("--brand", config.brand_accent);

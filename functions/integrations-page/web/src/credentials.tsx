@@ -10,6 +10,7 @@ import { CredentialForm } from "./form";
 import { Group } from "./group";
 import { Name } from "./name";
 import { Remove } from "./remove";
+import { Retract } from "./retract";
 import { type Credential, kindOf, mayChange } from "./rules";
 import { Abandoned, signOut, type User } from "./session";
 import { nextLook, type Standing } from "./standings";
@@ -25,6 +26,7 @@ type Open =
   | { what: "add"; wish: Wish | null }
   | { what: "edit"; seen: Seen }
   | { what: "remove"; these: Credential[] }
+  | { what: "retract"; provider: string; called: string }
   | { what: "account" }
   | null;
 
@@ -157,6 +159,25 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     }
   }
 
+  /** retracted says that a managed credential is being removed, or that nothing is left of it. */
+  function retracted(provider: string, called: string, standing: Standing | null) {
+    setOpen(null);
+    setListing(
+      (old) =>
+        old && {
+          credentials: old.credentials.filter((c) => c.provider !== provider || kindOf(c) !== "Managed"),
+          standings: standing ? old.standings.map((s) => (s.provider === provider ? standing : s)) : old.standings,
+        },
+    );
+    setNews(
+      <>
+        <bdi translate={false}>{called}</bdi> {standing ? "is being removed." : "was removed."}
+      </>,
+    );
+    requestAnimationFrame(() => (document.getElementById(`managed-${provider}`) ?? heading.current)?.focus()); // The button is gone.
+    void load();
+  }
+
   async function copyId(c: Credential) {
     try {
       await navigator.clipboard.writeText(c.id);
@@ -280,6 +301,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
                 onCopyId={(c) => void copyId(c)}
                 onEdit={(c) => void edit(c)}
                 onWant={setUp}
+                onRetract={(provider, called) => setOpen({ what: "retract", provider, called })}
                 onRemove={(c) => setOpen({ what: "remove", these: [c] })}
               />
             ))}
@@ -322,6 +344,14 @@ export function Credentials({ user, onAccountDeleted }: Props) {
         />
       )}
       {open?.what === "remove" && <Remove these={open.these} onDone={removed} />}
+      {open?.what === "retract" && (
+        <Retract
+          provider={open.provider}
+          called={open.called}
+          onClose={() => setOpen(null)}
+          onDone={(standing) => retracted(open.provider, open.called, standing)}
+        />
+      )}
       {open?.what === "account" && <DeleteAccount onClose={() => setOpen(null)} onDone={onAccountDeleted} />}
     </>
   );

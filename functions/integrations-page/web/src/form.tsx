@@ -1,5 +1,5 @@
-// The form by which a credential is added, renamed and given other secrets. Its inputs hold what is typed, and nothing else does: the values
-// are read when the form is sent, and are gone with it.
+// The form by which a credential is added, renamed and given other secrets. Its inputs hold what is
+// typed, and nothing else does: the values are read when the form is sent, and are gone with it.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { create, list, Problem, read as readAgain, type Seen, update } from "./api";
 import { Modal } from "./modal";
@@ -74,7 +74,8 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
   const [provider, setProvider] = useState(of?.provider ?? wish?.provider ?? "");
   const [type, setType] = useState<Type>(of?.type ?? wish?.type ?? typesOf(provider)[0] ?? "api_key");
   const [chosen, setChosen] = useState(Boolean(wish?.type));
-  // The types that were looked at. Their fields stay, so that switching back and forth loses nothing.
+  // The types that were looked at. Their fields stay, so that switching back and forth loses
+  // nothing.
   const [seen, setSeen] = useState<readonly Type[]>([type]);
   const [replaces, setReplaces] = useState(of === null);
   const [errors, setErrors] = useState<Errors>(none);
@@ -118,7 +119,10 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
     requestAnimationFrame(() => form.current?.querySelector<HTMLElement>("[aria-invalid=true]")?.focus());
   }
 
-  /** wrong says what has to be there and is not, or cannot be read. The rest is for the API to judge. */
+  /**
+   * wrong says what has to be there and is not, or cannot be read. The rest is for the API to
+   * judge.
+   */
   function wrong(): Errors {
     const found = new Map<string, string>();
     if (!of && !provider) found.set("provider", "Enter a provider.");
@@ -147,7 +151,8 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
     setErrors(none);
     setBusy(true);
     try {
-      // What was not changed is not sent: somebody may have changed it elsewhere. An empty title takes one away.
+      // What was not changed is not sent: somebody may have changed it elsewhere. An empty title
+      // takes one away.
       const title = visible(inputsOf("title")[0]?.value ?? "");
       const body = { ...(title !== (of?.title ?? "") && { title }), ...(replaces && { type, ...values(fields, read, rows(), of) }) };
       if (!there) onSaved(await added(title, body));
@@ -165,7 +170,10 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
     }
   }
 
-  /** lookAgain shows what is there now. What was typed stays; a title that was not touched becomes the one that is there. */
+  /**
+   * lookAgain shows what is there now. What was typed stays; a title that was not touched becomes
+   * the one that is there.
+   */
   async function lookAgain(was: Seen) {
     onStale();
     try {
@@ -179,7 +187,10 @@ export function CredentialForm({ seen: opened, wish, onSaved, onClose, known, on
     }
   }
 
-  /** added adds a credential. If nobody can say whether that has worked, it looks. A second try of the same makes no other one. */
+  /**
+   * added adds a credential. If nobody can say whether that has worked, it looks. A second try of
+   * the same makes no other one.
+   */
   async function added(title: string, body: object): Promise<Credential> {
     once.current ||= crypto.randomUUID();
     try {
@@ -430,14 +441,20 @@ function Input({ id, field, of, keys, doubt, errors, onRows }: FieldProps) {
   );
 }
 
-/** replaced reports whether a field that may be empty has a value that the page cannot show: it is entered again, or removed. */
+/**
+ * replaced reports whether a field that may be empty has a value that the page cannot show: it is
+ * entered again, or removed.
+ */
 const replaced = (of: Credential | null, name: string, required = false): boolean => !required && Boolean(of?.stored?.includes(name));
 
 /** headersIn are the names of the headers that a credential has. */
 const headersIn = (of: Credential | null): string[] =>
   of?.stored?.flatMap((name) => (name.startsWith("headers.") ? [name.slice("headers.".length)] : [])) ?? [];
 
-/** Headers are rows of a name and a value, as many as wanted. To begin with they have the names that are stored. */
+/**
+ * Headers are rows of a name and a value, as many as wanted. To begin with they have the names that
+ * are stored.
+ */
 function Headers({ field, of, errors, onRows }: Pick<FieldProps, "field" | "of" | "errors" | "onRows">) {
   const names = headersIn(of);
   const [rows, setRows] = useState(() => (names.length > 0 ? names : [""]).map((name, key) => ({ name, key })));
@@ -567,7 +584,9 @@ function headersToSend(rows: HeaderRow[], of: Credential | null): Record<string,
   return { ...headers, ...Object.fromEntries(gone.map((header) => [header, null])) };
 }
 
-/** typedValue is what one input says; null removes. A secret is sent as it was typed, space and all. */
+/**
+ * typedValue is what one input says; null removes. A secret is sent as it was typed, space and all.
+ */
 function typedValue({ kind, required }: Field, typed: string): unknown {
   switch (kind) {
     case "scopes":

@@ -1,7 +1,7 @@
 // One provider's credentials.
 import { useState } from "preact/hooks";
 import { memo } from "./memo";
-import { type Credential, kindOf, mayChange, whyNot } from "./rules";
+import { type Credential, kindOf, mayChange, mayRetract, whyNot } from "./rules";
 import { mayAsk, type Standing } from "./standings";
 import { awaitedName, detailOf, foldedScopes, lifeOf, nameOf, providerName, standsText, typeName, when } from "./words";
 
@@ -12,6 +12,8 @@ interface Actions {
   onRemove: (c: Credential) => void;
   /** Has the managed credential of a provider made now. */
   onWant: (provider: string) => Promise<void>;
+  /** Asks whether a managed credential, which the row calls so, is to be removed. */
+  onRetract: (provider: string, called: string) => void;
 }
 
 interface GroupProps extends Actions {
@@ -35,13 +37,12 @@ export function Group({ provider, rows, awaited, standing, selected, fresh, ...a
         </h2>
       </div>
       <ul>
-        {awaited && <Awaited standing={awaited} onWant={actions.onWant} />}
+        {awaited && <Awaited standing={awaited} actions={actions} />}
         {rows.map((c) => (
           <Row
             key={c.id}
             c={c}
-            state={kindOf(c) === "Managed" ? standing?.state : undefined}
-            retryAt={standing?.retryAt}
+            standing={kindOf(c) === "Managed" ? standing : undefined}
             selected={selected.has(c.id)}
             fresh={fresh === c.id}
             actions={actions}
@@ -54,8 +55,8 @@ export function Group({ provider, rows, awaited, standing, selected, fresh, ...a
 
 interface RowProps {
   c: Credential;
-  state: Standing["state"] | undefined;
-  retryAt: number | null | undefined;
+  /** How it stands, if it is a managed one. */
+  standing: Standing | undefined;
   selected: boolean;
   fresh: boolean;
   actions: Actions;
@@ -71,9 +72,12 @@ function Letter({ provider }: { provider: string }) {
   );
 }
 
-/** Row is one credential. It is drawn anew only if something that it shows has changed: there may be very many. */
+/**
+ * Row is one credential. It is drawn anew only if something that it shows has changed: there may be
+ * very many.
+ */
 const Row = memo(
-  function Row({ c, state, retryAt, selected, fresh, actions }: RowProps) {
+  function Row({ c, standing, selected, fresh, actions }: RowProps) {
     const kind = kindOf(c);
     const detail = detailOf(c);
     const life = lifeOf(c, Date.now());
@@ -119,7 +123,7 @@ const Row = memo(
         </div>
         <div class="tags">
           <span class={`tag ${kind.toLowerCase()}`}>{kind}</span>
-          {state && <State state={state} retryAt={retryAt ?? null} />}
+          {standing && <State of={standing} />}
         </div>
         {mayChange(c) ? (
           <div class="do">
@@ -131,13 +135,19 @@ const Row = memo(
             </button>
             <CopyId c={c} onCopyId={actions.onCopyId} />
           </div>
+        ) : mayRetract(standing) ? (
+          <div class="do">
+            <button class="danger" aria-label={`Remove ${nameOf(c)}`} onClick={() => actions.onRetract(c.provider, nameOf(c))}>
+              Remove
+            </button>
+          </div>
         ) : (
           <p class="do why">{whyNot[kind]}</p>
         )}
       </li>
     );
   },
-  (a, b) => a.c === b.c && a.state === b.state && a.retryAt === b.retryAt && a.selected === b.selected && a.fresh === b.fresh,
+  (a, b) => a.c === b.c && a.standing === b.standing && a.selected === b.selected && a.fresh === b.fresh,
 );
 
 /** CopyId is for those who set up executors and clients, which go by the id. */
@@ -162,7 +172,7 @@ function CopyId({ c, onCopyId }: { c: Credential; onCopyId: (c: Credential) => v
 }
 
 /** Awaited is the place of a managed credential that is not there. */
-function Awaited({ standing, onWant }: { standing: Standing; onWant: Actions["onWant"] }) {
+function Awaited({ standing, actions }: { standing: Standing; actions: Actions }) {
   const [busy, setBusy] = useState(false);
   const now = Date.now();
   const name = awaitedName(standing.provider);
@@ -185,7 +195,7 @@ function Awaited({ standing, onWant }: { standing: Standing; onWant: Actions["on
   async function ask() {
     if (busy) return;
     setBusy(true);
-    await onWant(standing.provider);
+    await actions.onWant(standing.provider);
     setBusy(false);
   }
   return (
@@ -201,25 +211,30 @@ function Awaited({ standing, onWant }: { standing: Standing; onWant: Actions["on
       </div>
       <div class="tags">
         <span class="tag managed">Managed</span>
-        <State state={standing.state} retryAt={standing.retryAt} />
+        <State of={standing} />
       </div>
       {mayAsk(standing, now) ? (
         <div class="do">
           <button aria-label={`${doIt}: ${name}`} aria-disabled={busy} onClick={() => void ask()}>
             {busy ? "Setting up…" : doIt}
           </button>
+          {mayRetract(standing) && (
+            <button class="danger" aria-label={`Remove ${name}`} onClick={() => actions.onRetract(standing.provider, name)}>
+              Remove
+            </button>
+          )}
         </div>
       ) : (
-        <p class="do why">{whyNot.Managed}</p>
+        standing.state !== "retracting" && <p class="do why">{whyNot.Managed}</p>
       )}
     </li>
   );
 }
 
-function State({ state, retryAt }: { state: Standing["state"]; retryAt: number | null }) {
-  const text = standsText({ state, retryAt }, Date.now());
+function State({ of }: { of: Standing }) {
+  const text = standsText(of, Date.now());
   return (
-    <span key={text} class={`tag ${state}`}>
+    <span key={text} class={`tag ${of.state}`}>
       {text}
     </span>
   );

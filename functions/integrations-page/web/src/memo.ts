@@ -1,6 +1,9 @@
 import { Component, type ComponentChildren, type FunctionComponent, h } from "preact";
 
-/** memo draws a component anew only if its properties differ. Preact has it in preact/compat alone, with all of React around it. */
+/**
+ * memo draws a component anew only if its properties differ. Preact has it in preact/compat alone,
+ * with all of React around it.
+ */
 export function memo<P extends object>(of: FunctionComponent<P>, same: (before: P, after: P) => boolean): FunctionComponent<P> {
   class Memo extends Component<P> {
     override shouldComponentUpdate(next: P): boolean {

@@ -10,7 +10,10 @@ interface Props {
   children: ComponentChildren;
 }
 
-/** Modal is a dialog for as long as it is rendered. The focus goes into it, and back to where it was. */
+/**
+ * Modal is a dialog for as long as it is rendered. The focus goes into it, and back to where it
+ * was.
+ */
 export function Modal({ title, onClose, busy = false, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
@@ -21,7 +24,8 @@ export function Modal({ title, onClose, busy = false, children }: Props) {
     return () => d.close(); // Gives the focus back, which removing the element would not.
   }, []);
 
-  // Closing is this component's parent's to do: a dialog that closed itself would still be rendered.
+  // Closing is this component's parent's to do: a dialog that closed itself would still be
+  // rendered.
   function cancel(event: Event) {
     event.preventDefault();
     if (!busy) onClose();

@@ -1,11 +1,15 @@
-// <credential-picker>: the credentials of one provider that a user may use, as a form control for the pages of other sites. It is a script
-// of its own, which needs no framework and nothing else of the page. docs/page.md says how to use it.
+// <credential-picker>: the credentials of one provider that a user may use, as a form control for
+// the pages of other sites. It is a script of its own, which needs no framework and nothing else of
+// the page. docs/page.md says how to use it.
 import type { Credential } from "./rules";
 import { type Kind, kindOf } from "./rules";
 import { nextLook, parseStandings, type Standing } from "./standings";
 import { lifeOf, nameOf, providerName, typesOf, when } from "./words";
 
-/** A token, or what gets one: it is asked before each request, and once more if the API refuses what it got. */
+/**
+ * A token, or what gets one: it is asked before each request, and once more if the API refuses what
+ * it got.
+ */
 type Token = string | (() => string | Promise<string>);
 
 /** Where the API and the page are: this script is one of the page's files. */
@@ -194,8 +198,8 @@ class CredentialPicker extends HTMLElement {
   }
 
   /**
-   * ask sends the request, once more with another token if the first was refused. A browser may hide a refusal from another origin's page,
-   * so that it looks like no answer.
+   * ask sends the request, once more with another token if the first was refused. A browser may
+   * hide a refusal from another origin's page, so that it looks like no answer.
    */
   async #ask(): Promise<Response> {
     const url = new URL(`${encodeURIComponent(this.#provider)}/credentials`, service);
@@ -208,7 +212,10 @@ class CredentialPicker extends HTMLElement {
     return response && response.status !== 401 ? response : send();
   }
 
-  /** back brings the list up to date when the user comes back to it: from adding one, or after a while. */
+  /**
+   * back brings the list up to date when the user comes back to it: from adding one, or after a
+   * while.
+   */
   readonly #back = (): void => {
     if (!document.hidden && (this.#before || Date.now() - this.#loadedAt > 30_000)) void this.#load();
   };
@@ -242,7 +249,10 @@ class CredentialPicker extends HTMLElement {
     return (this.#credentials ?? []).filter((c) => types.length === 0 || types.includes(c.type));
   }
 
-  /** awaited is how the managed credential stands that is not there; null if there is nothing to say. */
+  /**
+   * awaited is how the managed credential stands that is not there; null if there is nothing to
+   * say.
+   */
   #awaited(): Standing | null {
     const types = this.#types;
     const standing = this.#standings.find((s) => s.provider === this.#provider);

@@ -38,7 +38,8 @@ export function Remove({ these, onDone }: Props) {
     const left = these.filter((c) => mayChange(c) && results.get(c.id) !== "gone");
     const now = new Map(results);
     for (const c of left) now.set(c.id, "waits");
-    // Drawn once a frame, however many are done in it: else the time would grow with the square of their number.
+    // Drawn once a frame, however many are done in it: else the time would grow with the square of
+    // their number.
     let frame = 0;
     const draw = () => {
       frame ||= requestAnimationFrame(() => {

@@ -1,4 +1,5 @@
-// The input of a secret: one masked line, which becomes several, masked as well, when what is pasted has line breaks.
+// The input of a secret: one masked line, which becomes several, masked as well, when what is
+// pasted has line breaks.
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 type Input = HTMLInputElement | HTMLTextAreaElement;
@@ -40,7 +41,10 @@ export function SecretInput({ label, named, ...props }: Props) {
     a.dispatchEvent(new Event("input", { bubbles: true }));
   }, [several]);
 
-  /** take takes over what has line breaks. What has none, and what comes later, is the browser's own affair. */
+  /**
+   * take takes over what has line breaks. What has none, and what comes later, is the browser's own
+   * affair.
+   */
   function take(event: Event & { currentTarget: Input }, data: DataTransfer | null) {
     const text = data?.getData("text/plain") ?? "";
     const input = event.currentTarget;
@@ -51,7 +55,8 @@ export function SecretInput({ label, named, ...props }: Props) {
     setSeveral({ text: whole });
   }
 
-  // A one-time code is what no password manager keeps, and what no browser fills with the user's own password.
+  // A one-time code is what no password manager keeps, and what no browser fills with the user's
+  // own password.
   const common = {
     ...props,
     autocomplete: "one-time-code",

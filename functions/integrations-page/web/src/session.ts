@@ -1,8 +1,10 @@
-// Who is signed in. Tokens are in this module's memory alone, and nothing else of a user is kept anywhere in the browser. What the way
-// through Cognito's managed login needs to survive is in sessionStorage while it lasts: the state and PKCE's verifier, which are worth
-// nothing without the code that they belong to.
+// Who is signed in. Tokens are in this module's memory alone, and nothing else of a user is kept
+// anywhere in the browser. What the way through Cognito's managed login needs to survive is in
+// sessionStorage while it lasts: the state and PKCE's verifier, which are worth nothing without the
+// code that they belong to.
 //
-// Managed login: https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-userpools-server-contract-reference.html.
+// Managed login:
+// https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-userpools-server-contract-reference.html.
 
 import * as oauth from "oauth4webapi";
 import { config } from "./config";
@@ -46,7 +48,8 @@ const server: oauth.AuthorizationServer = {
 
 const client: oauth.Client = {
   client_id: config.client_id,
-  // The tokens have come straight from the login. By how much this machine's clock is wrong must not keep anybody out.
+  // The tokens have come straight from the login. By how much this machine's clock is wrong must
+  // not keep anybody out.
   [oauth.clockTolerance]: 10 * 365 * 86_400,
 };
 
@@ -67,7 +70,10 @@ export const listeners = {
 
 export const accessToken = (): string => tokens?.access_token ?? "";
 
-/** returnedInWindow hands what the login pages said to the page that opened this window. It reports false if this is no such window. */
+/**
+ * returnedInWindow hands what the login pages said to the page that opened this window. It reports
+ * false if this is no such window.
+ */
 export function returnedInWindow(): boolean {
   const answer = new URLSearchParams(location.search);
   if (!answer.get("state")?.startsWith(inWindow)) return false;
@@ -79,7 +85,10 @@ export function returnedInWindow(): boolean {
   return true;
 }
 
-/** start signs in whom the login pages have sent back, if they have. It throws SignInFailed with the reason if that does not work. */
+/**
+ * start signs in whom the login pages have sent back, if they have. It throws SignInFailed with the
+ * reason if that does not work.
+ */
 export async function start(): Promise<void> {
   const answer = new URLSearchParams(location.search);
   const passage = take(passageKey);
@@ -88,7 +97,8 @@ export async function start(): Promise<void> {
     const { state, verifier } = JSON.parse(passage ?? "{}") as Partial<Passage>;
     await finish(answer, state, verifier);
   } else if (config.managed_login_url && take(returningKey)) {
-    // A reload has lost the tokens; the login pages still know the browser and send it straight back.
+    // A reload has lost the tokens; the login pages still know the browser and send it straight
+    // back.
     await signIn();
     await new Promise(() => {});
   }
@@ -106,7 +116,10 @@ export async function signInAs(name: string): Promise<void> {
   accept(await tokenFor(name));
 }
 
-/** signOut forgets the user, in this tab and every other one, makes the refresh token void, and has the login pages forget them, too. */
+/**
+ * signOut forgets the user, in this tab and every other one, makes the refresh token void, and has
+ * the login pages forget them, too.
+ */
 export function signOut(): void {
   const refresh = tokens?.refresh_token;
   const sub = user?.sub;
@@ -114,7 +127,8 @@ export function signOut(): void {
   tabs.postMessage(sub);
   if (!config.managed_login_url) return;
   if (refresh) {
-    // It outlives the page, which leaves now. Nobody waits for the answer, so that it need not be readable.
+    // It outlives the page, which leaves now. Nobody waits for the answer, so that it need not be
+    // readable.
     const body = new URLSearchParams({ token: refresh, client_id: config.client_id });
     void fetch(`${config.managed_login_url}/oauth2/revoke`, { method: "POST", body, mode: "no-cors", keepalive: true }).catch(() => {});
   }
@@ -140,8 +154,9 @@ export function forget(): void {
 }
 
 /**
- * renew gets a new access token: silently if it can, else by asking the user, for as long as that takes. Calls that come meanwhile wait
- * for the same one. It throws Abandoned if somebody else has signed in, or nobody.
+ * renew gets a new access token: silently if it can, else by asking the user, for as long as that
+ * takes. Calls that come meanwhile wait for the same one. It throws Abandoned if somebody else has
+ * signed in, or nobody.
  */
 export function renew(): Promise<void> {
   renewal ??= renewSilently()
@@ -154,7 +169,10 @@ export function renew(): Promise<void> {
   return renewal;
 }
 
-/** renewSilently gets a new access token without a word to the user, and reports whether it could. It throws Abandoned as renew does. */
+/**
+ * renewSilently gets a new access token without a word to the user, and reports whether it could.
+ * It throws Abandoned as renew does.
+ */
 export async function renewSilently(): Promise<boolean> {
   const of = user;
   try {
@@ -183,10 +201,16 @@ function ask(): Promise<void> {
   });
 }
 
-/** prepareWindow makes the way for signing in again in a window of its own. It comes before the click, which alone may open one. */
+/**
+ * prepareWindow makes the way for signing in again in a window of its own. It comes before the
+ * click, which alone may open one.
+ */
 export const prepareWindow = (): Promise<Passage> => preparePassage(inWindow);
 
-/** signInAgain opens the window and goes on once the user has signed in there. It throws SignInFailed if no window opens, or in vain. */
+/**
+ * signInAgain opens the window and goes on once the user has signed in there. It throws
+ * SignInFailed if no window opens, or in vain.
+ */
 export async function signInAgain(passage: Passage, stop: AbortSignal): Promise<void> {
   const from = new BroadcastChannel(channel);
   try {
@@ -222,7 +246,9 @@ async function finish(answer: URLSearchParams, state: string | undefined, verifi
 
 const notBegun = "This sign-in was not begun here, or is too old. Please sign in again.";
 
-/** codeIn is the answer of the login pages, if it is one to this page's own question and has a code. */
+/**
+ * codeIn is the answer of the login pages, if it is one to this page's own question and has a code.
+ */
 function codeIn(answer: URLSearchParams, state: string): URLSearchParams {
   try {
     return oauth.validateAuthResponse(server, client, answer, state);
@@ -232,7 +258,10 @@ function codeIn(answer: URLSearchParams, state: string): URLSearchParams {
   }
 }
 
-/** exchange sends a request for tokens and reads them. It throws SignInFailed if there is no answer, or none with tokens for this page. */
+/**
+ * exchange sends a request for tokens and reads them. It throws SignInFailed if there is no answer,
+ * or none with tokens for this page.
+ */
 async function exchange(
   sent: Promise<Response>,
   read: (s: oauth.AuthorizationServer, c: oauth.Client, r: Response) => Promise<oauth.TokenEndpointResponse>,
@@ -247,7 +276,10 @@ async function exchange(
   return { ...got, ...(typeof email === "string" && { email }) };
 }
 
-/** accept takes tokens over. If they are another user's than before, that user starts afresh: nothing that was typed is theirs to send. */
+/**
+ * accept takes tokens over. If they are another user's than before, that user starts afresh:
+ * nothing that was typed is theirs to send.
+ */
 function accept(fresh: Tokens): void {
   const claims = read(fresh.access_token);
   const name = fresh.email || claims.username || claims.sub;
@@ -300,7 +332,9 @@ async function preparePassage(prefix: string): Promise<Passage> {
 // The page itself, wherever it stands. It is always at a path that ends in a slash.
 const callback = (): string => location.origin + location.pathname;
 
-/** read reads a token's claims, to know whom to greet. Whether it is genuine is for the API to say. */
+/**
+ * read reads a token's claims, to know whom to greet. Whether it is genuine is for the API to say.
+ */
 function read(jwt: string): { sub: string; username?: string } {
   const bytes = Uint8Array.from(atob(jwt.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
   return JSON.parse(new TextDecoder().decode(bytes));

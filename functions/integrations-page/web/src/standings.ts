@@ -1,20 +1,35 @@
-// How the managed providers stand: the header Managed-Credentials of a list, a dictionary in the sense of RFC 9651.
+// How the managed providers stand: the header Managed-Credentials of a list, a dictionary in the
+// sense of RFC 9651.
 
 export interface Standing {
   provider: string;
   state: "ready" | "provisioning" | "failed" | "unavailable" | "offered" | "retracting";
-  /** When it is tried again, in Unix seconds, where it failed; or from when on it may be asked for, where it is offered. */
+  /**
+   * When it is tried again, in Unix seconds, where it failed; or from when on it may be asked for,
+   * where it is offered.
+   */
   retryAt: number | null;
+  /** Whether the user may have it removed. */
+  removable: boolean;
 }
 
-/** parseStandings reads the header. A member or a state that it does not know is left out: a newer service may say more. */
+/**
+ * parseStandings reads the header. A member or a state that it does not know is left out: a newer
+ * service may say more.
+ */
 export function parseStandings(header: string | null): Standing[] {
   const standings: Standing[] = [];
   for (const member of (header ?? "").split(",")) {
     const found = /^\s*([a-z0-9_]+)=(ready|provisioning|failed|unavailable|offered|retracting)((?:;[^,]*)?)\s*$/.exec(member);
     if (!found) continue;
-    const retry = /;\s*retry_at=(\d+)/.exec(found[3] ?? "");
-    standings.push({ provider: found[1]!, state: found[2] as Standing["state"], retryAt: retry ? Number(retry[1]) : null });
+    const parameters = found[3] ?? "";
+    const retry = /;\s*retry_at=(\d+)/.exec(parameters);
+    standings.push({
+      provider: found[1]!,
+      state: found[2] as Standing["state"],
+      retryAt: retry ? Number(retry[1]) : null,
+      removable: /;\s*removable\s*(;|$)/.test(parameters),
+    });
   }
   return standings;
 }
@@ -24,8 +39,9 @@ export const mayAsk = (s: Standing, now: number): boolean =>
   s.state === "failed" || (s.state === "offered" && (s.retryAt === null || s.retryAt * 1000 <= now));
 
 /**
- * nextLook is in how many milliseconds a list may have changed by itself, given how often it was looked at in vain; null if it will not.
- * A list that waits for a provider is itself slow to answer, so there is no hurry.
+ * nextLook is in how many milliseconds a list may have changed by itself, given how often it was
+ * looked at in vain; null if it will not. A list that waits for a provider is itself slow to
+ * answer, so there is no hurry.
  */
 export function nextLook(standings: Standing[], looks: number, now: number): number | null {
   const waits: number[] = [];

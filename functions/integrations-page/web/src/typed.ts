@@ -1,13 +1,22 @@
 // What can be said of typed values before the service is asked.
 
-/** How many bytes the secret fields of a credential may have, with their names and the type, as JSON. */
+/**
+ * How many bytes the secret fields of a credential may have, with their names and the type, as
+ * JSON.
+ */
 export const secretLimit = 4096;
 
-/** Between these an expiry lies. A year of five digits, or milliseconds taken for seconds, is a mistake. */
+/**
+ * Between these an expiry lies. A year of five digits, or milliseconds taken for seconds, is a
+ * mistake.
+ */
 export const earliest = "2000-01-01T00:00";
 export const latest = "9999-12-31T23:59";
 
-/** timeProblem says what is wrong with the value of a datetime-local input; "" if nothing is. partial: the browser cannot read what is there. */
+/**
+ * timeProblem says what is wrong with the value of a datetime-local input; "" if nothing is.
+ * partial: the browser cannot read what is there.
+ */
 export function timeProblem(value: string, partial: boolean, now: number): string {
   if (partial) return "Complete the date and the time, or clear them.";
   if (!value) return "";
@@ -21,7 +30,10 @@ export interface HeaderRow {
   value: string;
 }
 
-/** headersOf makes headers of rows. What is wrong with a row is under "header " and its number, and with all of them under "headers". */
+/**
+ * headersOf makes headers of rows. What is wrong with a row is under "header " and its number, and
+ * with all of them under "headers".
+ */
 export function headersOf(rows: readonly HeaderRow[]): { headers: Record<string, string>; errors: Map<string, string> } {
   const headers = new Map<string, string>();
   const errors = new Map<string, string>();
@@ -40,7 +52,10 @@ export function headersOf(rows: readonly HeaderRow[]): { headers: Record<string,
   return { headers: Object.fromEntries(headers), errors };
 }
 
-/** sizeOf is how many bytes of the limit a type's fields take. Those that are shown in the list are no part of the secret. */
+/**
+ * sizeOf is how many bytes of the limit a type's fields take. Those that are shown in the list are
+ * no part of the secret.
+ */
 export function sizeOf(type: string, fields: Record<string, unknown>): number {
   const open = new Set(["host", "scopes", ...(type === "oauth2" ? ["username"] : [])]);
   const secret = Object.entries(fields).filter(([name]) => !open.has(name));

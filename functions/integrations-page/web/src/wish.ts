@@ -1,4 +1,5 @@
-// What an address asks for: the form that adds a credential, of some provider and type. Other pages lead here by it.
+// What an address asks for: the form that adds a credential, of some provider and type. Other pages
+// lead here by it.
 
 import type { Type } from "./rules";
 import { typeNames } from "./words";
@@ -10,7 +11,10 @@ export interface Wish {
 
 const key = "wish";
 
-/** noteWish takes the wish out of the address. It outlives the way through the login pages, in this tab alone. */
+/**
+ * noteWish takes the wish out of the address. It outlives the way through the login pages, in this
+ * tab alone.
+ */
 export function noteWish(): void {
   const query = new URLSearchParams(location.search);
   const provider = query.get("add");
@@ -19,7 +23,10 @@ export function noteWish(): void {
   history.replaceState(null, "", location.pathname);
 }
 
-/** takeWish is the wish, once; null if there is none. Its words are somebody else's: what is no provider or type is left out. */
+/**
+ * takeWish is the wish, once; null if there is none. Its words are somebody else's: what is no
+ * provider or type is left out.
+ */
 export function takeWish(): Wish | null {
   const noted = sessionStorage.getItem(key);
   sessionStorage.removeItem(key);

@@ -20,6 +20,8 @@ interface Entry {
   keys?: string;
   /** How they begin. */
   begins?: string[];
+  /** What goes with a managed credential that is removed, as a sentence. */
+  loses?: string;
 }
 
 // Keyed by names from outside: an object would know a provider called "constructor".
@@ -42,20 +44,33 @@ export function providerName(provider: string): string {
 
 const allTypes = Object.keys(typeNames) as Type[];
 
-/** typesOf are the types of a provider's credentials, the most usual one first. Of one that is not in the catalogue they are all. */
+/**
+ * typesOf are the types of a provider's credentials, the most usual one first. Of one that is not
+ * in the catalogue they are all.
+ */
 export const typesOf = (provider: string): Type[] => known.get(provider)?.types ?? allTypes;
 
 /** keysOf is where a provider's API keys are made; undefined if nobody knows. */
 export const keysOf = (provider: string): string | undefined => known.get(provider)?.keys;
 
-/** doubtOf says what is odd about an API key of a provider; "" if nothing is. A provider may have new ones: it is no error. */
+/**
+ * doubtOf says what is odd about an API key of a provider; "" if nothing is. A provider may have
+ * new ones: it is no error.
+ */
 export function doubtOf(provider: string, key: string): string {
   const begins = known.get(provider)?.begins;
   if (!begins || key.trim().length < 8 || begins.some((b) => key.trimStart().startsWith(b))) return "";
   return `A key of ${providerName(provider)} usually begins with ${begins.join(" or ")}. Is it this one?`;
 }
 
-/** slug is a provider as the API names it, from what people call it: "Open AI" is openai, and "Google Drive" google_drive. */
+/** lossOf says what is destroyed with a managed credential of a provider. */
+export const lossOf = (provider: string): string =>
+  known.get(provider)?.loses ?? `What was made for you at ${providerName(provider)} is deleted there, with all that is in it.`;
+
+/**
+ * slug is a provider as the API names it, from what people call it: "Open AI" is openai, and
+ * "Google Drive" google_drive.
+ */
 export function slug(typed: string): string {
   if (/^[a-z0-9_]*$/.test(typed)) return typed;
   const squeezed = (name: string) => name.toLowerCase().replace(/[ ._-]+/g, "");
@@ -110,7 +125,9 @@ const soonDays = 30;
 /** expiresSoon reports whether it has expired, or will within 30 days. */
 export const expiresSoon = (c: Credential, now: number): boolean => Boolean(c.expires_at) && c.expires_at! * 1000 <= now + soonDays * day;
 
-/** lifeOf says when a credential was made and how long it works. expired and soon are for the eye. */
+/**
+ * lifeOf says when a credential was made and how long it works. expired and soon are for the eye.
+ */
 export function lifeOf(c: Credential, now: number): { text: string; state: "" | "soon" | "expired" } {
   const added = c.created_at ? `Added ${date(c.created_at * 1000)}` : "";
   if (!c.expires_at) return { text: added, state: "" };
@@ -121,19 +138,28 @@ export function lifeOf(c: Credential, now: number): { text: string; state: "" | 
   return { text: `Expires ${date(c.expires_at * 1000)}`, state: "" };
 }
 
-const date = (ms: number): string => new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" }).format(ms);
+// Made once: a list may have very many dates.
+const dates = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
+
+const date = (ms: number): string => dates.format(ms);
 
 /** plain is a text as a search compares it: without case and accents. */
 export const plain = (text: string): string => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 
-/** at is a moment, given in Unix seconds, in the user's own time; with the day only if it is another one. */
+/**
+ * at is a moment, given in Unix seconds, in the user's own time; with the day only if it is another
+ * one.
+ */
 function at(seconds: number): string {
   const moment = new Date(seconds * 1000);
   const day = moment.toDateString() === new Date().toDateString() ? {} : ({ day: "numeric", month: "short" } as const);
   return new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", ...day }).format(moment);
 }
 
-/** when is a moment to come, given in Unix seconds, as a sentence goes on with it. One that has passed is as good as now. */
+/**
+ * when is a moment to come, given in Unix seconds, as a sentence goes on with it. One that has
+ * passed is as good as now.
+ */
 export const when = (seconds: number, now: number): string => (seconds * 1000 > now ? `at ${at(seconds)}` : "in a moment");
 
 export const count = (n: number, one: string, many = `${one}s`): string => `${n.toLocaleString()} ${n === 1 ? one : many}`;

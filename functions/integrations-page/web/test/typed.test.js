@@ -46,12 +46,14 @@ test("the size is that of the secret fields, in bytes", () => {
 test("standings are read, and what is not known is left out", () => {
   assert.deepEqual(parseStandings(null), []);
   assert.deepEqual(
-    parseStandings("agent_mail=ready;removable, open_router=failed;retry_at=12, x=resting, __proto__=provisioning, y=offered;retry_at=9"),
+    parseStandings(
+      "agent_mail=ready;removable, open_router=failed;retry_at=12;removable, x=resting, __proto__=provisioning, y=offered;retry_at=9",
+    ),
     [
-      { provider: "agent_mail", state: "ready", retryAt: null },
-      { provider: "open_router", state: "failed", retryAt: 12 },
-      { provider: "__proto__", state: "provisioning", retryAt: null },
-      { provider: "y", state: "offered", retryAt: 9 },
+      { provider: "agent_mail", state: "ready", retryAt: null, removable: true },
+      { provider: "open_router", state: "failed", retryAt: 12, removable: true },
+      { provider: "__proto__", state: "provisioning", retryAt: null, removable: false },
+      { provider: "y", state: "offered", retryAt: 9, removable: false },
     ],
   );
 });

@@ -9,6 +9,7 @@ import {
   doubtOf,
   keysOf,
   lifeOf,
+  lossOf,
   nameOf,
   plain,
   providerName,
@@ -48,6 +49,11 @@ test("providers have names, also those that nobody knows, and that are called li
   ]) {
     assert.equal(providerName(provider), name);
   }
+});
+
+test("what is destroyed with a managed credential is said of every provider", () => {
+  assert.match(lossOf("agent_mail"), /inboxes .* all mail/);
+  assert.equal(lossOf("constructor"), "What was made for you at Constructor is deleted there, with all that is in it.");
 });
 
 test("what people type leads to the provider's name in the API", () => {
