@@ -36,6 +36,8 @@ type result struct {
 	Scores  map[string]int    `json:"scores"`
 	Figures map[string]string `json:"figures"`
 	Wanting []string          `json:"wanting"`
+	// Saves says what Lighthouse would change, and by how much which figure would be better.
+	Saves []string `json:"saves"`
 }
 
 func TestThePageIsPerfectToLighthouse(t *testing.T) {
@@ -59,7 +61,7 @@ func TestThePageIsPerfectToLighthouse(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, r := range results {
-		t.Logf("%s: %v, %v", r.What, r.Scores, r.Figures)
+		t.Logf("%s: %v, %v, to gain: %q", r.What, r.Scores, r.Figures, r.Saves)
 		if len(r.Scores) != 4 || strings.HasPrefix(r.What, "list") != strings.HasSuffix(r.Ended, "with rows") {
 			t.Errorf("%s: there are %d scores, and what was looked at is %q", r.What, len(r.Scores), r.Ended)
 		}
