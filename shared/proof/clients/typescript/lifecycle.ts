@@ -1,4 +1,5 @@
-// A credential's whole life, by openapi-fetch and the types that openapi-typescript makes of docs/openapi.yaml.
+// A credential's whole life, by openapi-fetch and the types that openapi-typescript makes of
+// docs/openapi.yaml.
 import { strict as assert } from "node:assert";
 import { randomUUID } from "node:crypto";
 import createClient from "openapi-fetch";
