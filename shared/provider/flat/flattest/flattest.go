@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/managed"
@@ -69,7 +70,7 @@ func container(name, fallback string) string {
 // Attempt is one for alice, in good time.
 func Attempt(number int64, stored credential.Resource, inherited bool) *managed.Attempt {
 	return managed.NewAttempt(managed.Terms{
-		User: "alice", Number: number, Stored: stored, Inherited: inherited, Now: time.Now, Cutoff: time.Now().Add(time.Hour),
+		User: "alice", Number: number, Stored: stored, Inherited: inherited, Now: clock.Now, Cutoff: clock.Now().Add(time.Hour),
 	})
 }
 
