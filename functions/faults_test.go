@@ -2,6 +2,7 @@ package functions_test
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -179,3 +180,31 @@ func TestDeletingAnAccount(t *testing.T) {
 		t.Errorf("the table has %v", items)
 	}
 }
+
+// What a round has left is told after each, also when there is nothing.
+func TestReconcileTellsWhatIsStillDue(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	for _, kind := range []string{"live", "dead"} {
+		if !s.logs(`"WorkDue":0,`, `"OldestWork":0,`, `"kind":"`+kind+`"`) {
+			t.Errorf("nothing is told of %s", kind)
+		}
+	}
+	s.AgentMail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Status(http.StatusServiceUnavailable)})
+	s.call("GET", "/credentials", s.token(alice), "").want(t, http.StatusOK, "")
+	s.later(alice)
+	s.Faults.DynamoDB.SetHook(func(c *fault.Call) fault.Fault { // so that the round cannot work on it
+		if c.Op != "Query" || !strings.Contains(string(c.Body), `"Limit":100`) {
+			return nil
+		}
+		return fault.Respond(http.StatusBadRequest, nil, []byte(`{"__type":"AccessDeniedException"}`))
+	})
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusBadGateway, "")
+	if !s.logs(`"WorkDue":1,`) || !s.logsThat(func(log string) bool { return oldestWork.MatchString(log) }) {
+		t.Error("what is due is not told")
+	}
+}
+
+// oldestWork is what is due for ten minutes and more.
+var oldestWork = regexp.MustCompile(`"OldestWork":[6-9]\d\d,`)

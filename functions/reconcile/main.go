@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
@@ -57,6 +59,24 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		var look sync.WaitGroup
 		look.Go(func() { engine.WatchOrgKeys(ctx) })
 		defer look.Wait()
+		defer measure(ctx, &c)
 		return engine.Reconcile(ctx)
 	}), nil
+}
+
+// measure tells how much due work a round has left, and for how long that has waited.
+func measure(ctx context.Context, c *managed.Config) {
+	now := clock.Now()
+	backlogs, err := c.Store.Backlogs(ctx, now)
+	if err != nil {
+		c.Log.WarnContext(ctx, "what is still due cannot be counted", "error", err)
+		return
+	}
+	for kind, b := range backlogs {
+		var oldest time.Duration
+		if !b.Since.IsZero() {
+			oldest = now.Sub(b.Since)
+		}
+		c.Metrics.Backlog(kind, b.Items, oldest)
+	}
 }

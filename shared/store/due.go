@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
@@ -20,17 +18,9 @@ type Cursor map[string]types.AttributeValue
 // most limit of them, from the cursor on, and where to go on. The index is eventually consistent: a
 // key may be missing for a moment, or be due no more.
 func (s *Store) Due(ctx context.Context, shard string, now time.Time, limit int32, from Cursor) ([]Key, Cursor, error) {
-	values := args{}
-	condition := "#due_shard = " + values.str("shard", shard) + " AND #due_at <= " + values.time("now", now)
-	out, err := s.db.Query(ctx, &dynamodb.QueryInput{
-		TableName:                 &s.table,
-		IndexName:                 aws.String(dueIndex),
-		KeyConditionExpression:    &condition,
-		ExpressionAttributeNames:  names(condition),
-		ExpressionAttributeValues: values,
-		Limit:                     &limit,
-		ExclusiveStartKey:         from,
-	})
+	in := s.dueQuery(shard, now)
+	in.Limit, in.ExclusiveStartKey = &limit, from
+	out, err := s.db.Query(ctx, in)
 	if err != nil {
 		return nil, nil, fmt.Errorf("querying due work: %w", err)
 	}

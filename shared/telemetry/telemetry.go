@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
@@ -19,7 +20,7 @@ import (
 // Namespace is the CloudWatch namespace of every metric.
 const Namespace = "ManagedCredentials"
 
-// The metrics, all of them counts.
+// The metrics, all of them counts but for the last two.
 const (
 	CredentialsProvisioned = "CredentialsProvisioned"
 	ProvisioningFailed     = "ProvisioningFailed"
@@ -79,6 +80,12 @@ const (
 	// AuditsOverdue: scheduled audits that are under way when the next one is due. Counted with
 	// each invocation.
 	AuditsOverdue = "AuditsOverdue"
+	// WorkDue: how many items are due when a round of reconcile has ended, by kind: "live" is what
+	// living users wait for, "dead" what is left of deleted accounts.
+	WorkDue = "WorkDue"
+	// OldestWork: for how many seconds the longest due of them has been due, 0 if none is; by kind,
+	// and the longest of both.
+	OldestWork = "OldestWork"
 )
 
 // Logger returns a logger of JSON lines, in the form that Lambda expects, with the request's id in
@@ -136,7 +143,7 @@ func (m *Metrics) Count(name, provider string, n int) {
 		dimensions = append(dimensions, []string{"provider"})
 		members["provider"] = provider
 	}
-	m.count(name, n, dimensions, members)
+	m.write(name, "Count", n, dimensions, members)
 }
 
 // CountKind adds n to a metric, once for the kind and, with inAll, once in all. The line also says
@@ -146,18 +153,24 @@ func (m *Metrics) CountKind(name, provider, kind string, n int, inAll bool) {
 	if inAll {
 		dimensions = append(dimensions, []string{})
 	}
-	m.count(name, n, dimensions, map[string]any{"provider": provider, "kind": kind})
+	m.write(name, "Count", n, dimensions, map[string]any{"provider": provider, "kind": kind})
 }
 
-// count writes one metric, with the members beside it that its dimensions name.
-func (m *Metrics) count(name string, n int, dimensions [][]string, members map[string]any) {
+// Backlog says how much work of a kind is due, and for how long the longest due of it has been.
+func (m *Metrics) Backlog(kind string, items int, oldest time.Duration) {
+	m.write(WorkDue, "Count", items, [][]string{{"kind"}}, map[string]any{"kind": kind})
+	m.write(OldestWork, "Seconds", int(oldest.Seconds()), [][]string{{"kind"}, {}}, map[string]any{"kind": kind})
+}
+
+// write writes one metric, with the members beside it that its dimensions name.
+func (m *Metrics) write(name, unit string, n int, dimensions [][]string, members map[string]any) {
 	members[name] = n
 	members["_aws"] = map[string]any{
 		"Timestamp": clock.Now().UnixMilli(),
 		"CloudWatchMetrics": []any{map[string]any{
 			"Namespace":  Namespace,
 			"Dimensions": dimensions,
-			"Metrics":    []any{map[string]any{"Name": name, "Unit": "Count"}},
+			"Metrics":    []any{map[string]any{"Name": name, "Unit": unit}},
 		}},
 	}
 	line, _ := json.Marshal(members) // texts and numbers always marshal

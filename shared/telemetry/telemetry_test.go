@@ -117,6 +117,30 @@ func TestAMetricOfAKindIsCountedInAllOnlyWhereThatIsAsked(t *testing.T) {
 	}
 }
 
+func TestABacklogIsToldByItsKind(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	telemetry.NewMetrics(&out).Backlog("dead", 3, 90*time.Second)
+	lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
+	if len(lines) != 2 {
+		t.Fatalf("written is %s", &out)
+	}
+	for i, want := range []struct {
+		name, unit string
+		value      float64
+		dimensions [][]string
+	}{
+		{"WorkDue", "Count", 3, [][]string{{"kind"}}},
+		{"OldestWork", "Seconds", 90, [][]string{{"kind"}, {}}},
+	} {
+		got, members := readMetric(t, lines[i])
+		if !reflect.DeepEqual(got.Metrics, []map[string]string{{"Name": want.name, "Unit": want.unit}}) ||
+			!reflect.DeepEqual(got.Dimensions, want.dimensions) || !reflect.DeepEqual(members, map[string]any{"kind": "dead", want.name: want.value}) {
+			t.Errorf("got %+v, and beside it %v", got, members)
+		}
+	}
+}
+
 // wholeWrites fails the test for a write that is not one whole line: Lambda reads stdout line by
 // line, from all goroutines at once.
 type wholeWrites struct {
