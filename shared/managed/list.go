@@ -1,6 +1,7 @@
 package managed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -355,7 +356,7 @@ func (l *listing) result(own []credential.Metadata, only string) Listing {
 		}
 	}
 	slices.SortFunc(r.Credentials, func(a, b credential.Metadata) int {
-		return strings.Compare(a.Provider+"#"+a.ID, b.Provider+"#"+b.ID)
+		return cmp.Or(strings.Compare(a.Provider, b.Provider), strings.Compare(a.ID, b.ID))
 	})
 	for _, p := range l.wanted {
 		l.standing[p.Name()] = l.stands(p.Name())

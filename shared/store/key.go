@@ -50,7 +50,14 @@ func (k Key) Provider() string {
 // that cannot be decoded, too.
 func (k Key) IsSlot() bool {
 	provider := k.Provider()
-	return provider != "" && k == SlotKey(k.User(), provider)
+	return provider != "" && k.isOfVersion5() && k == SlotKey(k.User(), provider)
+}
+
+// isOfVersion5 reports whether the key ends with a UUID of the version that a slot's id is of. A
+// user's own credential has another one, and so costs a list no hash.
+func (k Key) isOfVersion5() bool {
+	const version = len("5xxx-xxxx-xxxxxxxxxxxx")
+	return len(k.SK) > version && k.SK[len(k.SK)-version] == '5'
 }
 
 func (k Key) item() map[string]types.AttributeValue {

@@ -53,6 +53,21 @@ func TestAKeyTellsWhatItIsOf(t *testing.T) {
 	}
 }
 
+// A list asks this of each item, and most are the user's own.
+func TestAnOwnCredentialIsToldFromASlotWithoutAllocations(t *testing.T) {
+	own := []store.Key{
+		store.CredentialKey("alice", "github", credential.NewID()),
+		store.CredentialKey("alice", "github", credential.RepeatedID("alice", "github", "request-1")),
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		for _, key := range own {
+			_ = key.IsSlot()
+		}
+	}); n != 0 {
+		t.Errorf("there are %v", n)
+	}
+}
+
 func TestTheShardsOfTheLivingAndTheDeadTakeTurns(t *testing.T) {
 	t.Parallel()
 	shards := store.Shards()
