@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"managed-credentials/shared/credential"
@@ -27,7 +28,7 @@ type request struct {
 	Reason   string `json:"reason"`
 	// Organization is for accept_organization.
 	Organization string `json:"organization"`
-	// Overlap is for rotate, a duration such as 8h.
+	// Overlap is for rotate and rotate_all, a duration such as 8h.
 	Overlap string `json:"overlap"`
 }
 
@@ -47,6 +48,10 @@ var commands = map[string]func(*function, context.Context, request) (any, error)
 	"accept_organization": (*function).acceptOrganization,
 	// another key for a user
 	"rotate": (*function).rotate,
+	// another key for all users of a provider
+	"rotate_all":   (*function).rotateAll,
+	"end_rotation": (*function).endRotation,
+	"rotations":    (*function).rotations,
 }
 
 func (f *function) run(ctx context.Context, event []byte) (any, error) {
@@ -61,7 +66,7 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	}
 	command, ok := commands[r.Command]
 	if !ok {
-		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate"}
+		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations"}
 	}
 	return command(f, ctx, r)
 }
@@ -86,17 +91,24 @@ func (f *function) audit(ctx context.Context, r request) (any, error) {
 	return f.engine.Audit(ctx, managed.AuditRequest{Provider: r.Provider, Cursor: r.Cursor, Repair: r.Repair, By: r.By})
 }
 
-// auditDue goes on with the audits that are due, and shows where they stand:
-// {"command":"audit_due"}. The schedule asks for it every few minutes; whoever does beside it does
-// no harm.
+// auditDue goes on with the audits that are due, and with the rotations of all keys that are under
+// way, and shows where they stand: {"command":"audit_due"}. The schedule asks for it every few
+// minutes; whoever does beside it does no harm.
 func (f *function) auditDue(ctx context.Context, _ request) (any, error) {
-	all, err := f.engine.AuditsDue(ctx)
+	var audits []managed.ScheduledAudit
+	var auditErr error
+	var audit sync.WaitGroup
+	audit.Go(func() { audits, auditErr = f.engine.AuditsDue(ctx) })
+	rotations, err := f.engine.RotationsDue(ctx)
+	audit.Wait()
+	err = errors.Join(auditErr, err)
 	if err != nil {
 		return nil, err
 	}
 	return struct {
-		Audits []managed.ScheduledAudit `json:"audits"`
-	}{all}, nil
+		Audits    []managed.ScheduledAudit `json:"audits"`
+		Rotations []managed.RotationStatus `json:"rotations"`
+	}{audits, rotations}, nil
 }
 
 // parked lists the revocations that are parked: {"command":"parked"}.
@@ -119,7 +131,7 @@ func (f *function) force(ctx context.Context, r request) (any, error) {
 		return nil, err
 	}
 	if !credential.ValidProvider(r.Provider) {
-		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+		return nil, errProvider
 	}
 	err = r.named()
 	if err != nil {
@@ -142,7 +154,7 @@ func (f *function) endHoldback(ctx context.Context, r request) (any, error) {
 	case r.All == (r.UserID != ""):
 		return nil, &credential.FieldError{Field: "user_id", Problem: "is required, unless \"all\" is true"}
 	case r.Provider != "" && !credential.ValidProvider(r.Provider):
-		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+		return nil, errProvider
 	}
 	if r.UserID != "" {
 		user, err := credential.UserID(r.UserID)
@@ -249,14 +261,11 @@ func (f *function) rotate(ctx context.Context, r request) (any, error) {
 		return nil, err
 	}
 	if !credential.ValidProvider(r.Provider) {
-		return nil, &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+		return nil, errProvider
 	}
-	overlap := defaultOverlap
-	if r.Overlap != "" {
-		overlap, err = time.ParseDuration(r.Overlap)
-		if err != nil || overlap < 0 || overlap > managed.LongestOverlap {
-			return nil, &credential.FieldError{Field: "overlap", Problem: "must be a duration from 0s to 720h, such as 8h or 30m"}
-		}
+	overlap, err := r.overlap()
+	if err != nil {
+		return nil, err
 	}
 	err = r.named()
 	if err != nil {
@@ -270,3 +279,60 @@ func (f *function) rotate(ctx context.Context, r request) (any, error) {
 		Rotating bool `json:"rotating"`
 	}{true}, nil
 }
+
+// overlap is for how long a replaced key is to serve on.
+func (r request) overlap() (time.Duration, error) {
+	if r.Overlap == "" {
+		return defaultOverlap, nil
+	}
+	overlap, err := time.ParseDuration(r.Overlap)
+	if err != nil || overlap < 0 || overlap > managed.LongestOverlap {
+		return 0, &credential.FieldError{Field: "overlap", Problem: "must be a duration from 0s to 720h, such as 8h or 30m"}
+	}
+	return overlap, nil
+}
+
+// rotateAll has all keys of a provider replaced that users have now, as rotate does with one:
+// {"command":"rotate_all","provider":"…","overlap":"0s","by":"…","reason":"…"}. The schedule goes on
+// with it; one at a time. It shows where that stands.
+func (f *function) rotateAll(ctx context.Context, r request) (any, error) {
+	if !credential.ValidProvider(r.Provider) {
+		return nil, errProvider
+	}
+	overlap, err := r.overlap()
+	if err != nil {
+		return nil, err
+	}
+	err = r.named()
+	if err != nil {
+		return nil, err
+	}
+	return f.engine.RotateAll(ctx, managed.RotationOfAll{Provider: r.Provider, Overlap: overlap, Order: r.order()})
+}
+
+// endRotation ends the replacing of all keys of a provider before its time; what was asked for is
+// done: {"command":"end_rotation","provider":"…","by":"…","reason":"…"}.
+func (f *function) endRotation(ctx context.Context, r request) (any, error) {
+	if !credential.ValidProvider(r.Provider) {
+		return nil, errProvider
+	}
+	err := r.named()
+	if err != nil {
+		return nil, err
+	}
+	return f.engine.EndRotation(ctx, r.Provider, r.order())
+}
+
+// rotations shows where the replacing of all keys stands: {"command":"rotations"}.
+func (f *function) rotations(ctx context.Context, _ request) (any, error) {
+	all, err := f.engine.Rotations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Rotations []managed.RotationStatus `json:"rotations"`
+	}{all}, nil
+}
+
+// errProvider refuses a name that no provider can have.
+var errProvider = &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}

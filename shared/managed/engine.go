@@ -56,6 +56,9 @@ type Config struct {
 	// AuditEvery is how long after one audit has begun the next one is due; 0 for none but those
 	// that are asked for.
 	AuditEvery time.Duration
+	// MostAskedDue is how many slots of a provider may be due, of users who live, for a rotation of
+	// all keys to ask for more; 0 means 1,500, what reconcile does in about five minutes.
+	MostAskedDue int
 	// Now is the clock; nil means clock.Now.
 	Now func() time.Time
 	// Wait waits for a third party's pace, or until it may be asked again, by the clock Now. An

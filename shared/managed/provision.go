@@ -39,6 +39,7 @@ func (c *claim) provision(ctx context.Context) store.Slot {
 	made := store.Made{
 		Ciphertext: sealed,
 		Resource:   grant.Resource,
+		Began:      c.began,
 		ExpiresAt:  grant.ExpiresAt,
 		Hint:       material.Hint(),
 		// Where another key was stored before that the slot does not name any more, it may be there

@@ -49,13 +49,12 @@ func (e *Engine) Rotate(ctx context.Context, r Rotation) error {
 		return err
 	}
 	slot := slots[r.Provider]
-	switch {
-	case slot.State == store.Absent:
+	if slot.State == store.Absent {
 		return credential.ErrNotFound
-	case slot.State != store.Ready || slot.Owner != "" || !slot.Settled():
-		return ErrNotAtRest
-	case slot.Retiring.KeyID != "" && r.Overlap > 0:
-		return ErrRetiring
+	}
+	err = askable(slot, r.Overlap)
+	if err != nil {
+		return err
 	}
 	err = telemetry.Audit(ctx, e.cfg.Log, "rotation", "by", r.By, "reason", r.Reason, "user", r.User, "provider", r.Provider,
 		"attempt", slot.Committed, "overlap", r.Overlap.String())
@@ -67,4 +66,16 @@ func (e *Engine) Rotate(ctx context.Context, r Rotation) error {
 		return ErrNotAtRest
 	}
 	return err
+}
+
+// askable says why another key of a slot cannot be asked for, with that overlap: ErrNotAtRest or
+// ErrRetiring; nil if it can.
+func askable(slot store.Slot, overlap time.Duration) error {
+	switch {
+	case slot.State != store.Ready || slot.Owner != "" || !slot.Settled():
+		return ErrNotAtRest
+	case slot.Retiring.KeyID != "" && overlap > 0:
+		return ErrRetiring
+	}
+	return nil
 }

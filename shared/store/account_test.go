@@ -287,7 +287,7 @@ func TestCiphertextsAreReadOnlyToBeReleased(t *testing.T) {
 		"Get":     {func() error { _, err := tb.Get(t.Context(), user, provider, id); return err }, false},
 		"Remains": {func() error { _, err := tb.Remains(t.Context(), user, nil); return err }, false},
 		"Commit, refused": {func() error {
-			return tb.Commit(t.Context(), store.Slot{User: user, Provider: provider, Owner: "o"}, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
+			return tb.Commit(t.Context(), store.Slot{User: user, Provider: provider, Owner: "o"}, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: true})
 		}, false},
 		"Sealed": {func() error { _, err := tb.Sealed(t.Context(), user, provider, id); return err }, true},
 	} {

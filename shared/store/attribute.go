@@ -54,6 +54,7 @@ const (
 	attrLeftSince    = "left_since"
 	attrHeldUntil    = "held_until"
 	attrUnknownSince = "unknown_since"
+	attrCommittedAt  = "committed_at"
 	attrReportFrom   = "report_from"
 	attrReportPause  = "report_pause"
 	attrRetractedBy  = "retracted_by"

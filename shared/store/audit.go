@@ -13,12 +13,12 @@ import (
 // scanLimit is how many items of the table one page of a scan goes over.
 const scanLimit = 100
 
-// scanned is what an audit reads of a slot.
-const scanned = projection + ", #unknown_since"
+// scanned is what is read of a slot on a walk over all of them.
+const scanned = projection + ", #unknown_since, #committed_at"
 
 // Scan reads a page of all users' slots, from an item of the table on, and the item after which to
 // go on; the zero Key is the start, and the end. It goes over the whole table and is eventually
-// consistent: it is for an audit, and for nothing else.
+// consistent: it is for work that goes over all users, and for no request.
 func (s *Store) Scan(ctx context.Context, from Key) (slots []Slot, unreadable []Key, next Key, err error) {
 	values := args{}
 	filter := "#autogpt_managed = " + values.flag("managed", true)

@@ -131,7 +131,7 @@ func TestAnUnreadSlotDoesNotEndACommit(t *testing.T) {
 	slot := tb.slot(claimedItem)
 	tb.put(slotKey, claimedItem.with(attributes{"attempt": 8}))
 	tb.always("BatchGetItem", fault.UnprocessedKeys(theSlot))
-	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: true})
 	if err == nil || errors.Is(err, store.ErrLost) {
 		t.Errorf("got the error %v", err)
 	}

@@ -121,6 +121,8 @@ func (s *Store) claim(slot Slot, values args) string {
 type Made struct {
 	Ciphertext []byte
 	Resource   credential.Resource
+	// Began is when the claim began: what it made is no older.
+	Began time.Time
 	// ExpiresAt is when the third party lets the key expire; zero if it does not.
 	ExpiresAt time.Time
 	// Hint is the end of the key, to be stored in the clear; nil for none.
@@ -144,6 +146,7 @@ func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 	condition := slot.mine(values)
 	set := "SET #state = " + values.str("ready", string(Ready)) +
 		", #secret = :secret, #committed = " + values.num("committed", slot.Attempt) +
+		", #committed_at = " + values.time("began", m.Began) +
 		", #resource_id = " + values.str("resource", m.Resource.ID) +
 		", #key_id = " + values.str("key", m.Resource.KeyID) +
 		", #org_id = " + values.str("org", m.Resource.OrgID)

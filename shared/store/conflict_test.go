@@ -39,7 +39,7 @@ var writes = map[string]struct {
 		return err
 	}},
 	"Commit": {"UpdateItem", func(tb *table) { tb.put(slotKey, claimedItem) }, func(ctx context.Context, tb *table) error {
-		return tb.Commit(ctx, tb.read(), store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
+		return tb.Commit(ctx, tb.read(), store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: true})
 	}},
 	"Release": {"UpdateItem", func(tb *table) { tb.put(slotKey, claimedItem) }, func(ctx context.Context, tb *table) error {
 		return tb.Release(ctx, tb.read(), store.Release{State: store.Failed, Settled: true})

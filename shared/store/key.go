@@ -2,6 +2,7 @@ package store
 
 import (
 	"hash/fnv"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,15 +71,26 @@ func (k Key) item() map[string]types.AttributeValue {
 // shards is how many partitions of the index each family of work is spread over.
 const shards = 4
 
+// The families of work: for the living, and for the dead.
+const (
+	living = "live"
+	dead   = "dead"
+)
+
 // Shards returns the index's partitions in the order in which they are to be worked on: work for
 // the living and work for the dead by turns, so that a mass deletion does not stand before a new
 // user's retry.
 func Shards() []string {
 	var all []string
 	for i := range shards {
-		all = append(all, "live."+strconv.Itoa(i), "dead."+strconv.Itoa(i))
+		all = append(all, living+"."+strconv.Itoa(i), dead+"."+strconv.Itoa(i))
 	}
 	return all
+}
+
+// LivingShards returns those of the index's partitions that hold the work for the living.
+func LivingShards() []string {
+	return slices.DeleteFunc(Shards(), func(shard string) bool { return !strings.HasPrefix(shard, living) })
 }
 
 // KeylessShard is the index's partition of the slots that wait for the provider's org key. It is

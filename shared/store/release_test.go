@@ -14,19 +14,22 @@ import (
 
 var made = credential.Resource{ID: "new-pod", KeyID: "new-key", OrgID: "new-org"}
 
+// began is when the claim began that makes it.
+var began = now.Add(-time.Second)
+
 // committed is the claimed slot once its attempt has stored a secret and nothing else can take
 // effect.
 var committed = claimedItem.with(attributes{
 	"state": "ready", "secret": []byte("new"), "committed": 7, "resource_id": "new-pod", "key_id": "new-key", "org_id": "new-org",
 	"owner": nil, "tries": nil, "reason": nil, "lease_until": nil, "due_at": nil, "due_shard": nil, "gone_since": nil, "expires_at": nil,
-	"report_from": nil, "report_pause": nil,
+	"report_from": nil, "report_pause": nil, "committed_at": ms(began),
 })
 
 func TestACommitEndsTheClaim(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	slot := tb.slot(claimedItem)
-	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: true})
 	if err != nil {
 		t.Errorf("commit: %v", err)
 	}
@@ -40,7 +43,7 @@ func TestACommitNotesWhenTheKeyExpires(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	expires := now.AddDate(0, 1, 0)
-	err := tb.Commit(t.Context(), tb.slot(claimedItem), store.Made{Ciphertext: []byte("new"), Resource: made, ExpiresAt: expires, Settled: true})
+	err := tb.Commit(t.Context(), tb.slot(claimedItem), store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, ExpiresAt: expires, Settled: true})
 	if err != nil {
 		t.Errorf("commit: %v", err)
 	}
@@ -51,7 +54,7 @@ func TestACommitWithAnUnknownOutcomeKeepsTheLease(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	slot := tb.claim(tb.slot(failedItem), store.Provisioning)
-	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: false})
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: false})
 	if err != nil {
 		t.Errorf("commit: %v", err)
 	}
@@ -97,7 +100,7 @@ func TestACommitUnderALostClaimIsRefused(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	commit := func(slot store.Slot) error {
-		return tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
+		return tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: true})
 	}
 	tb.wantLost(claimedItem, commit)
 	slot := tb.slot(claimedItem)
@@ -112,7 +115,7 @@ func TestACommitWhoseAnswerIsLostIsRecognised(t *testing.T) {
 	for _, settled := range []bool{true, false} {
 		slot := tb.slot(claimedItem)
 		tb.on("UpdateItem", fault.LoseAnswer())
-		err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: settled})
+		err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: settled})
 		if err != nil || tb.proxy.Count("UpdateItem") != 2 || tb.read().Committed != 7 {
 			t.Errorf("settled %t: %v", settled, err)
 		}
@@ -131,7 +134,7 @@ func TestACommitWhoseAnswerIsLostIsRecognisedUnderTheNextClaim(t *testing.T) {
 		next = tb.claim(tb.read(), store.Ready)
 		return nil, err
 	})
-	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: false})
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: false})
 	if err != nil || tb.proxy.Count("UpdateItem") != 2 || !reflect.DeepEqual(tb.read(), next) || next.Attempt != 8 {
 		t.Errorf("got %v, the slot is %+v", err, tb.read())
 	}
@@ -147,7 +150,7 @@ func TestACommitWhoseAnswerIsLostToADeletionIsLost(t *testing.T) {
 		_, err := c.Forward(ctx)
 		return nil, errors.Join(err, tb.past(now).MarkRevoking(ctx, slotKey, time.Time{}))
 	})
-	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
+	err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: true})
 	wantError(t, "commit", err, store.ErrLost)
 	if tb.read().Resource != made {
 		t.Errorf("the slot is %+v", tb.read())
@@ -160,7 +163,7 @@ func TestACommitWithoutAnAnswerIsNeitherDoneNorLost(t *testing.T) {
 	tb := newTable(t)
 	unknown := func(name string, slot store.Slot) {
 		t.Helper()
-		err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true})
+		err := tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: true})
 		if err == nil || errors.Is(err, store.ErrLost) {
 			t.Errorf("%s: got the error %v", name, err)
 		}

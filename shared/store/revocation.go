@@ -22,7 +22,7 @@ func (s *Store) MarkRevoking(ctx context.Context, key Key, heldUntil time.Time) 
 	condition := "attribute_exists(#pk) AND NOT #state IN (" + revoking + ", " + values.str("parked", string(Parked)) + ")"
 	expression := "SET #state = " + revoking +
 		", #due_at = " + values.time("now", s.now()) +
-		", #due_shard = " + values.str("shard", shard("dead", key.PK)) +
+		", #due_shard = " + values.str("shard", shard(dead, key.PK)) +
 		", #tries = " + values.num("zero", 0)
 	if !heldUntil.IsZero() {
 		expression += ", #held_until = " + values.time("held", heldUntil)
@@ -40,7 +40,7 @@ func (s *Store) Retract(ctx context.Context, slot Slot, by Retractor) error {
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
 	expression := "SET #state = " + values.str("retracting", string(Retracting)) +
 		", #due_at = " + values.time("now", s.now()) +
-		", #due_shard = " + values.str("shard", shard("live", slot.Key().PK)) +
+		", #due_shard = " + values.str("shard", shard(living, slot.Key().PK)) +
 		", #tries = " + values.num("zero", 0) +
 		", #retracted_by = " + values.str("by", string(by)) +
 		" REMOVE #secret, #reason, #gone_since, #rotate"

@@ -81,6 +81,9 @@ type Slot struct {
 	// UnknownSince is when an audit first found that the user pool does not know the user; zero if
 	// the last one found them. Only Scan reads it.
 	UnknownSince time.Time
+	// CommittedAt is when the claim began that made the stored key, which is no older than that; zero
+	// where that is not known, as of keys from before it was noted. Only Scan reads it.
+	CommittedAt time.Time
 	// ReportFrom is from when on the stored key may be reported as rejected again; zero if it never
 	// was. ReportPause is how long the pause was that ends then. A commit removes both.
 	ReportFrom  time.Time
@@ -196,9 +199,9 @@ func (s Slot) shard() string {
 		return KeylessShard(s.Provider)
 	}
 	if s.Dead() {
-		return shard("dead", s.Key().PK)
+		return shard(dead, s.Key().PK)
 	}
-	return shard("live", s.Key().PK)
+	return shard(living, s.Key().PK)
 }
 
 // decodeSlot reads a slot, strictly.
@@ -227,6 +230,7 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 		CreatedAt:    shownTime(item, attrCreatedAt),
 		Hint:         shownText(item, attrHint),
 		UnknownSince: r.timeOrZero(attrUnknownSince),
+		CommittedAt:  shownTime(item, attrCommittedAt),
 
 		ReportFrom:  r.timeOrZero(attrReportFrom),
 		ReportPause: time.Duration(r.numberOrZero(attrReportPause)) * time.Millisecond,

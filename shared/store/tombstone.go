@@ -39,7 +39,7 @@ func (s *Store) Bury(ctx context.Context, user, username string, asks ...string)
 	item[attrVersion] = number(version)
 	item[attrCreatedAt] = now
 	item[attrDueAt] = now
-	item[attrDueShard] = &types.AttributeValueMemberS{Value: shard("dead", key.PK)}
+	item[attrDueShard] = &types.AttributeValueMemberS{Value: shard(dead, key.PK)}
 	if username != "" {
 		item[attrCognitoUsername] = &types.AttributeValueMemberS{Value: username}
 	}
@@ -80,7 +80,7 @@ func (s *Store) noteUsername(ctx context.Context, user, username string) error {
 	noted := values.str("username", username)
 	expression := "SET #cognito_username = " + noted +
 		", #due_at = " + values.time("now", s.now()) +
-		", #due_shard = " + values.str("shard", shard("dead", key.PK))
+		", #due_shard = " + values.str("shard", shard(dead, key.PK))
 	condition := "attribute_exists(#pk) AND NOT (attribute_exists(#cognito_username) AND #cognito_username = " + noted + ")"
 	err := s.update(ctx, key, expression, condition, values)
 	return outcome(err, nil, "noting the username on the tombstone")

@@ -303,7 +303,7 @@ func TestAMarkedSlotIsLostToItsWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	marked := tb.get(slotKey)
-	wantError(t, "commit", tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Resource: made, Settled: true}), store.ErrLost)
+	wantError(t, "commit", tb.Commit(t.Context(), slot, store.Made{Ciphertext: []byte("new"), Began: began, Resource: made, Settled: true}), store.ErrLost)
 	wantError(t, "release", tb.Release(t.Context(), slot, store.Release{State: store.Failed, Settled: true}), store.ErrLost)
 	wantError(t, "remove", tb.Remove(t.Context(), slot), store.ErrLost)
 	wantError(t, "postpone", tb.Postpone(t.Context(), slot, store.Wait{State: store.Failed, Reason: "", DueAt: now}), store.ErrStale)

@@ -77,6 +77,10 @@ const (
 	AuditFindings = "AuditFindings"
 	// AuditsCompleted: scheduled audits of a provider that got to their end.
 	AuditsCompleted = "AuditsCompleted"
+	// RotationsAsked: keys of which a rotation of all keys of a provider has asked for another one.
+	// RotationsOfAllEnded: those that came to their end.
+	RotationsAsked      = "RotationsAsked"
+	RotationsOfAllEnded = "RotationsOfAllEnded"
 	// AuditsOverdue: scheduled audits that are under way when the next one is due. Counted with
 	// each invocation.
 	AuditsOverdue = "AuditsOverdue"

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/lambda"
@@ -229,7 +230,7 @@ var expectations = map[string]map[string]expectation{
 		"audit-due": {
 			given: (*world).amiss,
 			answer: `{"audits":[{"provider":"agent_mail","under_way":null,"complete":{"begun_at":"*","ended_at":"*","resources":2,"slots":1,` +
-				`"findings":{"left_behind":1,"missing_key":1}}}]}`,
+				`"findings":{"left_behind":1,"missing_key":1}}}],"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}]}`,
 			then: func(w *world) {
 				w.slotIs(store.Absent)
 				job, err := w.table.Job(w.t.Context(), "AUDIT#"+agentmail.Name)
@@ -267,6 +268,21 @@ var expectations = map[string]map[string]expectation{
 			answer: `{"status":422,"detail":"overlap: must be a duration from 0s to 720h, such as 8h or 30m"}`,
 			then:   stillManaged(userID),
 		},
+		"rotate-all": {given: managedOf(userID), answer: rotatingAll, then: (*world).asksAll},
+		"rotate-all-twice": {
+			given:  func(w *world) { w.rotatesAll(time.Now()) },
+			answer: `{"status":409,"detail":"The keys are being replaced already, since *, for somebody (a leak), with an overlap of 0s: see where that stands, or end it"}`,
+		},
+		"rotate-all-due": {
+			given:  func(w *world) { w.rotatesAll(time.Now().Add(-time.Minute)) },
+			answer: `{"audits":*,"rotations":[{"provider":"agent_mail","under_way":{"begun_at":"*","by":"somebody",*"asked":1,"passes":1,"left":1,"met":0},"ended":null}]}`,
+			then:   (*world).rotates,
+		},
+		"end-rotation": {
+			given:  func(w *world) { w.rotatesAll(time.Now()) },
+			answer: `{"provider":"agent_mail","under_way":null,"ended":{*"stopped":"ended by somebody@example.com: the wrong overlap"}}`,
+		},
+		"rotations": {answer: `{"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}]}`},
 		"redrive": {
 			given: func(w *world) {
 				w.queue.Send(deletionsFailed, string(lambda.Undelivered("user-cleanup", []byte(`{"user_id":"`+userID+`"}`))))
@@ -292,7 +308,7 @@ var expectations = map[string]map[string]expectation{
 		}},
 		"accept-organization-without-reason": {answer: `{"status":422,"detail":"reason: is required"}`},
 		"unknown-command": {
-			answer: `{"status":422,"detail":"command: must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate"}`,
+			answer: `{"status":422,"detail":"command: must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations"}`,
 		},
 	},
 
@@ -414,6 +430,9 @@ var expectations = map[string]map[string]expectation{
 }
 
 const resolvedManaged = `{"api_key":"am_us_*","attempt":1,"expires_at":null,"id":"b7dd5fbc-ba86-5841-b952-387afbd1bc5e","provider":"agent_mail","type":"api_key"}`
+
+const rotatingAll = `{"provider":"agent_mail","under_way":{"begun_at":"*","by":"somebody@example.com","reason":"the table has leaked","overlap":"0s",` +
+	`"asked":0,"passes":0,"left":0,"met":0},"ended":null}`
 
 // audited is the report of an audit of what w.amiss makes, which has looked at so many slots.
 func audited(slots string) string {

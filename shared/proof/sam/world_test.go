@@ -394,6 +394,31 @@ func (w *world) rotates() {
 	}
 }
 
+// rotatesAll gives the user a managed credential, and has all keys of its provider be replaced from
+// that time on.
+func (w *world) rotatesAll(from time.Time) {
+	w.t.Helper()
+	w.list(userID, time.Hour)
+	c := w.config
+	c.Now = func() time.Time { return from }
+	engine, err := managed.New(c)
+	if err == nil {
+		_, err = engine.RotateAll(w.t.Context(), managed.RotationOfAll{Provider: agentmail.Name, Order: managed.Order{By: "somebody", Reason: "a leak"}})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// asksAll checks that all keys are to be replaced, and nobody was asked for one yet.
+func (w *world) asksAll() {
+	w.t.Helper()
+	job, err := w.table.Job(w.t.Context(), "ROTATION#"+agentmail.Name)
+	if err != nil || job.Progress == "" || !job.LeaseUntil.IsZero() || w.read().Slots[agentmail.Name].Rotates {
+		w.t.Errorf("the job is %+v, %v", job, err)
+	}
+}
+
 // list lists a user's credentials, as if some time ago.
 func (w *world) list(user string, ago time.Duration) {
 	w.t.Helper()
