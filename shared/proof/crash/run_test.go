@@ -58,6 +58,8 @@ type run struct {
 	stored    map[string]string // the key that was stored last, by the slot's primary key
 	replaced  map[string]bool   // the slots in which a key was stored over another one
 
+	old map[string]string // keys that are to be replaced, by their users
+
 	acted      int // how many calls the scenario made
 	recovered  int // how many calls were made until the first recovery was over
 	violations []string

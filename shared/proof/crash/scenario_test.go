@@ -193,6 +193,31 @@ var scenarios = []*scenario{
 		r.before(p, "UpdateItem", func() { r.process().remove(alice) })
 		p.reconcile()
 	}},
+	{name: "all keys of a provider are replaced", sampled: true, users: []string{alice, bob}, before: func(r *run) {
+		listed(r)
+		r.process().list(bob)
+		r.recover()
+		r.remember(alice, bob)
+	}, do: func(r *run) {
+		r.rotateAll()
+		r.walk()
+		r.round(0)
+		r.walk()
+		r.round(0)
+	}, after: (*run).allReplaced},
+	{name: "deletion while all keys are replaced", sampled: true, users: []string{alice}, deleted: []string{bob}, before: func(r *run) {
+		listed(r)
+		r.process().list(bob)
+		r.recover()
+		r.remember(alice)
+		r.rotateAll()
+	}, do: func(r *run) {
+		r.advance(store.SkewMargin + time.Millisecond)
+		p := r.process()
+		r.before(p, "UpdateItem", func() { r.process().remove(bob) }) // the claim of the job
+		_, _ = p.RotationsDue(p.Context)
+		r.round(0)
+	}, after: (*run).allReplaced},
 	{name: "an audit that repairs", sampled: true, users: []string{alice}, deleted: []string{bob}, before: func(r *run) {
 		listed(r)
 		r.w.RemoveKey(alice)
@@ -337,6 +362,60 @@ func rotated(overlap time.Duration) func(*run) {
 func (r *run) rotate(overlap time.Duration) {
 	p := r.process()
 	r.check(p.Rotate(p.Context, managed.Rotation{User: alice, Provider: agent, Overlap: overlap}))
+}
+
+// rotateAll begins to replace all keys. An error is for the operator to repeat it.
+func (r *run) rotateAll() {
+	p := r.process()
+	_, _ = p.RotateAll(p.Context, managed.RotationOfAll{Provider: agent})
+}
+
+// walk has the rotation of all keys go on, as soon as a job is free whose process has died.
+func (r *run) walk() {
+	r.advance(3 * time.Minute)
+	p := r.process()
+	_, _ = p.RotationsDue(p.Context)
+}
+
+// remember notes which keys these users have, all of which are from before what comes next.
+func (r *run) remember(users ...string) {
+	r.advance(time.Millisecond)
+	r.old = map[string]string{}
+	for _, user := range users {
+		slot, _, err := r.w.Slot(user, agent)
+		r.check(err)
+		r.old[user] = slot.Resource.KeyID
+	}
+}
+
+// allReplaced has the rotation of all keys go on to its end, and be asked for again if it was never
+// begun. No key that was remembered is stored then, or retiring.
+func (r *run) allReplaced() {
+	for range 20 {
+		all, err := r.process().Rotations(context.Background())
+		r.check(err)
+		if len(all) == 1 && all[0].Ended != nil && all[0].UnderWay == nil {
+			break
+		}
+		if len(all) == 1 && all[0].UnderWay == nil {
+			r.advance(3 * time.Minute)
+			r.rotateAll()
+		}
+		r.walk()
+		r.recover()
+	}
+	all, err := r.process().Rotations(context.Background())
+	r.check(err)
+	if len(all) != 1 || all[0].Ended == nil || all[0].UnderWay != nil {
+		r.violated("the rotation of all keys does not end: %+v", all)
+	}
+	for user, key := range r.old {
+		slot, _, err := r.w.Slot(user, agent)
+		r.check(err)
+		if slot.Resource.KeyID == key || slot.Retiring.KeyID != "" {
+			r.violated("the key of %s was to be replaced, and the slot is %+v", user, slot)
+		}
+	}
 }
 
 func audited(r *run) {

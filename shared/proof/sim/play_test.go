@@ -380,6 +380,9 @@ func (w *world) play() {
 	}
 	warm := w.process()
 	w.every(warm, time.Minute)
+	if w.config.leak > 0 {
+		w.at(w.start.Add(w.config.leak), w.leaked)
+	}
 	w.passed(horizon + time.Second)
 	w.over = true
 	clear(w.shown)
@@ -594,6 +597,7 @@ func (w *world) finish() {
 		w.until(func() bool { return w.quiet() && len(w.events) == 0 })
 		w.recover()
 	}
+	w.allReplaced(p, again)
 	if w.byHandKeys > 0 {
 		for _, provider := range w.config.providers {
 			again("audit", func(ctx context.Context) { audit(ctx, p, provider) })
@@ -629,6 +633,62 @@ func (w *world) finish() {
 		}
 	}
 	w.noOrphans()
+}
+
+// leaked has all keys of a provider replaced, and the schedule go on with that.
+func (w *world) leaked() {
+	rng := rand.New(rand.NewPCG(w.seed, 10))
+	p, overlap := w.some(rng), time.Duration(rng.IntN(2)*rng.IntN(60))*time.Second
+	w.spawn("a rotation of all keys", p, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 28*time.Second)
+		defer cancel()
+		_, _ = p.RotateAll(ctx, managed.RotationOfAll{Provider: w.config.providers[0], Overlap: overlap, Order: managed.Order{By: "an operator", Reason: "a leak"}})
+	})
+	w.walks(rng)
+}
+
+// walks lets the schedule go on with the rotation of all keys.
+func (w *world) walks(rng *rand.Rand) {
+	w.at(w.now().Add(time.Duration(5+rng.IntN(60))*time.Second), func() {
+		if w.over {
+			return
+		}
+		p := w.some(rng)
+		w.spawn("a walk", p, func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, 59*time.Second)
+			defer cancel()
+			_, _ = p.RotationsDue(ctx)
+		})
+		w.walks(rng)
+	})
+}
+
+// allReplaced is that a rotation of all keys that was begun comes to its end, and that no key from
+// before is stored then.
+func (w *world) allReplaced(p *process, again func(string, func(context.Context))) {
+	if w.config.leak == 0 {
+		return
+	}
+	var all []managed.RotationStatus
+	for n := 0; n == 0 || all[0].UnderWay != nil; n++ {
+		if n == 20 || len(w.violations) > 0 {
+			w.violated("liveness: the rotation of all keys does not end: %+v\n%s", all[0].UnderWay, w.dump())
+			return
+		}
+		w.passed(3 * time.Minute)
+		again("a walk", func(ctx context.Context) { all, _ = p.RotationsDue(ctx) })
+	}
+	if all[0].Ended == nil { // nobody got through with it
+		return
+	}
+	for _, user := range users {
+		slot, deleted := w.slot(user, all[0].Provider)
+		key := slot.Key()
+		at := timeOf(w.table.Item(key.PK, key.SK)["committed_at"])
+		if !deleted && slot.Committed > 0 && slot.State != store.Off && at.Before(all[0].Ended.BegunAt.Truncate(time.Millisecond)) {
+			w.violated("of %s a key from before is stored, from %v: %+v", user, at, all[0].Ended)
+		}
+	}
 }
 
 // isOff reports whether the user gave up what they had at a provider.

@@ -215,8 +215,12 @@ func newWorld(s schedule, heard heard) *world {
 	}
 	w.observed = newObserved()
 	w.config = drawConfig(rand.New(rand.NewPCG(s.seed, 1)))
+	if leak := rand.New(rand.NewPCG(s.seed, 9)); s.bug == nil && leak.IntN(5) == 0 {
+		w.config.leak = time.Duration(leak.Int64N(int64(horizon)))
+	}
 	if s.recorded {
 		w.config.adopts, w.config.holdback, w.config.lingers, w.config.plain = false, 0, 0, true
+		w.config.leak = 0
 	}
 	if s.recorded || s.bug != nil {
 		w.config.providers = []string{agentmail.Name}
