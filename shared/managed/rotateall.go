@@ -260,7 +260,7 @@ func (e *Engine) walk(ctx context.Context, run *RotationRun, job *store.Job) err
 		if ok && clock.Until(deadline) < walkReserve {
 			return nil
 		}
-		asked := 0
+		var asked int
 		asked, at.After, err = w.page(ctx, at.After)
 		room -= asked
 		if err == nil {
