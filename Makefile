@@ -154,8 +154,8 @@ test-moto: $(VENV)/moto/bin/moto_server ## hold the stand-ins for KMS and Secret
 test-api: $(VENV)/schemathesis/bin/schemathesis build ## have a fuzzer of others try the service by docs/openapi.yaml (a minute; needs Python)
 	go test -count=1 -v -timeout 5m ./shared/proof/schemathesis -schemathesis $(abspath $<)
 
-# What makes clients of docs/openapi.yaml, and what they need. They are in a folder whose name begins
-# with a dot, where Go does not look for packages: some of npm's have Go files.
+# What makes clients of docs/openapi.yaml, and what they need. The folder's name begins with a dot,
+# so that Go does not look for packages there: some of npm's have Go files.
 CLIENTS   := shared/proof/clients
 GENERATOR := $(VENV)/$(subst :,-,$(OPENAPI_GENERATOR)).jar
 $(VENV)/clients/installed: $(CLIENTS)/python/requirements.txt | needs-python
