@@ -98,7 +98,8 @@ import (
 // An absence is a suspicion. One look may have met a replica that lags, or a list that was cut
 // short, so a provider says Gone only for what it has looked for by every path that there is (by
 // its id, and in the list), and the engine acts on it only when a later claim, at least LastLook
-// after, has seen the same.
+// after, has seen the same. Where the third party shows how things were a while ago, the error says
+// how long (Error.Age), and that much later still is the look that counts.
 //
 // Errors are classified with *Error; one without a class counts as transient. They are logged, so
 // they must not carry a secret. Providers are safe for concurrent use.
@@ -387,7 +388,10 @@ type Error struct {
 	// Left is how many things are still there, at a NotYet; one that does not shrink for an hour is
 	// stuck.
 	Left int
-	Err  error
+	// Age is how old that may be which a Gone goes by, such as a list that is renewed every few
+	// minutes; 0 if it is how things are now.
+	Age time.Duration
+	Err error
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Class, e.Err) }

@@ -56,16 +56,17 @@ func (c *claim) revoke(ctx context.Context) error {
 		c.revocationFailed(ctx, err)
 		return nil
 	}
-	return c.revoked(ctx, err == nil || c.attempt.hasFound(), holds)
+	return c.revoked(ctx, err, holds)
 }
 
 // revoked ends a pass that left nothing. The slot goes only when another pass, late enough, has
 // found nothing to remove: what was not there may have been hidden by a replica that lags, and what
-// was deleted may not be. removed says whether this pass had something to remove, be it what its
-// own look for more has made, and holds whether it left what is held back.
-func (c *claim) revoked(ctx context.Context, removed, holds bool) error {
-	settled := c.attempt.Settled() // or a create of this pass may still take effect
-	confirmed := settled && !removed && c.confirms()
+// was deleted may not be. gone is nil if this pass had something to remove, and holds says whether
+// it left what is held back.
+func (c *claim) revoked(ctx context.Context, gone error, holds bool) error {
+	removed := gone == nil || c.attempt.hasFound() // be it what its own look for more has made
+	settled := c.attempt.Settled()                 // or a create of this pass may still take effect
+	confirmed := settled && !removed && c.confirms(gone)
 	if confirmed && holds {
 		c.hold(ctx)
 		return nil
@@ -94,7 +95,7 @@ func (c *claim) revoked(ctx context.Context, removed, holds bool) error {
 		}
 	}
 	if settled {
-		r.DueAt = r.GoneSince.Add(LastLook)
+		r.DueAt = c.nextLook(r.GoneSince, gone)
 	}
 	c.log.InfoContext(ctx, "this pass has left nothing at the third party: another one looks whether that is so", "removed", removed, "settled", settled)
 	c.release(ctx, r)

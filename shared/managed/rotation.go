@@ -26,6 +26,23 @@ var ErrNotAtRest error = &credential.ConflictError{Detail: "The credential is no
 // ErrRetiring: two keys are there already.
 var ErrRetiring error = &credential.ConflictError{Detail: "The key before this one still serves: try again once it has retired, or with an overlap of 0s, which ends that at once"}
 
+// Irreplaceable is a provider at which another key would not do what the first one does: it would
+// open something else, without what the user has there. Nothing replaces its keys while they work.
+type Irreplaceable interface {
+	// Irreplaceable is why: a sentence for operators.
+	Irreplaceable() string
+}
+
+// replaceable returns nil if a provider's keys can be replaced while they work, or else a
+// *credential.ConflictError that says why not.
+func replaceable(p Provider) error {
+	fixed, ok := p.(Irreplaceable)
+	if !ok {
+		return nil
+	}
+	return &credential.ConflictError{Detail: fixed.Irreplaceable()}
+}
+
 // Rotation says whose key is to be replaced.
 type Rotation struct {
 	User, Provider string
@@ -38,11 +55,17 @@ type Rotation struct {
 // Rotate asks for another key of a user's managed credential, under the same id. Reconcile makes
 // it; until then the stored one stays. It is on record in the audit log before it is asked for.
 //
-// It returns credential.ErrNoProvider, ErrAccountDeleted, credential.ErrNotFound, ErrNotAtRest, or
-// ErrRetiring. Safe to repeat until the new key is there; then a repeat asks for another one.
+// It returns credential.ErrNoProvider, ErrAccountDeleted, credential.ErrNotFound, ErrNotAtRest,
+// ErrRetiring, or another *credential.ConflictError if the provider is Irreplaceable. Safe to
+// repeat until the new key is there; then a repeat asks for another one.
 func (e *Engine) Rotate(ctx context.Context, r Rotation) error {
-	if e.byName[r.Provider] == nil {
+	p := e.byName[r.Provider]
+	if p == nil {
 		return credential.ErrNoProvider
+	}
+	err := replaceable(p)
+	if err != nil {
+		return err
 	}
 	slots, err := e.cfg.Store.Slots(ctx, r.User, r.Provider)
 	if err != nil {

@@ -21,8 +21,18 @@ func (c *claim) suspectedSince() time.Time {
 	return c.slot.GoneSince
 }
 
-// confirms reports whether this pass's look, which found nothing, may be believed: an earlier one has
-// found nothing either, far enough before this one began, however long it took.
-func (c *claim) confirms() bool {
-	return !c.began.Before(c.suspectedSince().Add(LastLook))
+// confirms reports whether this pass's look, which found nothing, may be believed: an earlier one
+// has found nothing either, far enough before this one began, however long it took, and before the
+// time of which this one has told.
+func (c *claim) confirms(gone error) bool {
+	return !c.began.Before(c.nextLook(c.suspectedSince(), gone))
+}
+
+// nextLook is when the look may be that confirms the one that was taken at since, if it tells of as
+// long ago as this one.
+func (c *claim) nextLook(since time.Time, gone error) time.Time {
+	if gone == nil {
+		return since.Add(LastLook)
+	}
+	return since.Add(LastLook + classified(gone).Age)
 }

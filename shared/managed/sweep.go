@@ -18,7 +18,7 @@ func (c *claim) sweep(ctx context.Context) {
 	c.retired = err == nil && !c.attempt.Keeps(c.slot.Retiring.KeyID)
 	release := store.Release{State: store.Ready, Settled: c.attempt.Settled(), Resource: c.slot.Resource}
 	switch {
-	case isGone(err) && c.confirms():
+	case isGone(err) && c.confirms(err):
 		c.e.cfg.Metrics.Count(telemetry.CredentialsLost, c.slot.Provider, 1)
 		c.log.WarnContext(ctx, "two looks have not found the key at the third party: another one is made",
 			"resource", c.slot.Resource.ID, "key_id", c.slot.Resource.KeyID, "error", err)
@@ -27,7 +27,7 @@ func (c *claim) sweep(ctx context.Context) {
 		return
 	case isGone(err):
 		release.GoneSince = c.suspectedSince()
-		release.DueAt = release.GoneSince.Add(LastLook)
+		release.DueAt = c.nextLook(release.GoneSince, err)
 		release.Reason = string(Gone)
 		c.log.WarnContext(ctx, "the key was not found at the third party: it is looked for once more",
 			"resource", c.slot.Resource.ID, "key_id", c.slot.Resource.KeyID, "retry_at", release.DueAt, "error", err)

@@ -16,6 +16,7 @@ import (
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/ayrshare"
 	"managed-credentials/shared/provider/openai"
 	"managed-credentials/shared/provider/openrouter"
 )
@@ -23,6 +24,7 @@ import (
 // constructors make the providers, from the settings that MANAGED_PROVIDERS has for them.
 var constructors = map[string]constructor{
 	agentmail.Name:  agentMail,
+	ayrshare.Name:   from(ayrshare.New),
 	openai.Name:     from(openai.New),
 	openrouter.Name: from(openrouter.New),
 }

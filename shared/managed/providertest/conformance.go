@@ -37,6 +37,8 @@ type Subject struct {
 	Identify func(secret string) (keyID string, accepted bool)
 	// Flat: nothing holds a user's keys but their names, so that a key of another name is nobody's.
 	Flat bool
+	// Unique: no two keys have the same name, and a key's id is its name.
+	Unique bool
 
 	// Plant makes a key with this name beside those of the user, who has a resource, and returns
 	// its id.

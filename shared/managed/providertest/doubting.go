@@ -88,10 +88,11 @@ func (s suite) deletesTheRest(t *testing.T) {
 				if c.Method != http.MethodDelete {
 					return nil
 				}
-				if !slices.Contains(deletions, c.Op) {
-					deletions = append(deletions, c.Op)
+				deletion := c.Op + string(c.Body)
+				if !slices.Contains(deletions, deletion) {
+					deletions = append(deletions, deletion)
 				}
-				if len(deletions) >= nth && deletions[nth-1] == c.Op {
+				if len(deletions) >= nth && deletions[nth-1] == deletion {
 					return refused
 				}
 				return nil

@@ -28,7 +28,9 @@ func (s suite) sweeps(t *testing.T) {
 	for _, n := range []int64{1, 3, 5} {
 		b.Plant(examinee, b.KeyName(examinee, n))
 	}
-	b.Plant(examinee, b.KeyName(examinee, 1)) // two of one name
+	if !b.Unique {
+		b.Plant(examinee, b.KeyName(examinee, 1)) // two of one name
+	}
 	higher := credential.Resource{ID: g.Resource.ID, KeyID: foreign[b.KeyName(examinee, 9)], OrgID: g.Resource.OrgID}
 	for range 2 {
 		a := b.attempt(7, g.Resource, true)

@@ -8,6 +8,7 @@ const (
 	flatDir       = "shared/provider/flat"
 	openRouterDir = "shared/provider/openrouter"
 	openAIDir     = "shared/provider/openai"
+	ayrshareDir   = "shared/provider/ayrshare"
 	crashDir      = "shared/proof/crash"
 )
 
@@ -30,23 +31,30 @@ var mutations = []mutation{
 	{
 		rule: "an absence is believed only at a second look",
 		file: managedDir + "/suspicion.go",
-		old:  "\treturn !c.began.Before(c.suspectedSince().Add(LastLook))",
+		old:  "\treturn !c.began.Before(c.nextLook(c.suspectedSince(), gone))",
 		new:  "\treturn true",
 		test: managedDir, run: "Suspicion",
 	},
 	{
 		rule: "two looks are apart in time",
 		file: managedDir + "/suspicion.go",
-		old:  "\treturn !c.began.Before(c.suspectedSince().Add(LastLook))",
+		old:  "\treturn !c.began.Before(c.nextLook(c.suspectedSince(), gone))",
 		new:  "\treturn !c.slot.GoneSince.IsZero()",
 		test: managedDir, run: "GoneAlready",
 	},
 	{
 		rule: "a look counts from when it began",
 		file: managedDir + "/suspicion.go",
-		old:  "\treturn !c.began.Before(c.suspectedSince().Add(LastLook))",
-		new:  "\treturn !c.e.cfg.Now().Before(c.suspectedSince().Add(LastLook))",
+		old:  "\treturn !c.began.Before(c.nextLook(c.suspectedSince(), gone))",
+		new:  "\treturn !c.e.cfg.Now().Before(c.nextLook(c.suspectedSince(), gone))",
 		test: managedDir, run: "Suspicion",
+	},
+	{
+		rule: "two looks at the same old list are one",
+		file: managedDir + "/suspicion.go",
+		old:  "\treturn since.Add(LastLook + classified(gone).Age)",
+		new:  "\treturn since.Add(LastLook)",
+		test: managedDir, run: "ListFromBefore",
 	},
 	{
 		rule: "an old suspicion does not count",
@@ -65,15 +73,15 @@ var mutations = []mutation{
 	{
 		rule: "a deletion ends with a look after it",
 		file: managedDir + "/revoke.go",
-		old:  "\tconfirmed := settled && !removed && c.confirms()",
-		new:  "\tconfirmed := settled && (removed || c.confirms())",
+		old:  "\tconfirmed := settled && !removed && c.confirms(gone)",
+		new:  "\tconfirmed := settled && (removed || c.confirms(gone))",
 		test: managedDir, run: "LookAfter",
 	},
 	{
 		rule: "what a pass has found itself is not gone by an earlier look",
 		file: managedDir + "/revoke.go",
-		old:  "err == nil || c.attempt.hasFound(), holds",
-		new:  "err == nil, holds",
+		old:  "\tremoved := gone == nil || c.attempt.hasFound()",
+		new:  "\tremoved := gone == nil",
 		test: managedDir, run: "OfAPodThatTheRevocationMadeItself",
 	},
 	{
@@ -955,7 +963,7 @@ var mutations = []mutation{
 	{
 		rule: "what is gone at the third party is made anew",
 		file: managedDir + "/sweep.go",
-		old:  "\tcase isGone(err) && c.confirms():",
+		old:  "\tcase isGone(err) && c.confirms(err):",
 		new:  "\tcase false:",
 		test: managedDir, run: "ByHand",
 	},
@@ -1539,5 +1547,47 @@ var mutations = []mutation{
 		old:  "ours && !has(accounts, o.Account)",
 		new:  "ours && has(accounts, o.Account)",
 		test: openAIDir, run: "Outlives",
+	},
+	{
+		rule: "what would go with a key is not destroyed to mend it",
+		file: flatDir + "/flat.go",
+		old:  "\t\tif key.Filled {",
+		new:  "\t\tif false {",
+		test: ayrshareDir, run: "LeftToAnOperator",
+	},
+	{
+		rule: "a list from before a late create accounts for nothing",
+		file: flatDir + "/flat.go",
+		old:  "lag.Age == 0 || lag.At.Sub(made) >= late",
+		new:  "lag.Age == 0 || lag.At.Sub(made) >= 0",
+		test: ayrshareDir, run: "ASweepWaits",
+	},
+	{
+		rule: "an old list does not say that a discard is done",
+		file: flatDir + "/flat.go",
+		old:  "\tif lagErr != nil || lag.Age > 0 {",
+		new:  "\tif lagErr != nil {",
+		test: ayrshareDir, run: "ADiscardThatFindsNothing",
+	},
+	{
+		rule: "what an old list does not show is deleted by its name",
+		file: flatDir + "/deprovision.go",
+		old:  "\tif lagging && rest.IsGone(err) {",
+		new:  "\tif false && lagging {",
+		test: ayrshareDir, run: "ADeletionDoesNotGoByAnOldList",
+	},
+	{
+		rule: "a call that was refused because there are too many is not repeated where that is held against us",
+		file: restDir + "/rest.go",
+		old:  "\tif refusal.Final {",
+		new:  "\tif false {",
+		test: ayrshareDir, run: "ARefusedCallIsNotRepeated",
+	},
+	{
+		rule: "what cannot be replaced is not rotated",
+		file: managedDir + "/rotation.go",
+		old:  "\terr := replaceable(p)\n\tif err != nil {",
+		new:  "\terr := replaceable(p)\n\tif false {",
+		test: managedDir, run: "AProfileIsNotRotated",
 	},
 }

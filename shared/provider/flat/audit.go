@@ -138,7 +138,11 @@ func (p *Provider) inspect(ctx context.Context, org credential.Secret, user stri
 		found = append(found, held(key, n))
 	}
 	if len(found) == 0 {
-		return nil, &managed.Error{Class: managed.Gone, Err: fmt.Errorf("no key has the name of %s", r.ID)}
+		lag, err := p.lag(ctx, org)
+		if err != nil {
+			return nil, err
+		}
+		return nil, &managed.Error{Class: managed.Gone, Age: lag.Age, Err: fmt.Errorf("no key has the name of %s", r.ID)}
 	}
 	return found, nil
 }

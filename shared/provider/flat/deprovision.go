@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
@@ -33,16 +34,22 @@ type removal struct {
 	*Provider
 	org           credential.Secret
 	removed, left int
+	age           time.Duration // of the list that was read
 	errs          []*managed.Error
 }
 
 // look looks at the key that the slot names, and reports whether it is there. One that does not
-// have this user's name is a Mismatch.
+// have this user's name is a Mismatch. Where the answer may be an old one, a key that is not found
+// may be there, and its id is its name.
 func (r *removal) look(ctx context.Context, a *managed.Attempt) (bool, error) {
 	if a.Resource().KeyID == "" {
 		return false, nil
 	}
 	key, err := r.author.Get(ctx, r.org, a.Resource().OrgID, a.Resource().KeyID)
+	_, lagging := r.author.(Lagging)
+	if lagging && rest.IsGone(err) {
+		key, err = Key{ID: a.Resource().KeyID, Name: a.Resource().KeyID}, r.prove(ctx, r.org, a.Resource(), "")
+	}
 	switch {
 	case rest.IsGone(err):
 		return false, nil
@@ -75,6 +82,9 @@ func (r *removal) others(ctx context.Context, a *managed.Attempt) {
 		r.note(err)
 		return
 	}
+	lag, err := r.lag(ctx, r.org)
+	r.note(err)
+	r.age = lag.Age
 	keys, err := r.list(ctx, r.org)
 	r.note(err)
 	for _, key := range keys {
@@ -114,7 +124,9 @@ func (r *removal) delete(ctx context.Context, send func() error) {
 	if err == nil {
 		err = send()
 	}
-	if rest.IsGone(err) {
+	if rest.IsGone(err) && r.age > 0 {
+		err = outdated(r.age)
+	} else if rest.IsGone(err) {
 		err = errListed
 	}
 	if err == nil {
@@ -129,7 +141,7 @@ func (r *removal) delete(ctx context.Context, send func() error) {
 func (r *removal) note(err error) {
 	var classed *managed.Error
 	if errors.As(rest.Classify(err), &classed) {
-		r.errs = append(r.errs, &managed.Error{Class: classed.Class, RetryAfter: classed.RetryAfter, Err: err})
+		r.errs = append(r.errs, &managed.Error{Class: classed.Class, RetryAfter: classed.RetryAfter, Left: classed.Left, Err: err})
 	}
 }
 
@@ -137,7 +149,7 @@ func (r *removal) note(err error) {
 func (r *removal) verdict(ctx context.Context) error {
 	switch {
 	case len(r.errs) == 0 && r.removed == 0:
-		return &managed.Error{Class: managed.Gone, Err: errors.New("there is no key with this user's name")}
+		return &managed.Error{Class: managed.Gone, Age: r.age, Err: errors.New("there is no key with this user's name")}
 	case len(r.errs) == 0:
 		return nil
 	}

@@ -11,6 +11,7 @@
 package flat
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,15 +70,34 @@ type Opener struct {
 	Expired bool
 }
 
+// Lagging is an author whose list, and whose Get, may show how things were a while ago. A key's id
+// is its name there: no two have the same, and Delete goes by how things are now.
+type Lagging interface {
+	// Lag tells of the list. It changes nothing.
+	Lag(ctx context.Context, org credential.Secret) (Lag, error)
+}
+
+// Lag is how far a list is behind.
+type Lag struct {
+	// Age is how old the list may be; 0 if it shows how things are now.
+	Age time.Duration
+	// At is the time that it shows, by the clock of CreatedAt.
+	At time.Time
+}
+
 // Key is a key as the third party lists it.
 type Key struct {
 	ID, Name string
 	// Organization is the id of the one that the key is in.
 	Organization string
 	CreatedAt    time.Time
+	// Filled: something would go with the key that cannot be made again. Only the end of an account
+	// is a reason to delete it.
+	Filled bool
 }
 
-// Made is a key that has just been made.
+// Made is a key that has just been made. Where the third party does not say in which organisation,
+// it is the first of those that the org key opens.
 type Made struct {
 	Key
 	Secret credential.Secret
@@ -182,7 +202,7 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 		if err == nil {
 			err = p.removeLower(ctx, org, a, keys)
 		}
-		if err != nil {
+		if err != nil && !isNotYet(err) { // what an old list shows keeps nobody waiting
 			return managed.Grant{}, fmt.Errorf("removing the keys of earlier attempts: %w", err)
 		}
 	}
@@ -205,6 +225,7 @@ func (p *Provider) create(ctx context.Context, org credential.Secret, a *managed
 	err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 		var err error
 		made, err = p.author.Create(ctx, org, name)
+		made.Organization = cmp.Or(made.Organization, home)
 		switch {
 		case err != nil:
 		case made.Name != name || made.Organization != home:
@@ -253,8 +274,10 @@ func (p *Provider) list(ctx context.Context, org credential.Secret) ([]Key, erro
 	return all, nil
 }
 
-func has(keys []Key, id string) bool {
-	return slices.ContainsFunc(keys, func(key Key) bool { return key.ID == id })
+func has(keys []Key, id string) bool { return index(keys, id) >= 0 }
+
+func index(keys []Key, id string) int {
+	return slices.IndexFunc(keys, func(key Key) bool { return key.ID == id })
 }
 
 // removeLower removes this user's keys of lower attempts, but the stored one.
@@ -264,6 +287,9 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 		if !ours || attempt >= a.Number || a.Keeps(key.ID) {
 			continue
 		}
+		if key.Filled {
+			return errFilled
+		}
 		err := p.remove(ctx, org, key.Organization, key.ID)
 		if err != nil {
 			return fmt.Errorf("deleting a key of an earlier attempt: %w", err)
@@ -272,11 +298,19 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 	return nil
 }
 
-// remove deletes a key. One that is not found is no error, if the list does not have it either.
+// errFilled: to mend the user's key would destroy what cannot be made again.
+var errFilled = &managed.Error{Class: managed.Permanent, Err: errors.New("a key of an earlier attempt holds what would go with it: it is left for an operator to look at")}
+
+// remove deletes a key. One that is not found is no error, if the list does not have it either, and
+// shows how things are now.
 func (p *Provider) remove(ctx context.Context, org credential.Secret, organization, id string) error {
 	err := p.author.Delete(ctx, org, organization, id)
 	if !rest.IsGone(err) {
 		return err
+	}
+	lag, lagErr := p.lag(ctx, org)
+	if lagErr != nil || lag.Age > 0 {
+		return cmp.Or(lagErr, outdated(lag.Age))
 	}
 	keys, listErr := p.list(ctx, org)
 	switch {
@@ -290,6 +324,29 @@ func (p *Provider) remove(ctx context.Context, org credential.Secret, organizati
 
 // errListed: one path leads to the key, and another one does not.
 var errListed = &managed.Error{Class: managed.Transient, Err: errors.New("the key is listed, but it is not found by its id")}
+
+// lag is how far the author's list is behind.
+func (p *Provider) lag(ctx context.Context, org credential.Secret) (Lag, error) {
+	lagging, ok := p.author.(Lagging)
+	if !ok {
+		return Lag{}, nil
+	}
+	lag, err := lagging.Lag(ctx, org)
+	if err != nil {
+		return Lag{}, fmt.Errorf("asking how old the list is: %w", err)
+	}
+	return lag, nil
+}
+
+// outdated: the list has to be read again, so much later.
+func outdated(wait time.Duration) error {
+	return &managed.Error{Class: managed.NotYet, RetryAfter: wait, Left: 1, Err: errors.New("the list may be too old to tell")}
+}
+
+func isNotYet(err error) bool {
+	var classed *managed.Error
+	return errors.As(err, &classed) && classed.Class == managed.NotYet
+}
 
 // Sweep implements managed.Provider.
 func (p *Provider) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
@@ -310,9 +367,27 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 	}
 	err = p.removeLower(ctx, org, a, keys)
 	if err == nil {
+		err = p.isComplete(ctx, org, keys[index(keys, a.Resource().KeyID)].CreatedAt)
+	}
+	if err == nil {
 		a.Accounted()
 	}
 	return err
+}
+
+// late is how long after a key was made that may take effect which lower attempts have sent: longer
+// than half a lease.
+const late = 5 * time.Minute
+
+// isComplete makes sure that a list which has the stored key, made then, has all that lower
+// attempts may have left. One that shows how things are now has it, since sweeps come when the
+// lease is over.
+func (p *Provider) isComplete(ctx context.Context, org credential.Secret, made time.Time) error {
+	lag, err := p.lag(ctx, org)
+	if err != nil || lag.Age == 0 || lag.At.Sub(made) >= late {
+		return err
+	}
+	return outdated(late - lag.At.Sub(made) + lag.Age)
 }
 
 // opens makes sure that there is something which opens the stored account, where such a thing is
@@ -348,7 +423,11 @@ func (p *Provider) notListed(ctx context.Context, org credential.Secret, r crede
 	if proof != nil {
 		return proof
 	}
-	return &managed.Error{Class: managed.Gone, Err: fmt.Errorf("the key is neither listed nor found: %w", err)}
+	lag, lagErr := p.lag(ctx, org)
+	if lagErr != nil {
+		return lagErr
+	}
+	return &managed.Error{Class: managed.Gone, Age: lag.Age, Err: fmt.Errorf("the key is neither listed nor found: %w", err)}
 }
 
 // Discard implements managed.Provider.

@@ -67,8 +67,9 @@ type Explanation struct {
 	Member string
 	// Class is the error's, where that is not the one of its status; "" if it is.
 	Class managed.Class
-	// Repeat says that a call which may be repeated is to be, whatever its status.
-	Repeat bool
+	// Repeat says that a call which may be repeated is to be, whatever its status, and Final that it
+	// is not to be.
+	Repeat, Final bool
 }
 
 // Client speaks to one third party. It is safe for concurrent use.
@@ -242,6 +243,9 @@ func repeatable(err error) (time.Duration, bool) {
 	var classed *managed.Error
 	if !errors.As(err, &refusal) {
 		return 0, !errors.Is(err, ErrAnswer) && !errors.As(err, &classed)
+	}
+	if refusal.Final {
+		return 0, false
 	}
 	if refusal.Status == http.StatusRequestTimeout || refusal.Status == http.StatusTooManyRequests || refusal.Status >= 500 || refusal.Repeat {
 		return refusal.RetryAfter, true
