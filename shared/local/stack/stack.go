@@ -76,6 +76,8 @@ type Config struct {
 	// AllProviders starts the fakes of all other providers, too, and has users get keys there, in
 	// place of what Env has as MANAGED_PROVIDERS.
 	AllProviders bool
+	// AllAuto has users get keys at all of them without asking, whatever the fakes' modes.
+	AllAuto bool
 	// DynamoDB is a running DynamoDB Local to use. Nil means that the stack starts one.
 	DynamoDB *dynamodb.Server
 	// Faults puts a proxy that injects faults in front of each service that the functions call: see
@@ -337,6 +339,9 @@ func (s *Stack) startFakes(cfg Config) error {
 	s.Fakes = map[string]Fake{}
 	for name, make := range fakes.New {
 		f := make(nil)
+		if cfg.AllAuto {
+			f.Mode = ""
+		}
 		url, err := s.serve(nil, f.Handler)
 		if err != nil {
 			return err

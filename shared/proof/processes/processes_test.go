@@ -63,7 +63,7 @@ func start(t *testing.T, env map[string]string) *service {
 	}
 	t.Cleanup(machine.Close)
 	s := &service{t: t, machine: machine}
-	s.Stack, s.log = stacktest.Start(t, stack.Config{Dist: machine.Dist, Now: machine.Now, Env: env, AllProviders: true, Faults: true, LimitMemory: true})
+	s.Stack, s.log = stacktest.Start(t, stack.Config{Dist: machine.Dist, Now: machine.Now, Env: env, AllProviders: true, AllAuto: true, Faults: true, LimitMemory: true})
 	for _, proxy := range []*fault.Proxy{
 		s.Faults.DynamoDB, s.Faults.KMS, s.Faults.SecretsManager, s.Faults.Cognito, s.Faults.SQS, s.Faults.AgentMail,
 	} {

@@ -40,10 +40,17 @@ The service is running. Press Ctrl-C to stop it; no data is kept.
   Lambda             {{.Stack.LambdaURL}}
 
 To try it, paste these one after the other. First a token for alice, then her credentials. Listing
-them makes her a key at AgentMail{{if .Stack.Fakes}}, and one at each of the others{{end}}.
+them makes her a key at AgentMail{{if .Stack.Fakes}}, and one at each of the others that is not on
+demand{{end}}.
 
   TOKEN=$(curl -s {{.Stack.URL}}/local/token -d '{"sub":"alice"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/credentials
+{{- range $name, $fake := .Stack.Fakes}}{{if eq $fake.Mode "on_demand"}}
+
+{{$fake.Title}} is on demand: she has to ask.
+
+  curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{$.Stack.URL}}/{{$name}}/managed -X PUT
+{{- end}}{{end}}
 
 An executor, which runs a user's tasks, gets the key itself.
 
