@@ -52,8 +52,9 @@ func auditJob(provider string) string { return "AUDIT#" + provider }
 
 // AuditsDue goes on with the audit of each provider that is under way, and begins one where the
 // last was begun Config.AuditEvery ago, each provider's by itself. One that makes nothing new and
-// has no org key is left out: that is no trouble there. It repairs nothing. What an audit finds is logged and counted, and again if the invocation ends before it has noted where the
-// audit stands. It returns where they stand. An error means that the table failed.
+// has no org key is left out: that is no trouble there. It repairs nothing. What an audit finds is
+// logged and counted, and again if the invocation ends before it has noted where the audit stands.
+// It returns where they stand. An error means that the table failed.
 //
 // Safe to repeat, and to run twice at once: an audit goes on in one of them.
 func (e *Engine) AuditsDue(ctx context.Context) ([]ScheduledAudit, error) {
