@@ -214,6 +214,7 @@ func TestParkedRevocationsAreListedAndForced(t *testing.T) {
 	s := start(t, nil)
 	s.list(s.token(alice))
 	// user-cleanup has not been invoked before, so it cannot have the org key in memory.
+	s.Secrets.MarkDeleted("managed-credentials/org-keys/agent_mail")
 	s.Secrets.Put("managed-credentials/org-keys", `{}`)
 	s.call("DELETE", "/account", s.token(alice), "").want(t, http.StatusAccepted, "")
 	type list struct {

@@ -14,7 +14,6 @@ import (
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
@@ -32,7 +31,6 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	system := env.SystemCredentials()
 	c := managed.Config{
 		Store:   table,
-		OrgKeys: orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Seal:    seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
 		Lease:   env.Lease(),
 		Budget:  env.Budget(),
@@ -40,6 +38,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Metrics: telemetry.NewMetrics(os.Stdout),
 	}
 	provider.Configure(&c, env)
+	c.OrgKeys = provider.OrgKeys(env, secretsmanager.NewFromConfig(cfg), c.Providers)
 	err = env.Err()
 	if err != nil {
 		return nil, err

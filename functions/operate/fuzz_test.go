@@ -59,7 +59,7 @@ func FuzzEvent(f *testing.F) {
 	for name, value := range map[string]string{
 		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "LOG_LEVEL": "", "LEASE": "",
 		"AWS_ENDPOINT_URL_DYNAMODB": aws.ToString(client.Options().BaseEndpoint), "TABLE_NAME": name,
-		"AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL, "ORG_KEYS_SECRET_ID": "org-keys",
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL, "ORG_KEYS_PREFIX": "org-keys/", "ORG_KEYS_SECRET_ID": "org-keys",
 		"AGENTMAIL_BASE_URL": mail.URL, "AGENTMAIL_CLIENT_ID_PREFIX": "", "AGENTMAIL_PERMISSIONS": "",
 		"AWS_ENDPOINT_URL_SQS": queue.URL, "ACCOUNT_DELETIONS_FAILED_URL": failed, "USER_CLEANUP_FUNCTION": "user-cleanup",
 	} {

@@ -19,7 +19,6 @@ import (
 	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
@@ -35,7 +34,6 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	}
 	c := managed.Config{
 		Store:     store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
-		OrgKeys:   orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Lease:     env.Lease(),
 		GoneFloor: env.GoneFloor(),
 		GoneShare: env.GoneShare(),
@@ -45,6 +43,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		AuditEvery: env.AuditEvery(),
 	}
 	provider.Configure(&c, env)
+	c.OrgKeys = provider.OrgKeys(env, secretsmanager.NewFromConfig(cfg), c.Providers)
 	f := &function{
 		queue: deadLetters{
 			queue:  sqs.NewFromConfig(cfg),

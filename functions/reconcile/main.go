@@ -18,7 +18,6 @@ import (
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
@@ -35,7 +34,6 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	}
 	c := managed.Config{
 		Store:    store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
-		OrgKeys:  orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Seal:     seal.New(kms.NewFromConfig(cfg), env.Required("KMS_KEY_ID")),
 		Lease:    env.Lease(),
 		Holdback: env.Holdback(),
@@ -43,6 +41,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Metrics:  telemetry.NewMetrics(os.Stdout),
 	}
 	provider.Configure(&c, env)
+	c.OrgKeys = provider.OrgKeys(env, secretsmanager.NewFromConfig(cfg), c.Providers)
 	pool := env.Optional("USER_POOL_ID")
 	if pool != "" {
 		c.Users = userpool.New(cognitoidentityprovider.NewFromConfig(cfg), pool)

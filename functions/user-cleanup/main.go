@@ -15,7 +15,6 @@ import (
 	"managed-credentials/shared/gateway"
 	"managed-credentials/shared/invocation"
 	"managed-credentials/shared/managed"
-	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
@@ -31,13 +30,13 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 	}
 	c := managed.Config{
 		Store:    store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
-		OrgKeys:  orgkey.New(secretsmanager.NewFromConfig(cfg), env.Required("ORG_KEYS_SECRET_ID"), nil),
 		Lease:    env.Lease(),
 		Holdback: env.Holdback(),
 		Log:      log,
 		Metrics:  telemetry.NewMetrics(os.Stdout),
 	}
 	provider.Configure(&c, env)
+	c.OrgKeys = provider.OrgKeys(env, secretsmanager.NewFromConfig(cfg), c.Providers)
 	f := &function{poolID: env.Optional("USER_POOL_ID"), log: log, metrics: c.Metrics}
 	if f.poolID != "" {
 		f.pool = userpool.New(cognitoidentityprovider.NewFromConfig(cfg), f.poolID)

@@ -25,7 +25,7 @@ func (e *Engine) noteOrgKey(ctx context.Context, p Provider, err error) {
 	}
 	e.cfg.Metrics.Count(telemetry.OrgKeyUnavailable, p.Name(), 1)
 	if isNoKey(err) {
-		e.cfg.Log.WarnContext(ctx, "there is no org key: put one into the org keys secret", "provider", p.Name(), "error", err)
+		e.cfg.Log.WarnContext(ctx, "there is no org key: put one into its secret", "provider", p.Name(), "error", err)
 		return
 	}
 	e.cfg.Log.WarnContext(ctx, "the org keys cannot be read", "provider", p.Name(), "error", err)
@@ -66,7 +66,7 @@ func (e *Engine) call(ctx context.Context, p Provider, user string, do func(ctx 
 	if x.keyIsBad(err) {
 		e.cfg.Metrics.Count(telemetry.OrgKeyRejected, p.Name(), 1)
 		e.cfg.Log.ErrorContext(ctx, "the org key was rejected or is another organisation's, and so is the one that was fetched since: "+
-			"put a valid one into the org keys secret", "provider", p.Name(), "error", err)
+			"put a valid one into its secret", "provider", p.Name(), "error", err)
 	}
 	return err
 }

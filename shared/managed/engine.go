@@ -79,6 +79,12 @@ type OrgKeys interface {
 	Refresh(ctx context.Context, provider string, rejected credential.Secret) (credential.Secret, error)
 }
 
+// Fielded is a Provider whose org key is more than one text. The org key that its methods get is a
+// JSON object of these fields, each with a text that is not empty.
+type Fielded interface {
+	OrgKeyFields() []string
+}
+
 // Sealer encrypts a credential's material for one user's item.
 type Sealer interface {
 	Seal(ctx context.Context, user, provider, id string, m credential.Material) ([]byte, error)

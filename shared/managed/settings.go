@@ -83,7 +83,7 @@ func (e *Engine) WatchOrgKeys(ctx context.Context) {
 			e.cfg.Log.WarnContext(ctx, "whether the org key expires could not be found out", "provider", p.Name(), "error", err)
 		} else if !expires.IsZero() && expires.Sub(now) < expiryNotice {
 			e.cfg.Metrics.Count(telemetry.OrgKeyExpiring, p.Name(), 1)
-			e.cfg.Log.ErrorContext(ctx, "the org key expires: make one that does not, and put it into the org keys secret",
+			e.cfg.Log.ErrorContext(ctx, "the org key expires: make one that does not, and put it into its secret",
 				"provider", p.Name(), "expires_at", expires)
 		}
 	}

@@ -1,9 +1,10 @@
-// Package orgkey gives the platform's own keys for third parties, which stand in Secrets Manager as
-// one JSON object {provider name: key}. They are fetched on first need and kept in memory for a
-// while; they are never in the environment of a deployed function.
+// Package orgkey gives the platform's own keys for third parties. They stand in Secrets Manager: each
+// in a secret of its own ([Own]), or all in one, as a JSON object {provider name: key} ([Keys]). They
+// are fetched on first need and kept in memory for a while; they are never in the environment of a
+// deployed function.
 //
-// People type that object. White space around a key is taken off, and an entry that cannot be used
-// makes nobody but its own provider go without.
+// People type them. White space around a key is taken off, and what cannot be used makes nobody but
+// its own provider go without.
 package orgkey
 
 import (
@@ -47,6 +48,11 @@ type Keys struct {
 	api      API
 	secretID string
 	now      func() time.Time
+	// entries are what is in the secret's text.
+	entries func(text string) (map[string]entry, error)
+	// optional: a secret that is not there, or is marked for deletion, is one without a key. Nobody
+	// then looks again sooner than for another key.
+	optional bool
 
 	mu        sync.Mutex
 	keys      map[string]entry
@@ -69,7 +75,9 @@ func New(api API, secretID string, now func() time.Time) *Keys {
 	if now == nil {
 		now = clock.Now
 	}
-	return &Keys{api: api, secretID: secretID, now: now}
+	k := &Keys{api: api, secretID: secretID, now: now}
+	k.entries = k.shared
+	return k
 }
 
 // Key returns the provider's key, ErrNone if the secret holds none for it, or ErrUnusable if it can
@@ -79,7 +87,7 @@ func (k *Keys) Key(ctx context.Context, provider string) (credential.Secret, err
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	age := k.now().Sub(k.fetchedAt)
-	if k.keys == nil || age >= ttl || age >= noneMemory && k.keys[provider].key.Empty() {
+	if k.keys == nil || age >= ttl || age >= noneMemory && !k.optional && k.keys[provider].key.Empty() {
 		err := k.fetch(ctx)
 		if err != nil && k.keys == nil {
 			return credential.Secret{}, err
@@ -97,7 +105,8 @@ func (k *Keys) Key(ctx context.Context, provider string) (credential.Secret, err
 func (k *Keys) Refresh(ctx context.Context, provider string, rejected credential.Secret) (credential.Secret, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.keys == nil || k.keys[provider].key == rejected {
+	known := k.keys[provider].key
+	if k.keys == nil || known == rejected || k.optional && known.Empty() {
 		err := k.fetch(ctx)
 		if err != nil {
 			return credential.Secret{}, err
@@ -137,11 +146,19 @@ func (k *Keys) get(ctx context.Context) (map[string]entry, error) {
 		SecretId:     &k.secretID,
 		VersionStage: aws.String("AWSCURRENT"),
 	})
+	if k.optional && isMissing(err) {
+		return map[string]entry{}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("getting the secret %s: %w", k.secretID, err)
 	}
+	return k.entries(aws.ToString(out.SecretString))
+}
+
+// shared reads the one secret that has the keys of all providers.
+func (k *Keys) shared(text string) (map[string]entry, error) {
 	keys := map[string]entry{}
-	err = credential.Members([]byte(aws.ToString(out.SecretString)), func(provider string, value json.RawMessage) {
+	err := credential.Members([]byte(text), func(provider string, value json.RawMessage) {
 		_, twice := keys[provider]
 		keys[provider] = k.read(provider, value, twice)
 	})

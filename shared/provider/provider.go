@@ -15,6 +15,7 @@ import (
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/orgkey"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/ayrshare"
 	"managed-credentials/shared/provider/openai"
@@ -114,6 +115,19 @@ func Configure(c *managed.Config, env *config.Env) {
 			c.Faults[name] = fmt.Errorf("MANAGED_PROVIDERS, %s: %w", name, err)
 		}
 	}
+}
+
+// OrgKeys are the providers' org keys: each in a secret of its own, whose name begins with
+// ORG_KEYS_PREFIX, or else in the one that ORG_KEYS_SECRET_ID names.
+func OrgKeys(env *config.Env, api orgkey.API, providers []managed.Provider) *orgkey.Own {
+	c := orgkey.OwnConfig{Prefix: env.Required("ORG_KEYS_PREFIX"), Shared: env.Required("ORG_KEYS_SECRET_ID"), Fields: map[string][]string{}}
+	for _, p := range providers {
+		fielded, ok := p.(managed.Fielded)
+		if ok {
+			c.Fields[p.Name()] = fielded.OrgKeyFields()
+		}
+	}
+	return orgkey.NewOwn(api, c)
 }
 
 // general are the settings that every provider has.

@@ -24,7 +24,7 @@ const Namespace = "ManagedCredentials"
 const (
 	CredentialsProvisioned = "CredentialsProvisioned"
 	ProvisioningFailed     = "ProvisioningFailed"
-	// OrgKeyUnavailable: lists that went without a managed credential because the org keys secret
+	// OrgKeyUnavailable: lists that went without a managed credential because its secret
 	// holds no key for its provider, or could not be read.
 	OrgKeyUnavailable = "OrgKeyUnavailable"
 	// SweepsStuck: checks of a ready slot that have failed many times, so that a key of ours may

@@ -51,6 +51,7 @@ func newEnvironment(override map[string]string) *environment {
 		"MANAGED_PROVIDERS":            "",
 		"MANAGED_LOGIN_URL":            "",
 		"MAX_CREDENTIALS":              "",
+		"ORG_KEYS_PREFIX":              "managed-credentials/org-keys/",
 		"ORG_KEYS_SECRET_ID":           "managed-credentials/org-keys",
 		"PROVISION_BUDGET":             "",
 		"SEAL_OPEN_FIELDS":             "",
@@ -120,7 +121,8 @@ func (e *environment) systemKeys() (map[string]string, error) {
 	return keys, nil
 }
 
-// secrets is what is in Secrets Manager, by name.
+// secrets is what is in Secrets Manager, by name. Each provider's org key is in a secret of its own,
+// and in the one of all, which is where an earlier version looks.
 func (e *environment) secrets(systemKeys, orgKeys map[string]string) (map[string]string, error) {
 	secrets := map[string]string{}
 	for name, keys := range map[string]map[string]string{
@@ -132,6 +134,9 @@ func (e *environment) secrets(systemKeys, orgKeys map[string]string) (map[string
 			return nil, fmt.Errorf("writing secret %s: %w", name, err)
 		}
 		secrets[name] = string(value)
+	}
+	for provider, key := range orgKeys {
+		secrets[e.values["ORG_KEYS_PREFIX"]+provider] = key
 	}
 	return secrets, nil
 }

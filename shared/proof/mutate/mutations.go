@@ -1199,6 +1199,20 @@ var mutations = []mutation{
 		test: managedDir, run: "BeginsAnew",
 	},
 	{
+		rule: "what a provider's own secret holds wins over the shared one",
+		file: "shared/orgkey/own.go",
+		old:  "\tif !fallsBack(err) {\n\t\treturn key, err\n\t}\n\tkey, sharedErr := o.shared.Key(ctx, provider)",
+		new:  "\tif key.Empty() && !fallsBack(err) {\n\t\treturn key, err\n\t}\n\tkey, sharedErr := o.shared.Key(ctx, provider)",
+		test: "shared/orgkey", run: "OwnSecretWins",
+	},
+	{
+		rule: "the keys of all providers are sent to none",
+		file: "shared/orgkey/own.go",
+		old:  "case strings.HasPrefix(text, \"{\"):",
+		new:  "case text == \"{\":",
+		test: "shared/orgkey", run: "OwnSecretThatCanBeNoKey",
+	},
+	{
 		rule: "an audit that cannot be made is trouble only where something is made",
 		file: managedDir + "/schedule.go",
 		old:  "!e.offers(p.Name()) && isNoKey(keyErr)",

@@ -330,6 +330,9 @@ func callsOf(r *http.Request, body []byte) ([]call, error) {
 	case "secretsmanager":
 		var in struct{ SecretId string }
 		err := json.Unmarshal(body, &in)
+		if strings.HasPrefix(in.SecretId, ownKeys) {
+			in.SecretId = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${AWS::StackName}/org-keys/*"
+		}
 		return []call{{"secretsmanager:" + operation, in.SecretId, nil}}, err
 	case "AmazonSQS":
 		var in struct{ QueueUrl string }

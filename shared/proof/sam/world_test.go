@@ -84,6 +84,10 @@ type world struct {
 	config managed.Config
 }
 
+// ownKeys is what the names of the providers' own secrets begin with. There are none: the org key is
+// in the one of all, so that both are asked for.
+const ownKeys = "example/org-keys/"
+
 // newWorld makes one in which nothing exists yet but the org key and one system credential, for
 // openai.
 func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.CreateTableInput, d *docker) *world {
@@ -111,6 +115,7 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 	w.values = map[string]string{
 		"TABLE_NAME":                   name,
 		"KMS_KEY_ID":                   keyID,
+		"ORG_KEYS_PREFIX":              ownKeys,
 		"ORG_KEYS_SECRET_ID":           orgKeys,
 		"SYSTEM_KEYS_SECRET_ID":        systemKeys,
 		"SYSTEM_CREDENTIALS":           `{"openai":"Use Credits for OpenAI"}`,

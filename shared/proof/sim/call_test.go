@@ -20,11 +20,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	secretstypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/smithy-go"
 	"github.com/google/uuid"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/orgkey"
+	"managed-credentials/shared/provider/agentmail"
 )
 
 // service is what a call is sent to.
@@ -571,36 +573,59 @@ func (k kmsAPI) Decrypt(ctx context.Context, in *kms.DecryptInput, _ ...func(*km
 	})
 }
 
-// secrets is Secrets Manager.
+// secrets is Secrets Manager. AgentMail's org key is in a secret of its own, and those of the others
+// are in the one of all.
 type secrets struct{ p *process }
 
-func (s secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
+func (s secrets) GetSecretValue(ctx context.Context, in *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
 	return retried[*secretsmanager.GetSecretValueOutput](ctx, s.p, func() *call {
-		return &call{service: secretService, op: "GetSecretValue", do: func() (any, error) {
-			var entries []string
-			for _, name := range slices.Sorted(maps.Keys(s.p.w.orgKeys)) {
-				key, instead := s.p.w.shown[name]
-				if !instead {
-					key = s.p.w.orgKeys[name]
-				}
-				if key != "" {
-					entries = append(entries, fmt.Sprintf("%q:%q", name, key))
-				}
+		return &call{service: secretService, op: "GetSecretValue", about: func() string { return *in.SecretId }, do: func() (any, error) {
+			provider, own := strings.CutPrefix(*in.SecretId, ownKeys)
+			if !own {
+				return &secretsmanager.GetSecretValueOutput{SecretString: aws.String(s.shared())}, nil
 			}
-			return &secretsmanager.GetSecretValueOutput{SecretString: aws.String("{" + strings.Join(entries, ",") + "}")}, nil
+			key := s.holds(provider)
+			if provider != agentmail.Name || key == "" {
+				return nil, &secretstypes.ResourceNotFoundException{}
+			}
+			return &secretsmanager.GetSecretValueOutput{SecretString: &key}, nil
 		}}
 	})
 }
 
+// holds is the provider's org key, or what is there in its place.
+func (s secrets) holds(provider string) string {
+	key, instead := s.p.w.shown[provider]
+	if !instead {
+		key = s.p.w.orgKeys[provider]
+	}
+	return key
+}
+
+// shared is what the secret of all holds.
+func (s secrets) shared() string {
+	var entries []string
+	for _, name := range slices.Sorted(maps.Keys(s.p.w.orgKeys)) {
+		key := s.holds(name)
+		if key != "" && name != agentmail.Name {
+			entries = append(entries, fmt.Sprintf("%q:%q", name, key))
+		}
+	}
+	return "{" + strings.Join(entries, ",") + "}"
+}
+
+// ownKeys is what the names of the providers' own secrets begin with.
+const ownKeys = "org-keys/"
+
 // keys are the org keys. They hold a lock while they are fetched, and synctest does not take who
 // waits for a lock for one who waits: so the turn is a channel.
 type keys struct {
-	of   *orgkey.Keys
+	of   *orgkey.Own
 	turn chan struct{}
 }
 
 func newKeys(p *process) keys {
-	return keys{orgkey.New(secrets{p}, "org-keys", p.now), make(chan struct{}, 1)}
+	return keys{orgkey.NewOwn(secrets{p}, orgkey.OwnConfig{Prefix: ownKeys, Shared: "org-keys", Now: p.now}), make(chan struct{}, 1)}
 }
 
 func (k keys) Key(ctx context.Context, provider string) (credential.Secret, error) {

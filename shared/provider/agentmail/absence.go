@@ -91,7 +91,7 @@ func (p *Provider) organization(ctx context.Context, org credential.Secret) (str
 		return "", rest.Classify(fmt.Errorf("asking whose the org key is: %w", err))
 	}
 	if me.ScopeType != "organization" || me.OrganizationID == "" {
-		return "", &managed.Error{Class: managed.Rejected, Err: errors.New("the org key does not open the whole organisation: put the organisation's own key into the org keys secret")}
+		return "", &managed.Error{Class: managed.Rejected, Err: errors.New("the org key does not open the whole organisation: put the organisation's own key into its secret")}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -129,9 +129,9 @@ var ErrNotSent = errors.New("not sent")
 // ErrAnswer: a success whose body is not what the API promises.
 var ErrAnswer = errors.New("the answer cannot be understood")
 
-// errUnsendable: what the org keys secret holds cannot be sent to anybody.
+// errUnsendable: what its secret holds cannot be sent to anybody.
 var errUnsendable = errors.New("the org key has a line break or another control character in it: " +
-	"put it into the org keys secret again, without what is no part of it")
+	"put it into its secret again, without what is no part of it")
 
 // canBeHeader reports whether text can be sent in a header.
 func canBeHeader(text string) bool {
