@@ -218,16 +218,19 @@ func (f *function) retry(ctx context.Context, r request) (any, error) {
 	}{retried, more}, nil
 }
 
-// providers shows this deployment's id, and for each provider the organisation in which it makes
-// things, that of the org key, and where the scheduled audits stand: {"command":"providers"}.
+// providers shows how each provider stands: its mode, its org key and whose that is, this
+// deployment's id and the organisation in which it makes things, the slots by state, the work that
+// is left, the last failure, and where the scheduled audits stand: {"command":"providers"}. With
+// "more" not all of the work was counted.
 func (f *function) providers(ctx context.Context, _ request) (any, error) {
-	all, err := f.engine.ProviderStatuses(ctx)
+	all, more, err := f.engine.ProviderStatuses(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return struct {
 		Providers []managed.ProviderStatus `json:"providers"`
-	}{all}, nil
+		More      bool                     `json:"more"`
+	}{all, more}, nil
 }
 
 // acceptOrganization has things made in the organisation that the org key is of now:

@@ -42,6 +42,8 @@ type AuditReport struct {
 	// Stopped says why it did not go on, if that was no want of time.
 	Stopped string `json:"stopped,omitempty"`
 
+	// states are how many of the slots were in which state.
+	states map[store.State]int
 	// passed is how many of the findings are of pages that are not looked at again. tooMany: it
 	// stopped because more is gone than can be explained.
 	passed  int
@@ -75,7 +77,7 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 		return AuditReport{}, err
 	}
 	a := &audit{Engine: e, provider: p, request: request, own: own.ID}
-	report := AuditReport{Findings: []Finding{}}
+	report := AuditReport{Findings: []Finding{}, states: map[store.State]int{}}
 	for {
 		deadline, ok := ctx.Deadline()
 		if ok && clock.Until(deadline) < auditReserve {
@@ -109,6 +111,9 @@ func (e *Engine) Audit(ctx context.Context, request AuditRequest) (AuditReport, 
 		}
 		report.Resources += page.resources
 		report.Slots += page.slots
+		for state, n := range page.states {
+			report.states[state] += n
+		}
 		report.passed = len(report.Findings)
 		if next.Done {
 			return report, nil
@@ -209,6 +214,10 @@ func (a *audit) slots(ctx context.Context, after store.Key) (findings, place, er
 		return findings{}, place{}, err
 	}
 	slots = slices.DeleteFunc(slots, func(s store.Slot) bool { return s.Provider != a.provider.Name() })
+	states := map[store.State]int{}
+	for _, slot := range slots {
+		states[slot.State]++
+	}
 	found, err := each(ctx, slots, a.slot)
 	if err != nil {
 		return findings{}, place{}, err
@@ -220,7 +229,7 @@ func (a *audit) slots(ctx context.Context, after store.Key) (findings, place, er
 			found = append(found, &suspect{Finding: Finding{Kind: Undecodable, User: key.User()}})
 		}
 	}
-	return findings{slots: len(slots), findings: found}, place{Table: true, After: last, Done: last == (store.Key{})}, err
+	return findings{slots: len(slots), states: states, findings: found}, place{Table: true, After: last, Done: last == (store.Key{})}, err
 }
 
 // each looks at all, several at a time, and returns what it found. If nothing could be looked at,

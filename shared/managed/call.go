@@ -117,6 +117,7 @@ func (x *pass) note(ctx context.Context, err error) {
 	switch classed.Class {
 	case Transient, Rejected:
 		if !isNoKey(err) && !x.cutOff(ctx, now, err) {
+			x.fails(now, classed)
 			x.failed(ctx, now, classed.RetryAfter, err)
 		}
 		return
@@ -126,7 +127,9 @@ func (x *pass) note(ctx context.Context, err error) {
 		}
 		x.foresee()
 		return
-	case Quota, Permanent, NotYet, Gone, Foreign, Mismatch:
+	case Quota, Permanent, Foreign, Mismatch:
+		x.fails(now, classed)
+	case NotYet, Gone:
 	}
 	x.h.circuit.succeeded(x)
 	x.h.mu.Lock()

@@ -106,71 +106,6 @@ func (c *claim) pin(ctx context.Context, org string) {
 	}
 }
 
-// ProviderStatus says where this deployment makes things at a provider.
-type ProviderStatus struct {
-	Provider string `json:"provider"`
-	Mode     Mode   `json:"mode"`
-	// DeploymentID is what the names of the keys that are made here carry; "" before something was
-	// made.
-	DeploymentID string `json:"deployment_id"`
-	// Organization is the one in which things are made; "" before something was made there.
-	Organization string `json:"organization"`
-	// KeyOrganization is the one that the org key opens; "" if nobody can say, and then Error is
-	// why.
-	KeyOrganization string `json:"key_organization"`
-	// Differs: nothing is made, because the two are not the same.
-	Differs bool   `json:"differs"`
-	Error   string `json:"error,omitempty"`
-	// Stays is what a deletion leaves there.
-	Stays string `json:"stays,omitempty"`
-	// Audit is where the scheduled audits stand.
-	Audit AuditStatus `json:"audit"`
-}
-
-// ProviderStatuses returns the status of each provider. It changes nothing.
-func (e *Engine) ProviderStatuses(ctx context.Context) ([]ProviderStatus, error) {
-	all := []ProviderStatus{}
-	for _, p := range e.cfg.Providers {
-		s, err := e.providerStatus(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		job, err := e.cfg.Store.Job(ctx, auditJob(p.Name()))
-		if err != nil {
-			return nil, err
-		}
-		s.Audit = auditStatus(job)
-		staying, ok := p.(Staying)
-		if ok {
-			s.Stays = staying.Stays()
-		}
-		all = append(all, s)
-	}
-	return all, nil
-}
-
-func (e *Engine) providerStatus(ctx context.Context, p Provider) (ProviderStatus, error) {
-	d, err := e.cfg.Store.Deployment(ctx, p.Name())
-	if err != nil {
-		return ProviderStatus{}, err
-	}
-	s := ProviderStatus{Provider: p.Name(), Mode: e.mode(p.Name()), DeploymentID: d.ID, Organization: d.Organization}
-	organized, ok := p.(Organized)
-	if !ok {
-		return s, nil
-	}
-	err = e.call(ctx, p, "", func(ctx context.Context, org credential.Secret) error {
-		var err error
-		s.KeyOrganization, err = organized.Organization(ctx, org)
-		return err
-	})
-	if err != nil {
-		s.Error = err.Error()
-	}
-	s.Differs = s.Organization != "" && s.KeyOrganization != "" && s.KeyOrganization != s.Organization
-	return s, nil
-}
-
 // ErrNotTheKeys: the organisation is not that of the org key, or nothing was made in any yet.
 var ErrNotTheKeys error = &credential.ConflictError{
 	Detail: "The org key is not of that organisation, or nothing has been made in another one yet",
@@ -186,7 +121,7 @@ func (e *Engine) AcceptOrganization(ctx context.Context, provider, organization 
 	if p == nil {
 		return credential.ErrNoProvider
 	}
-	s, err := e.providerStatus(ctx, p)
+	s, err := e.whereItMakes(ctx, p)
 	if err != nil {
 		return err
 	}

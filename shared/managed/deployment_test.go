@@ -142,7 +142,7 @@ func TestAnOrgKeyOfAnotherOrganisationMakesNothingUntilItIsAccepted(t *testing.T
 	if l := list(t, e, alice); len(l.Credentials) != 1 || w.Key(alice) != key {
 		t.Errorf("what was made before is listed as %+v", l)
 	}
-	statuses, err := e.ProviderStatuses(t.Context())
+	statuses, _, err := e.ProviderStatuses(t.Context())
 	if err != nil || len(statuses) != 1 || !statuses[0].Differs || statuses[0].Organization != fake.OrganizationID ||
 		statuses[0].KeyOrganization != otherOrg || len(statuses[0].DeploymentID) != 8 {
 		t.Errorf("the status is %+v, %v", statuses, err)

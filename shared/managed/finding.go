@@ -73,9 +73,10 @@ type suspect struct {
 	remedy func(context.Context) error
 }
 
-// findings are those of one page, and how many resources and slots it had.
+// findings are those of one page, and how many resources and slots it had, these by state, too.
 type findings struct {
 	resources, slots int
+	states           map[store.State]int
 	findings         []*suspect
 }
 

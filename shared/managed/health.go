@@ -24,6 +24,8 @@ type health struct {
 	// fullUntil is until when the organisation may have no more resources. What is revoked makes
 	// room.
 	fullUntil time.Time
+	// failure is the last one.
+	failure Failure
 	// foreign are the users whose slots were of another organisation than the org key, in a row.
 	foreign map[string]bool
 }

@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -159,50 +160,43 @@ func (e *Engine) slotOf(ctx context.Context, key store.Key) (store.Slot, error) 
 	return slots[key.Provider()], nil
 }
 
-// parkedOf are those of the due items that are parked, in their order.
-func (e *Engine) parkedOf(ctx context.Context, keys []store.Key) ([]ParkedRevocation, error) {
-	found := make([]*ParkedRevocation, len(keys))
+// slotsOf reads the slots that are due, in their order, without tombstones. One that has gone, or
+// cannot be decoded, is the zero slot.
+func (e *Engine) slotsOf(ctx context.Context, keys []store.Key) ([]store.Slot, error) {
+	keys = slices.DeleteFunc(slices.Clone(keys), store.Key.IsTombstone)
+	slots := make([]store.Slot, len(keys))
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(width)
 	for i, key := range keys {
 		work.Go(func() error {
-			parked, ok, err := e.parked(ctx, key)
-			if ok {
-				found[i] = &parked
-			}
+			var err error
+			slots[i], err = e.slotOf(ctx, key)
 			return err
 		})
 	}
-	err := work.Wait()
+	return slots, work.Wait()
+}
+
+// parkedOf are those of the due items that are parked, in their order.
+func (e *Engine) parkedOf(ctx context.Context, keys []store.Key) ([]ParkedRevocation, error) {
+	slots, err := e.slotsOf(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
 	var all []ParkedRevocation
-	for _, parked := range found {
-		if parked != nil {
-			all = append(all, *parked)
+	for _, slot := range slots {
+		if isParked(slot) {
+			all = append(all, ParkedRevocation{
+				User:     slot.User,
+				Provider: slot.Provider,
+				Resource: slot.Resource.ID,
+				Reason:   slot.Reason,
+				Tries:    slot.Tries,
+				RetryAt:  slot.DueAt,
+			})
 		}
 	}
 	return all, nil
-}
-
-// parked reads the slot that is due, if it is one, and if it is parked.
-func (e *Engine) parked(ctx context.Context, key store.Key) (ParkedRevocation, bool, error) {
-	if key.IsTombstone() {
-		return ParkedRevocation{}, false, nil
-	}
-	slot, err := e.slotOf(ctx, key)
-	if err != nil {
-		return ParkedRevocation{}, false, err
-	}
-	return ParkedRevocation{
-		User:     slot.User,
-		Provider: slot.Provider,
-		Resource: slot.Resource.ID,
-		Reason:   slot.Reason,
-		Tries:    slot.Tries,
-		RetryAt:  slot.DueAt,
-	}, isParked(slot), nil
 }
 
 // ErrNotParked: there is no such revocation that is parked and that nobody works on.

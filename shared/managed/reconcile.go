@@ -47,6 +47,7 @@ func (e *Engine) Reconcile(ctx context.Context) (Report, error) {
 	}
 	lanes.Wait()
 	e.noteUnreadable(ctx, r.undecodable)
+	r.noteFailures(ctx)
 	e.cfg.Log.InfoContext(ctx, "reconciled", "done", r.report.Done, "failed", r.report.Failed, "more", r.report.More)
 	return r.report, err
 }

@@ -33,6 +33,8 @@ type AuditRun struct {
 	Resources int                 `json:"resources"`
 	Slots     int                 `json:"slots"`
 	Findings  map[FindingKind]int `json:"findings"`
+	// States are how many of the slots were in which state.
+	States map[store.State]int `json:"states"`
 	// Stopped says why the last invocation did not go on, if that was no want of time.
 	Stopped string `json:"stopped,omitempty"`
 	// Vain is how many invocations in a row got past no page.
@@ -150,6 +152,12 @@ func (r *AuditRun) add(report AuditReport, found []Finding) {
 	r.Stopped = report.Stopped
 	if r.Findings == nil {
 		r.Findings = map[FindingKind]int{}
+	}
+	if r.States == nil {
+		r.States = map[store.State]int{}
+	}
+	for state, n := range report.states {
+		r.States[state] += n
 	}
 	for _, f := range found {
 		r.Findings[f.Kind]++

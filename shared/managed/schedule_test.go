@@ -269,7 +269,7 @@ func TestWhatAScheduledAuditStandsAtIsShown(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
 	complete := scheduled(t, w).Complete
-	all, err := w.Engine().ProviderStatuses(t.Context())
+	all, _, err := w.Engine().ProviderStatuses(t.Context())
 	if err != nil || len(all) != 1 || all[0].Audit.Complete == nil || !all[0].Audit.Complete.EndedAt.Equal(complete.EndedAt) ||
 		!strings.Contains(all[0].Stays, "Mail that was sent") {
 		t.Errorf("%v, the providers are %+v", err, all)

@@ -78,6 +78,14 @@ func (s *Store) ClaimJob(ctx context.Context, j Job, until time.Time) (Job, erro
 	return j, nil
 }
 
+// SetProgress notes something under the name of a job that nobody ever claims, in place of what was
+// noted there before: the last one who notes something wins. Safe to repeat.
+func (s *Store) SetProgress(ctx context.Context, name, progress string) error {
+	values := args{}
+	err := s.update(ctx, jobKey(name), "SET #progress = "+values.str("progress", progress), "attribute_not_exists(#attempt)", values)
+	return outcome(err, ErrStale, "noting "+name)
+}
+
 // EndJob notes where a claimed job stands now, and gives the claim up. It returns ErrLost if
 // somebody else has claimed the job since, and goes on from where it stood before: nothing was
 // written then. Safe to repeat.

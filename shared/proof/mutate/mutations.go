@@ -641,7 +641,7 @@ var mutations = []mutation{
 	{
 		rule: "that there is no org key is soon forgotten",
 		file: "shared/orgkey/orgkey.go",
-		old:  " || age >= noneMemory && k.keys[provider].key.Empty() {",
+		old:  " || age >= noneMemory && !k.optional && k.keys[provider].key.Empty() {",
 		new:  " {",
 		test: "shared/orgkey", run: "TenSeconds",
 	},
@@ -655,7 +655,7 @@ var mutations = []mutation{
 	{
 		rule: "an organisation that is full still revokes",
 		file: managedDir + "/call.go",
-		old:  "\tcase Quota, Permanent, NotYet, Gone, Foreign, Mismatch:\n",
+		old:  "\tcase Quota, Permanent, Foreign, Mismatch:\n\t\tx.fails(now, classed)\n\tcase NotYet, Gone:\n",
 		new:  "\tcase Quota:\n\t\tx.h.circuit.openings, x.h.circuit.until = 1, now.Add(time.Hour)\n\t\treturn\n\tcase Permanent, NotYet, Gone, Foreign, Mismatch:\n",
 		test: managedDir, run: "FullStill",
 	},
@@ -1197,6 +1197,13 @@ var mutations = []mutation{
 		old:  "run.Vain >= mostVain || ",
 		new:  "",
 		test: managedDir, run: "BeginsAnew",
+	},
+	{
+		rule: "what failed stays to be seen when it has passed",
+		file: managedDir + "/status.go",
+		old:  "\t\tif failure.At.Before(r.now) {",
+		new:  "\t\tif failure == (Failure{}) || !failure.At.Before(r.now) {",
+		test: managedDir, run: "AnOperatorSeesHowAProviderStands",
 	},
 	{
 		rule: "what a provider's own secret holds wins over the shared one",

@@ -230,7 +230,7 @@ var expectations = map[string]map[string]expectation{
 		"audit-due": {
 			given: (*world).amiss,
 			answer: `{"audits":[{"provider":"agent_mail","under_way":null,"complete":{"begun_at":"*","ended_at":"*","resources":2,"slots":1,` +
-				`"findings":{"left_behind":1,"missing_key":1}}}],"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}]}`,
+				`"findings":{"left_behind":1,"missing_key":1},"states":{"ready":1}}}],"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}]}`,
 			then: func(w *world) {
 				w.slotIs(store.Absent)
 				job, err := w.table.Job(w.t.Context(), "AUDIT#"+agentmail.Name)
@@ -297,8 +297,9 @@ var expectations = map[string]map[string]expectation{
 		},
 		"providers": {
 			given: (*world).pinnedElsewhere,
-			answer: `{"providers":[{"provider":"agent_mail","mode":"auto","deployment_id":"aaaa2222","organization":"another one",` +
-				`"key_organization":"` + fake.OrganizationID + `","differs":true,"stays":"A revoked key *","audit":{"under_way":null,"complete":null}}]}`,
+			answer: `{"providers":[{"provider":"agent_mail","mode":"auto","deployment_id":"aaaa2222","org_key":true,"organization":"another one",` +
+				`"key_organization":"` + fake.OrganizationID + `","differs":true,"stays":"A revoked key *","slots":null,` +
+				`"waiting":{"due":0,"later":0,"parked":0,"reasons":{}},"last_failure":null,"audit":{"under_way":null,"complete":null}}],"more":false}`,
 		},
 		"accept-organization": {given: (*world).pinnedElsewhere, answer: `{"accepted":true}`, then: func(w *world) {
 			d, err := w.table.Deployment(w.t.Context(), agentmail.Name)
