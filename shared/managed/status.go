@@ -41,6 +41,8 @@ type ProviderStatus struct {
 	LastFailure *Failure `json:"last_failure"`
 	// Audit is where the scheduled audits stand.
 	Audit AuditStatus `json:"audit"`
+	// Rotation is where the rotations of all keys stand.
+	Rotation RotationStatus `json:"rotation"`
 }
 
 // Waiting counts the slots with work left.
@@ -140,6 +142,10 @@ func (e *Engine) providerStatus(ctx context.Context, p Provider) (ProviderStatus
 		return ProviderStatus{}, err
 	}
 	audits, err := e.cfg.Store.Job(ctx, auditJob(p.Name()))
+	if err != nil {
+		return ProviderStatus{}, err
+	}
+	s.Rotation, err = e.rotationStatus(ctx, p.Name())
 	if err != nil {
 		return ProviderStatus{}, err
 	}

@@ -299,7 +299,8 @@ var expectations = map[string]map[string]expectation{
 			given: (*world).pinnedElsewhere,
 			answer: `{"providers":[{"provider":"agent_mail","mode":"auto","deployment_id":"aaaa2222","org_key":true,"organization":"another one",` +
 				`"key_organization":"` + fake.OrganizationID + `","differs":true,"stays":"A revoked key *","slots":null,` +
-				`"waiting":{"due":0,"later":0,"parked":0,"reasons":{}},"last_failure":null,"audit":{"under_way":null,"complete":null}}],"more":false}`,
+				`"waiting":{"due":0,"later":0,"parked":0,"reasons":{}},"last_failure":null,"audit":{"under_way":null,"complete":null},` +
+				`"rotation":{"provider":"agent_mail","under_way":null,"ended":null}}],"more":false}`,
 		},
 		"accept-organization": {given: (*world).pinnedElsewhere, answer: `{"accepted":true}`, then: func(w *world) {
 			d, err := w.table.Deployment(w.t.Context(), agentmail.Name)
