@@ -90,8 +90,13 @@ func TestAProfileIsNotRotated(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+	_, err := w.Engine().RotateAll(t.Context(), managed.RotationOfAll{Provider: ayrshare.Name, Overlap: time.Hour, Order: managed.Order{By: "me", Reason: "to try it"}})
+	var conflict *credential.ConflictError
+	if !errors.As(err, &conflict) || !strings.Contains(conflict.Detail, "networks") {
+		t.Errorf("all of them: got %v", err)
+	}
 	w.Converge()
-	if now := shares.Profiles(); len(now) != 1 || strings.Contains(w.Logs(), `"rotation"`) {
+	if now := shares.Profiles(); len(now) != 1 || strings.Contains(w.Logs(), `"rotation`) {
 		t.Errorf("there are %+v", now)
 	}
 }

@@ -78,11 +78,16 @@ var errJobBusy error = &credential.ConflictError{Detail: "The rotation of all ke
 // job, and RotationsDue goes on with it. It is on record in the audit log before.
 //
 // It returns credential.ErrNoProvider, or a credential.ConflictError that names the one that is
-// under way there. After any other error a repeat is safe: it begins the job, or is told that it is
+// under way there, or says why the provider is Irreplaceable. After any other error a repeat is safe: it begins the job, or is told that it is
 // under way.
 func (e *Engine) RotateAll(ctx context.Context, r RotationOfAll) (RotationStatus, error) {
-	if e.byName[r.Provider] == nil {
+	p := e.byName[r.Provider]
+	if p == nil {
 		return RotationStatus{}, credential.ErrNoProvider
+	}
+	err := replaceable(p)
+	if err != nil {
+		return RotationStatus{}, err
 	}
 	status, err := e.rotationStatus(ctx, r.Provider)
 	if err != nil {

@@ -1605,6 +1605,13 @@ var mutations = []mutation{
 		test: ayrshareDir, run: "ARefusedCallIsNotRepeated",
 	},
 	{
+		rule: "what cannot be replaced is not rotated, whoever asks for all",
+		file: managedDir + "/rotateall.go",
+		old:  "\terr := replaceable(p)\n\tif err != nil {",
+		new:  "\terr := replaceable(p)\n\tif false {",
+		test: managedDir, run: "AProfileIsNotRotated",
+	},
+	{
 		rule: "what cannot be replaced is not rotated",
 		file: managedDir + "/rotation.go",
 		old:  "\terr := replaceable(p)\n\tif err != nil {",
