@@ -53,6 +53,7 @@ test("providers have names, also those that nobody knows, and that are called li
 
 test("what is destroyed with a managed credential is said of every provider", () => {
   assert.match(lossOf("agent_mail"), /inboxes .* all mail/);
+  assert.match(lossOf("ayrshare"), /profile .* posts .* linked/);
   assert.equal(lossOf("constructor"), "What was made for you at Constructor is deleted there, with all that is in it.");
 });
 
