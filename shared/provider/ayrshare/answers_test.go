@@ -297,6 +297,8 @@ func TestARefusedCallIsNotRepeated(t *testing.T) {
 // not renewed says nothing.
 func TestAListSaysHowOldItIs(t *testing.T) {
 	t.Parallel()
+	now := time.Now()
+	stamp := func(from time.Duration) string { return now.Add(from).UTC().Format(time.RFC3339) }
 	renewed := func(last, next string) map[string]any { return map[string]any{"lastUpdated": last, "nextUpdate": next} }
 	for name, c := range map[string]struct {
 		set map[string]any
@@ -323,8 +325,6 @@ func TestAListSaysHowOldItIs(t *testing.T) {
 		t.Errorf("one that was not renewed: %v", err)
 	}
 }
-
-func stamp(from time.Duration) string { return time.Now().Add(from).UTC().Format(time.RFC3339) }
 
 func TestAListWithoutProfilesIsNoEmptyOne(t *testing.T) {
 	t.Parallel()
