@@ -230,7 +230,7 @@ var expectations = map[string]map[string]expectation{
 		"audit-due": {
 			given: (*world).amiss,
 			answer: `{"audits":[{"provider":"agent_mail","under_way":null,"complete":{"begun_at":"*","ended_at":"*","resources":2,"slots":1,` +
-				`"findings":{"left_behind":1,"missing_key":1},"states":{"ready":1}}}],"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}]}`,
+				`"findings":{"left_behind":1,"missing_key":1},"states":{"ready":1}}}*],"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}*]}`,
 			then: func(w *world) {
 				w.slotIs(store.Absent)
 				job, err := w.table.Job(w.t.Context(), "AUDIT#"+agentmail.Name)
@@ -275,14 +275,14 @@ var expectations = map[string]map[string]expectation{
 		},
 		"rotate-all-due": {
 			given:  func(w *world) { w.rotatesAll(time.Now().Add(-time.Minute)) },
-			answer: `{"audits":*,"rotations":[{"provider":"agent_mail","under_way":{"begun_at":"*","by":"somebody",*"asked":1,"passes":1,"left":1,"met":0},"ended":null}]}`,
+			answer: `{"audits":*,"rotations":[{"provider":"agent_mail","under_way":{"begun_at":"*","by":"somebody",*"asked":1,"passes":1,"left":1,"met":0},"ended":null}*]}`,
 			then:   (*world).rotates,
 		},
 		"end-rotation": {
 			given:  func(w *world) { w.rotatesAll(time.Now()) },
 			answer: `{"provider":"agent_mail","under_way":null,"ended":{*"stopped":"ended by somebody@example.com: the wrong overlap"}}`,
 		},
-		"rotations": {answer: `{"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}]}`},
+		"rotations": {answer: `{"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}*]}`},
 		"redrive": {
 			given: func(w *world) {
 				w.queue.Send(deletionsFailed, string(lambda.Undelivered("user-cleanup", []byte(`{"user_id":"`+userID+`"}`))))
@@ -300,7 +300,7 @@ var expectations = map[string]map[string]expectation{
 			answer: `{"providers":[{"provider":"agent_mail","mode":"auto","deployment_id":"aaaa2222","org_key":true,"organization":"another one",` +
 				`"key_organization":"` + fake.OrganizationID + `","differs":true,"stays":"A revoked key *","slots":null,` +
 				`"waiting":{"due":0,"later":0,"parked":0,"reasons":{}},"last_failure":null,"audit":{"under_way":null,"complete":null},` +
-				`"rotation":{"provider":"agent_mail","under_way":null,"ended":null}}],"more":false}`,
+				`"rotation":{"provider":"agent_mail","under_way":null,"ended":null}}*],"more":false}`,
 		},
 		"accept-organization": {given: (*world).pinnedElsewhere, answer: `{"accepted":true}`, then: func(w *world) {
 			d, err := w.table.Deployment(w.t.Context(), agentmail.Name)
