@@ -121,15 +121,15 @@ func TestASecondListCostsOneQueryAndNoOtherCall(t *testing.T) {
 	}
 	path := "/github/credentials/" + mine.ID
 	s.call("PUT", path, token, `{"title":"x"}`)
-	if got := count(); got != "UpdateItem" {
+	if got := count(); got != "TransactWriteItems BatchGetItem" {
 		t.Errorf("rename: %s", got)
 	}
 	s.call("PUT", path, token, `{"api_key":"x"}`)
-	if got := count(); got != "UpdateItem Encrypt" {
+	if got := count(); got != "TransactWriteItems BatchGetItem Encrypt" {
 		t.Errorf("replace: %s", got)
 	}
 	s.call("DELETE", path, token, "")
-	if got := count(); got != "DeleteItem" {
+	if got := count(); got != "TransactWriteItems" {
 		t.Errorf("delete: %s", got)
 	}
 }

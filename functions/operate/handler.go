@@ -52,6 +52,9 @@ var commands = map[string]func(*function, context.Context, request) (any, error)
 	"rotate_all":   (*function).rotateAll,
 	"end_rotation": (*function).endRotation,
 	"rotations":    (*function).rotations,
+	// a user who is disabled and not deleted
+	"suspend": (*function).suspend,
+	"enable":  (*function).enable,
 }
 
 func (f *function) run(ctx context.Context, event []byte) (any, error) {
@@ -66,7 +69,7 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	}
 	command, ok := commands[r.Command]
 	if !ok {
-		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations"}
+		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations, suspend, enable"}
 	}
 	return command(f, ctx, r)
 }
@@ -339,3 +342,44 @@ func (f *function) rotations(ctx context.Context, _ request) (any, error) {
 
 // errProvider refuses a name that no provider can have.
 var errProvider = &credential.FieldError{Field: "provider", Problem: "must match [a-z0-9_]{1,64}"}
+
+// suspend disables a user, of whom nothing is removed:
+// {"command":"suspend","user_id":"…","by":"…","reason":"…"}.
+func (f *function) suspend(ctx context.Context, r request) (any, error) {
+	user, err := r.ofUser()
+	if err != nil {
+		return nil, err
+	}
+	err = f.engine.Suspend(ctx, user, r.order())
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Suspended bool `json:"suspended"`
+	}{true}, nil
+}
+
+// enable ends what suspend began, and brings everything back under the same ids:
+// {"command":"enable","user_id":"…","by":"…","reason":"…"}.
+func (f *function) enable(ctx context.Context, r request) (any, error) {
+	user, err := r.ofUser()
+	if err != nil {
+		return nil, err
+	}
+	err = f.engine.Enable(ctx, user, r.order())
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Enabled bool `json:"enabled"`
+	}{true}, nil
+}
+
+// ofUser is the user whom a request is about that says who asks for it, and why.
+func (r request) ofUser() (string, error) {
+	user, err := credential.UserID(r.UserID)
+	if err != nil {
+		return "", err
+	}
+	return user, r.named()
+}

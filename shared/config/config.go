@@ -180,6 +180,10 @@ func (e *Env) Lease() time.Duration { return e.Duration("LEASE", DefaultLease) }
 // It must not be on while a version of this service runs that does not know of it.
 func (e *Env) SealOpenFields() bool { return e.flag("SEAL_OPEN_FIELDS", e.lookup("SEAL_OPEN_FIELDS")) }
 
+// Suspends says whether users may be suspended. It must not be on while a version of this service
+// runs that does not know of it, and would delete their accounts.
+func (e *Env) Suspends() bool { return e.flag("SUSPENSION", e.lookup("SUSPENSION")) }
+
 // AgentMailAdopts says whether users may have pods that another service made, so that a deletion
 // has to ask AgentMail for them.
 func (e *Env) AgentMailAdopts() bool { return e.flag("AGENTMAIL_ADOPTS", e.lookup("AGENTMAIL_ADOPTS")) }

@@ -37,6 +37,7 @@ func read() error {
 	e.LogLevel()
 	e.SystemCredentials()
 	e.SealOpenFields()
+	e.Suspends()
 	e.MaxCredentials()
 	e.BrandName()
 	e.BrandLogoURL()
@@ -50,7 +51,7 @@ func set(t *testing.T, others map[string]string) {
 	t.Helper()
 	all := map[string]string{
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
-		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
+		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SUSPENSION": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
 		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1", "DELETION_HOLDBACK": "24h",
 		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true", "AUDIT_EVERY": "168h",
 		"BRAND_NAME": "Acme", "BRAND_LOGO_URL": "https://acme.example/logo.svg", "BRAND_ACCENT": "#00a37a", "SUPPORT_URL": "mailto:help@acme.example",
@@ -73,7 +74,7 @@ func TestVariablesAreRead(t *testing.T) {
 	if e.BrandName() != "Acme" || e.BrandLogoURL() != "https://acme.example/logo.svg" || e.BrandAccent() != "#00a37a" || e.SupportURL() != "mailto:help@acme.example" {
 		t.Error("something of the brand was not read")
 	}
-	if !e.SealOpenFields() || !e.DeletesUnknown() {
+	if !e.SealOpenFields() || !e.DeletesUnknown() || !e.Suspends() {
 		t.Error("a switch was not read")
 	}
 	t.Setenv("AUDIT_EVERY", "never")
@@ -96,7 +97,7 @@ func TestVariablesAreRead(t *testing.T) {
 
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
-		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": "",
+		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "SUSPENSION": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": "",
 		"AUDIT_DELETES_UNKNOWN": "", "AUDIT_EVERY": ""})
 	if held := config.Environ().Holdback(); held != 0 {
 		t.Errorf("what is deleted is held back for %v", held)
@@ -111,7 +112,7 @@ func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	if e.GoneFloor() != 10 || e.GoneShare() != 0.02 {
 		t.Errorf("an audit goes by %d and %v", e.GoneFloor(), e.GoneShare())
 	}
-	if e.SealOpenFields() || e.DeletesUnknown() || e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
+	if e.SealOpenFields() || e.Suspends() || e.DeletesUnknown() || e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
 		t.Error("something has no default")
 	}
 	if e.Budget() != 5*time.Second || e.Lease() != time.Minute || e.Duration("NO_SUCH_VARIABLE", time.Hour) != time.Hour {
@@ -135,6 +136,7 @@ func TestEachWrongVariableIsNamed(t *testing.T) {
 		"AUDIT_DELETES_UNKNOWN": {"yes", "1", " true"},
 		"AUDIT_EVERY":           {"24", "0h", "1d", "Never", "-1h"},
 		"SEAL_OPEN_FIELDS":      {"yes", "1", "TRUE", " true"},
+		"SUSPENSION":            {"yes", "1", "TRUE", " true"},
 		"LOG_LEVEL":             {"LOUD", "5", " INFO"},
 		"SYSTEM_CREDENTIALS":    {"openai", "[]", `"openai"`, `{"openai": 5}`, `{"openai": "a"`, `{"OpenAI": "a"}`, `{"": "a"}`, `{"open ai": "a", "openai": "b"}`},
 	} {

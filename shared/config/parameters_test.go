@@ -251,6 +251,11 @@ var settings = map[string]setting{
 		good: []string{"true", "false"},
 		bad:  []string{"yes", "True", "1"},
 	},
+	"SUSPENSION": {
+		read: env((*config.Env).Suspends),
+		good: []string{"true", "false"},
+		bad:  []string{"yes", "True", "1"},
+	},
 	"LOG_LEVEL": {
 		read: env((*config.Env).LogLevel),
 		good: []string{"DEBUG", "INFO", "WARN", "ERROR"},

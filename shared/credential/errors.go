@@ -13,6 +13,9 @@ var (
 	// ErrAccountDeleted: the user's account was deleted; nothing is listed, read, made or released
 	// for it any more.
 	ErrAccountDeleted = errors.New("the account has been deleted")
+	// ErrAccountSuspended: the user is disabled, and not deleted: nothing is listed, read, made,
+	// changed or released for them until they are enabled again, and nothing is removed.
+	ErrAccountSuspended = errors.New("the account is suspended")
 	// ErrNotFound: no such credential. One error for unknown, wrong provider and somebody else's.
 	ErrNotFound = errors.New("credential not found")
 	// ErrForged: a body claims to be a managed credential, which no user makes.

@@ -16,6 +16,8 @@ var refusals = []struct {
 }{
 	{http.StatusUnauthorized, 0, says(credential.ErrAccountDeleted, "This account has been deleted.")},
 	{0, http.StatusGone, says(credential.ErrAccountDeleted, "The account has been deleted")},
+	{http.StatusForbidden, 0, says(credential.ErrAccountSuspended, "This account is suspended.")},
+	{0, http.StatusForbidden, says(credential.ErrAccountSuspended, "The account is suspended")},
 	{http.StatusForbidden, 0, says(credential.ErrForged, "AutoGPT-managed credentials cannot be created by users")},
 	{http.StatusForbidden, 0, forbids(credential.ErrManaged, "AutoGPT-managed")},
 	{http.StatusForbidden, 0, forbids(credential.ErrSystem, "System-managed")},

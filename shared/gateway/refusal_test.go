@@ -22,6 +22,7 @@ var problems = []struct {
 }{
 	{credential.ErrUnauthenticated, 401, unauthorized},
 	{credential.ErrAccountDeleted, 401, `{"detail":"This account has been deleted."}`},
+	{credential.ErrAccountSuspended, 403, `{"detail":"This account is suspended."}`},
 	{credential.ErrForged, 403, `{"detail":"AutoGPT-managed credentials cannot be created by users"}`},
 	{credential.ErrManaged, 403, `{"detail":"AutoGPT-managed credentials cannot be updated"}`},
 	{credential.ErrSystem, 403, `{"detail":"System-managed credentials cannot be updated"}`},

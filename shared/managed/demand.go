@@ -14,8 +14,8 @@ import (
 // A third party in trouble is left alone as ever. The answer is that of a list of this provider:
 // its one standing is ready if the credential is among the listed.
 //
-// It returns ErrNotOffered, ErrAccountDeleted, or an error if the account cannot be read. Safe to
-// repeat: until it is ready, a repeat goes on with it.
+// It returns ErrNotOffered, ErrAccountDeleted, ErrAccountSuspended, or an error if the account cannot
+// be read. Safe to repeat: until it is ready, a repeat goes on with it.
 func (e *Engine) Want(ctx context.Context, user, provider string) (Listing, error) {
 	if e.cfg.Faults[provider] != nil {
 		return e.list(ctx, user, provider, true)
@@ -71,8 +71,8 @@ const staleReads = 3
 // StandingRetracting; StandingOffered if all is removed; or StandingProvisioning, and nothing was
 // done, because it is being made just now.
 //
-// It returns ErrNotFound if they have none, ErrKept if the owner does not allow it, or
-// ErrAccountDeleted. Safe to repeat.
+// It returns ErrNotFound if they have none, ErrKept if the owner does not allow it,
+// ErrAccountDeleted or ErrAccountSuspended. Safe to repeat.
 func (e *Engine) Retract(ctx context.Context, user, provider string) (Standing, error) {
 	if e.byName[provider] == nil || e.mode(provider) == Off {
 		return Standing{}, credential.ErrNotFound

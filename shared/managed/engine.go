@@ -59,6 +59,9 @@ type Config struct {
 	// MostAskedDue is how many slots of a provider may be due, of users who live, for a rotation of
 	// all keys to ask for more; 0 means 1,500, what reconcile does in about five minutes.
 	MostAskedDue int
+	// Suspends: users may be suspended, because no version is at work that would take that for a
+	// deletion.
+	Suspends bool
 	// Now is the clock; nil means clock.Now.
 	Now func() time.Time
 	// Wait waits for a third party's pace, or until it may be asked again, by the clock Now. An

@@ -110,6 +110,9 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 		return []*suspect{{Finding: f}}, nil
 	}
 	slots, err := a.cfg.Store.Slots(ctx, h.User, a.provider.Name())
+	if errors.Is(err, credential.ErrAccountSuspended) { // until they are enabled
+		return nil, nil
+	}
 	deleted := errors.Is(err, credential.ErrAccountDeleted)
 	if err != nil && !deleted {
 		return f.notInspected(err)
@@ -178,7 +181,7 @@ func (a *audit) slot(ctx context.Context, slot store.Slot) ([]*suspect, error) {
 		return nil, nil
 	}
 	slots, err := a.cfg.Store.Slots(ctx, slot.User, slot.Provider)
-	if errors.Is(err, credential.ErrAccountDeleted) {
+	if isRefused(err) {
 		return nil, nil
 	}
 	if err != nil {

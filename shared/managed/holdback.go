@@ -119,6 +119,9 @@ func (e *Engine) endHoldbackOf(ctx context.Context, r HoldbackRequest, keys []st
 // somebody works on, who would write down again until when it is held back.
 func (e *Engine) endHoldback(ctx context.Context, r HoldbackRequest, key store.Key) (bool, error) {
 	slots, err := e.cfg.Store.Slots(ctx, key.User(), key.Provider())
+	if errors.Is(err, credential.ErrAccountSuspended) {
+		return false, nil
+	}
 	if !errors.Is(err, credential.ErrAccountDeleted) {
 		return false, err
 	}

@@ -54,7 +54,8 @@ const (
 // are missing are provisioned first, within the budget. Whatever fails there costs no more than the
 // budget and never the list.
 //
-// It returns ErrAccountDeleted, or an error if the account cannot be read. Safe to repeat.
+// It returns ErrAccountDeleted, ErrAccountSuspended, or an error if the account cannot be read. Safe
+// to repeat.
 func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 	return e.list(ctx, user, only, false)
 }
@@ -73,8 +74,8 @@ func (e *Engine) list(ctx context.Context, user, only string, asked bool) (Listi
 	if err != nil {
 		return Listing{}, err
 	}
-	if account.Deleted {
-		return Listing{}, credential.ErrAccountDeleted
+	if account.Refused != nil {
+		return Listing{}, account.Refused
 	}
 	e.noteUnreadable(ctx, account.Unreadable)
 	l.slots = account.Slots
@@ -125,8 +126,8 @@ type listing struct {
 	passes map[string]*pass
 }
 
-// ensure provisions what is missing and waits for what others are provisioning. Its only error is
-// ErrAccountDeleted.
+// ensure provisions what is missing and waits for what others are provisioning. Its only errors are
+// ErrAccountDeleted and ErrAccountSuspended.
 func (l *listing) ensure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.deadline.Sub(l.cfg.Now()))
 	defer cancel()
@@ -157,7 +158,8 @@ func (l *listing) ensure(ctx context.Context) error {
 
 // claim takes all that is to be provisioned, in one transaction. After a refusal it reads again,
 // and claims once more what is still claimable: at once, and then with growing pauses, for as long
-// as enough of the budget is left to make something. Its only error is ErrAccountDeleted.
+// as enough of the budget is left to make something. Its only errors are ErrAccountDeleted and
+// ErrAccountSuspended.
 func (l *listing) claim(ctx context.Context) ([]*claim, error) {
 	trying, cancel := context.WithTimeout(ctx, l.cfg.Budget*4/5)
 	defer cancel()
@@ -183,7 +185,7 @@ func (l *listing) claim(ctx context.Context) ([]*claim, error) {
 		}
 	}
 	switch {
-	case errors.Is(err, credential.ErrAccountDeleted):
+	case isRefused(err):
 		return nil, err
 	case errors.Is(err, store.ErrStale): // nothing was written
 		for _, slot := range l.missing(trying) {
@@ -324,14 +326,15 @@ func (l *listing) othersWork(p Provider) bool {
 	return slot.State == store.Provisioning && slot.Owner != "" && slot.Owner != l.owner && l.cfg.Now().Before(end)
 }
 
-// reread reads the wanted slots again. Its only error is ErrAccountDeleted.
+// reread reads the wanted slots again. Its only errors are ErrAccountDeleted and
+// ErrAccountSuspended.
 func (l *listing) reread(ctx context.Context) error {
 	var names []string
 	for _, p := range l.wanted {
 		names = append(names, p.Name())
 	}
 	slots, err := l.cfg.Store.Slots(ctx, l.user, names...)
-	if errors.Is(err, credential.ErrAccountDeleted) {
+	if isRefused(err) {
 		return err
 	}
 	if err != nil {

@@ -72,7 +72,7 @@ func reconcile(t *testing.T, e *managed.Engine) managed.Report {
 func slot(t *testing.T, w *managedtest.World, user string) store.Slot {
 	t.Helper()
 	slots, err := w.Store.Slots(context.Background(), user, managedtest.Provider)
-	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
+	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) && !errors.Is(err, credential.ErrAccountSuspended) {
 		t.Fatal(err)
 	}
 	return slots[managedtest.Provider]

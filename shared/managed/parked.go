@@ -150,11 +150,11 @@ func (e *Engine) retry(ctx context.Context, key store.Key, by string) (bool, err
 	return err == nil, err
 }
 
-// slotOf reads the slot with that key, of a deleted account as well; the zero slot if there is
-// none.
+// slotOf reads the slot with that key, of a deleted or suspended account as well; the zero slot if
+// there is none.
 func (e *Engine) slotOf(ctx context.Context, key store.Key) (store.Slot, error) {
 	slots, err := e.cfg.Store.Slots(ctx, key.User(), key.Provider())
-	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
+	if err != nil && !isRefused(err) {
 		return store.Slot{}, err
 	}
 	return slots[key.Provider()], nil

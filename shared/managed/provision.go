@@ -98,7 +98,7 @@ func (c *claim) lost(ctx context.Context, made credential.Resource) store.Slot {
 	defer cancel()
 	slots, err := c.e.cfg.Store.Slots(wctx, c.slot.User, c.slot.Provider)
 	now, ok := slots[c.slot.Provider]
-	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) || !ok {
+	if err != nil && !isRefused(err) || !ok {
 		return c.slot
 	}
 	if now.Resource.KeyID != made.KeyID && now.Retiring.KeyID != made.KeyID {

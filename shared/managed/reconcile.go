@@ -224,8 +224,7 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 		return err
 	}
 	slots, err := r.cfg.Store.Slots(ctx, key.User(), key.Provider())
-	deleted := errors.Is(err, credential.ErrAccountDeleted)
-	if err != nil && !deleted {
+	if err != nil && !isRefused(err) {
 		return err
 	}
 	slot, ok := slots[key.Provider()]
@@ -234,9 +233,11 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 		return r.setAside(ctx, key)
 	case slot.DueAt.IsZero() || slot.DueAt.After(r.cfg.Now()):
 		return nil // the index was behind
+	case errors.Is(err, credential.ErrAccountSuspended):
+		return r.postponeSuspended(ctx, slot)
 	case slot.Dead():
 		return r.revoke(ctx, slot)
-	case deleted:
+	case err != nil: // deleted
 		return r.markAndRevoke(ctx, key)
 	case slot.State == store.Retracting:
 		return r.revoke(ctx, slot)
@@ -280,6 +281,8 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 		return nil // another worker has claimed it
 	case errors.Is(err, credential.ErrAccountDeleted):
 		return r.markAndRevoke(ctx, slot.Key())
+	case errors.Is(err, credential.ErrAccountSuspended):
+		return r.postponeSuspended(ctx, slot)
 	case err != nil:
 		return err
 	}

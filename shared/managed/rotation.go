@@ -55,9 +55,10 @@ type Rotation struct {
 // Rotate asks for another key of a user's managed credential, under the same id. Reconcile makes
 // it; until then the stored one stays. It is on record in the audit log before it is asked for.
 //
-// It returns credential.ErrNoProvider, ErrAccountDeleted, credential.ErrNotFound, ErrNotAtRest,
-// ErrRetiring, or another *credential.ConflictError if the provider is Irreplaceable. Safe to
-// repeat until the new key is there; then a repeat asks for another one.
+// It returns credential.ErrNoProvider, ErrAccountDeleted, ErrAccountSuspended,
+// credential.ErrNotFound, ErrNotAtRest, ErrRetiring, or another *credential.ConflictError if the
+// provider is Irreplaceable. Safe to repeat until the new key is there; then a repeat asks for
+// another one.
 func (e *Engine) Rotate(ctx context.Context, r Rotation) error {
 	p := e.byName[r.Provider]
 	if p == nil {

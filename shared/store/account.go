@@ -15,12 +15,13 @@ import (
 const projection = "#pk, #sk, #v, #type, #title, #autogpt_managed, #scopes, #username, #host, " +
 	"#state, #owner, #attempt, #tries, #lease_until, #due_at, #committed, #resource_id, #key_id, #org_id, #reason, " +
 	"#gone_since, #left, #left_since, #held_until, #expires_at, #report_from, #report_pause, #created_at, #hint, #stored, #revision, " +
-	"#rotate, #retiring_key_id, #retiring_attempt, #retire_at, #retracted_by, #ask_from, #ask_pause"
+	"#rotate, #retiring_key_id, #retiring_attempt, #retire_at, #retracted_by, #ask_from, #ask_pause, #status"
 
 // Account is all that the table holds of one user, without ciphertexts.
 type Account struct {
-	// Deleted is true once the tombstone stands.
-	Deleted bool
+	// Refused is ErrAccountDeleted once the tombstone stands, ErrAccountSuspended while the user is
+	// suspended, and else nil.
+	Refused error
 	// Own are the user's own credentials, ordered by provider and id.
 	Own []credential.Metadata
 	// Slots are the managed ones, by provider.
@@ -57,7 +58,7 @@ func (s *Store) Account(ctx context.Context, user string) (Account, error) {
 func (a *Account) add(item map[string]types.AttributeValue) {
 	key := keyOf(item)
 	if key.IsTombstone() {
-		a.Deleted = true
+		a.Refused = accountRefused(item)
 		return
 	}
 	if key.IsSlot() {
@@ -79,7 +80,8 @@ func (a *Account) add(item map[string]types.AttributeValue) {
 
 // Slots reads the user's slots at the given providers, consistently and together with the
 // tombstone; an absent slot has the state Absent. It returns ErrAccountDeleted once the tombstone
-// stands, with the slots as they are. A slot that cannot be decoded is left out.
+// stands, or ErrAccountSuspended, with the slots as they are. A slot that cannot be decoded is left
+// out.
 func (s *Store) Slots(ctx context.Context, user string, providers ...string) (map[string]Slot, error) {
 	keys := []Key{tombstoneKey(user)}
 	for _, provider := range providers {
@@ -101,8 +103,5 @@ func (s *Store) Slots(ctx context.Context, user string, providers ...string) (ma
 			slots[provider] = slot
 		}
 	}
-	if items[tombstoneKey(user)] != nil {
-		return slots, credential.ErrAccountDeleted
-	}
-	return slots, nil
+	return slots, accountRefused(items[tombstoneKey(user)])
 }

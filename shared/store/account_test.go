@@ -20,7 +20,7 @@ func TestAnAccountIsAllThatTheTableHoldsOfAUser(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	account, err := tb.Account(t.Context(), user)
-	if err != nil || account.Deleted || len(account.Own)+len(account.Slots)+len(account.Unreadable) != 0 {
+	if err != nil || account.Refused != nil || len(account.Own)+len(account.Slots)+len(account.Unreadable) != 0 {
 		t.Errorf("an empty account is %+v, %v", account, err)
 	}
 
@@ -38,7 +38,7 @@ func TestAnAccountIsAllThatTheTableHoldsOfAUser(t *testing.T) {
 	}
 
 	account, err = tb.Account(t.Context(), user)
-	if err != nil || !account.Deleted {
+	if err != nil || !errors.Is(account.Refused, credential.ErrAccountDeleted) {
 		t.Fatalf("got %+v, %v", account, err)
 	}
 	if len(account.Own) != 1 || account.Own[0].ID != ownID {

@@ -75,6 +75,12 @@ const (
 	attrCognitoUsername = "cognito_username"
 	attrAsks            = "asks"
 
+	// Suspensions, which stand where a tombstone would.
+	attrStatus     = "status"
+	attrByOperator = "by_operator"
+	attrByCognito  = "by_cognito"
+	attrOrderedBy  = "ordered_by"
+
 	// Jobs.
 	attrCursor   = "cursor"
 	attrProgress = "progress"

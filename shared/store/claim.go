@@ -14,16 +14,16 @@ import (
 )
 
 // Claim takes slots of one user, all or none, in one transaction with the condition that the
-// account is not deleted: each slot has to be as it was read, and each is then in the state given
+// user is neither deleted nor suspended: each slot has to be as it was read, and each is then in the state given
 // by next, under one new owner and the next attempt, until the lease ends. The caller has checked
 // that they are claimable, counts the lease from before this call, and gives AskFrom and AskPause
 // as they are to be from then on.
 //
-// It returns the slots as claimed; ErrAccountDeleted; or ErrStale, after which to read again. Any
-// other error leaves the outcome unknown: nothing may be done under the claim, and the lease runs
-// out by itself.
+// It returns the slots as claimed; ErrAccountDeleted; ErrAccountSuspended; or ErrStale, after which
+// to read again. Any other error leaves the outcome unknown: nothing may be done under the claim,
+// and the lease runs out by itself.
 func (s *Store) Claim(ctx context.Context, slots []Slot, next State, leaseUntil time.Time) ([]Slot, error) {
-	items := []types.TransactWriteItem{s.notDeleted(slots[0].User)}
+	items := []types.TransactWriteItem{s.noAccountItem(slots[0].User)}
 	claimed := slices.Clone(slots)
 	owner := uuid.NewString()
 	for i, slot := range slots {
@@ -58,8 +58,9 @@ func (s *Store) Claim(ctx context.Context, slots []Slot, next State, leaseUntil 
 	}
 	_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
 	reasons := cancellation(err)
-	if len(reasons) > 0 && reasons[0] == conditionalCheckFailed {
-		return nil, credential.ErrAccountDeleted
+	refused := refusedAccount(err)
+	if refused != nil {
+		return nil, refused
 	}
 	if slices.Contains(reasons, conditionalCheckFailed) || isConflict(err) {
 		return nil, ErrStale

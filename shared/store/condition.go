@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"managed-credentials/shared/credential"
@@ -94,16 +96,60 @@ func (s Slot) mine(values args) string {
 		" AND #state = " + values.str("my_state", string(s.State))
 }
 
-// notDeleted is the check that the user's tombstone does not stand, as the first part of a
-// transaction.
-func (s *Store) notDeleted(user string) types.TransactWriteItem {
+// noAccountItem is the check that the user is neither deleted nor suspended, as the first part of a
+// transaction. If it refuses that, refusedAccount says which.
+func (s *Store) noAccountItem(user string) types.TransactWriteItem {
 	condition := "attribute_not_exists(#pk)"
 	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
-		TableName:                &s.table,
-		Key:                      tombstoneKey(user).item(),
-		ConditionExpression:      &condition,
-		ExpressionAttributeNames: names(condition),
+		TableName:                           &s.table,
+		Key:                                 tombstoneKey(user).item(),
+		ConditionExpression:                 &condition,
+		ExpressionAttributeNames:            names(condition),
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}}
+}
+
+// accountRefused is what the item that stands where a tombstone would says of its account:
+// ErrAccountDeleted; ErrAccountSuspended, if it has any status; or nil, if there is none.
+func accountRefused(item map[string]types.AttributeValue) error {
+	switch {
+	case len(item) == 0:
+		return nil
+	case item[attrStatus] != nil:
+		return credential.ErrAccountSuspended
+	default:
+		return credential.ErrAccountDeleted
+	}
+}
+
+// refusedAccount is why noAccountItem refused a transaction; nil if it did not.
+func refusedAccount(err error) error {
+	var cancelled *types.TransactionCanceledException
+	if !errors.As(err, &cancelled) || !slices.Contains(cancellation(err)[:1], conditionalCheckFailed) {
+		return nil
+	}
+	return accountRefused(cancelled.CancellationReasons[0].Item)
+}
+
+// whileServed runs one write in a transaction with the condition that the user is neither deleted
+// nor suspended, and returns ErrAccountDeleted or ErrAccountSuspended if they are. If the write's
+// own condition refuses it, the error is that of the write alone.
+func (s *Store) whileServed(ctx context.Context, user string, write types.TransactWriteItem) error {
+	err := repeat(ctx, func() error {
+		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{
+			TransactItems: []types.TransactWriteItem{s.noAccountItem(user), write},
+		})
+		return err
+	})
+	refused := refusedAccount(err)
+	if refused != nil {
+		return refused
+	}
+	var cancelled *types.TransactionCanceledException
+	if errors.As(err, &cancelled) && slices.Contains(cancellation(err), conditionalCheckFailed) {
+		return &types.ConditionalCheckFailedException{Item: cancelled.CancellationReasons[len(cancelled.CancellationReasons)-1].Item}
+	}
+	return err
 }
 
 // ownCondition is what decodeOwn requires, as a condition: a write by a user touches no item that a

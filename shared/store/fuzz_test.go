@@ -80,7 +80,7 @@ func FuzzItem(f *testing.F) {
 			return // it is no item that DynamoDB could send
 		}
 		found := len(account.Own) + len(account.Slots) + len(account.Unreadable)
-		if account.Deleted {
+		if account.Refused != nil {
 			found++
 		}
 		if found != 1 {

@@ -17,9 +17,9 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// Create stores a user's own credential, in one transaction with the condition that the account is
-// not deleted, and returns it as it is stored. m.ID has to be a fresh one. It returns
-// ErrAccountDeleted. Not to be repeated after an unknown outcome: that would store it twice, under
+// Create stores a user's own credential, in one transaction with the condition that the user is
+// neither deleted nor suspended, and returns it as it is stored. m.ID has to be a fresh one. It
+// returns ErrAccountDeleted or ErrAccountSuspended. Not to be repeated after an unknown outcome: that would store it twice, under
 // two ids.
 func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, ciphertext []byte) (credential.Metadata, error) {
 	return s.CreateOnce(ctx, user, m, "", ciphertext)
@@ -49,7 +49,7 @@ func (s *Store) CreateOnce(ctx context.Context, user string, m credential.Metada
 	free := "attribute_not_exists(#pk)"
 	err := repeat(ctx, func() error {
 		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
-			s.notDeleted(user),
+			s.noAccountItem(user),
 			{Put: &types.Put{
 				TableName: &s.table, Item: item, ConditionExpression: &free, ExpressionAttributeNames: names(free),
 				ReturnValuesOnConditionCheckFailure: brings,
@@ -57,10 +57,11 @@ func (s *Store) CreateOnce(ctx context.Context, user string, m credential.Metada
 		}})
 		return err
 	})
-	reasons := cancellation(err)
-	if len(reasons) > 0 && reasons[0] == conditionalCheckFailed {
-		return credential.Metadata{}, credential.ErrAccountDeleted
+	refused := refusedAccount(err)
+	if refused != nil {
+		return credential.Metadata{}, refused
 	}
+	reasons := cancellation(err)
 	if request != "" && len(reasons) > 1 && reasons[1] == conditionalCheckFailed {
 		return made(err, request)
 	}
@@ -120,7 +121,7 @@ func shown(title *string, open credential.Open) map[string]string {
 }
 
 // CheckRoom returns a *credential.LimitError if the user has most credentials of their own, or
-// more; ErrAccountDeleted instead if the account is deleted. It is eventually consistent, so that a
+// more; ErrAccountDeleted or ErrAccountSuspended instead if they are that. It is eventually consistent, so that a
 // user who creates several at once may end a few above the limit: what it guards is the table's
 // size, and a counter would make a transaction of each deletion.
 //
@@ -149,17 +150,22 @@ func (s *Store) CheckRoom(ctx context.Context, user string, most int, request st
 		if count < most {
 			continue
 		}
-		_, err = s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{s.notDeleted(user)}})
-		if slices.Contains(cancellation(err), conditionalCheckFailed) {
-			return credential.ErrAccountDeleted
+		_, err = s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{s.noAccountItem(user)}})
+		refused := refusedAccount(err)
+		if refused != nil {
+			return refused
 		}
 		return &credential.LimitError{Most: most} // whatever else became of the check: nothing is created
 	}
 	return nil
 }
 
-// Update changes a user's own credential in one conditional write and returns how it then is. A nil
-// ciphertext keeps the secret and what goes with it. It returns ErrNotFound, ErrManaged, a
+// Update changes a user's own credential in one transaction, with the condition that the user is
+// neither deleted nor suspended, and returns how it then is. Where somebody else has changed it
+// since, the revision is still that of this change, so that what goes by it is refused. A nil
+// ciphertext keeps the secret and what goes with it.
+//
+// It returns ErrAccountDeleted, ErrAccountSuspended, ErrNotFound, ErrManaged, a
 // *TypeError if the credential is of another type than the change, a *FieldError if it has
 // something that the change leaves out, or ErrChanged if it is none of the revisions that the
 // change is meant for. Safe to repeat.
@@ -188,31 +194,22 @@ func (s *Store) change(ctx context.Context, key Key, c ownChange) (credential.Me
 	if c.ciphertext != nil && c.seen == "" {
 		condition += sameFields(c.Change, values)
 	}
-	var out *dynamodb.UpdateItemOutput
-	err := repeat(ctx, func() error {
-		var err error
-		out, err = s.db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName:                           &s.table,
-			Key:                                 key.item(),
-			UpdateExpression:                    &expression,
-			ConditionExpression:                 &condition,
-			ExpressionAttributeNames:            names(expression, condition),
-			ExpressionAttributeValues:           values,
-			ReturnValues:                        types.ReturnValueAllNew,
-			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		})
-		return err
-	})
+	err := s.whileServed(ctx, key.User(), types.TransactWriteItem{Update: &types.Update{
+		TableName:                           &s.table,
+		Key:                                 key.item(),
+		UpdateExpression:                    &expression,
+		ConditionExpression:                 &condition,
+		ExpressionAttributeNames:            names(expression, condition),
+		ExpressionAttributeValues:           values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}})
 	if err == nil {
-		return decodeOwn(out.Attributes)
+		return s.changed(ctx, key, revision)
 	}
 	if !isRefused(err) {
 		return credential.Metadata{}, fmt.Errorf("updating the credential: %w", err)
 	}
 	r := reader{item: refusedItem(err)}
-	if r.textOrEmpty(attrRevision) == revision { // the SDK repeated a write whose answer was lost
-		return decodeOwn(r.item)
-	}
 	why := refusal(err, c.Type, c.Match)
 	m, err := decodeOwn(r.item)
 	if err != nil || !errors.Is(why, credential.ErrNotFound) || c.ciphertext == nil || m.Revision == c.seen {
@@ -224,6 +221,24 @@ func (s *Store) change(ctx context.Context, key Key, c ownChange) (credential.Me
 	}
 	c.seen = m.Revision
 	return s.change(ctx, key, c)
+}
+
+// ownProjection is what decodeOwn reads.
+const ownProjection = "#pk, #sk, #v, #type, #title, #autogpt_managed, #scopes, #username, #host, #created_at, #expires_at, " +
+	"#hint, #stored, #revision"
+
+// changed is the credential after the change with that revision: a transaction gives nothing back.
+func (s *Store) changed(ctx context.Context, key Key, revision string) (credential.Metadata, error) {
+	items, err := s.read(ctx, ownProjection, key)
+	if err != nil {
+		return credential.Metadata{}, fmt.Errorf("reading the changed credential: %w", err)
+	}
+	if items[key] == nil {
+		return credential.Metadata{}, credential.ErrNotFound
+	}
+	m, err := decodeOwn(items[key])
+	m.Revision = revision
+	return m, err
 }
 
 // condition is that the item is one that the change is meant for.
@@ -271,23 +286,21 @@ func (c ownChange) expression(values args, revision string) string {
 	return expression
 }
 
-// Delete removes a user's own credential in one conditional write, if it is of one of the revisions
-// or none is given. It returns ErrNotFound, ErrManaged or ErrChanged. Safe to repeat;
-// the repeat gets ErrNotFound.
+// Delete removes a user's own credential in one transaction, with the condition that the user is
+// neither deleted nor suspended, if it is of one of the revisions or none is given. It returns
+// ErrAccountDeleted, ErrAccountSuspended, ErrNotFound, ErrManaged or ErrChanged. Safe to repeat; the
+// repeat gets ErrNotFound.
 func (s *Store) Delete(ctx context.Context, user, provider, id string, match ...string) error {
 	values := args{}
 	condition := ownCondition(values) + matching(values, match)
-	err := repeat(ctx, func() error {
-		_, err := s.db.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-			TableName:                           &s.table,
-			Key:                                 CredentialKey(user, provider, id).item(),
-			ConditionExpression:                 &condition,
-			ExpressionAttributeNames:            names(condition),
-			ExpressionAttributeValues:           values,
-			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		})
-		return err
-	})
+	err := s.whileServed(ctx, user, types.TransactWriteItem{Delete: &types.Delete{
+		TableName:                           &s.table,
+		Key:                                 CredentialKey(user, provider, id).item(),
+		ConditionExpression:                 &condition,
+		ExpressionAttributeNames:            names(condition),
+		ExpressionAttributeValues:           values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}})
 	if isRefused(err) {
 		return refusal(err, "", match)
 	}

@@ -39,7 +39,7 @@ func TestACreatedCredentialIsListedAndRead(t *testing.T) {
 		}
 	}
 	account, err := tb.Account(t.Context(), user)
-	if err != nil || !reflect.DeepEqual(account.Own, own) || account.Deleted || len(account.Slots) != 0 || len(account.Unreadable) != 0 {
+	if err != nil || !reflect.DeepEqual(account.Own, own) || account.Refused != nil || len(account.Slots) != 0 || len(account.Unreadable) != 0 {
 		t.Errorf("the account is %+v, %v", account, err)
 	}
 	for _, m := range own {
@@ -229,7 +229,7 @@ func TestAChangeOfTheSecretLosesNothingThatIsAddedMeanwhile(t *testing.T) {
 		"nothing":                        {attributes{}, "", 2},
 	} {
 		tb.put(ownKey, before)
-		tb.on("UpdateItem", nil, func(ctx context.Context, call *fault.Call) (*fault.Answer, error) {
+		tb.on("TransactWriteItems", nil, func(ctx context.Context, call *fault.Call) (*fault.Answer, error) {
 			tb.put(ownKey, before.with(c.meanwhile))
 			return call.Forward(ctx)
 		})
@@ -244,7 +244,7 @@ func TestAChangeOfTheSecretLosesNothingThatIsAddedMeanwhile(t *testing.T) {
 		if c.lost != "" {
 			tb.wantItem(ownKey, before.with(c.meanwhile))
 		}
-		if n := tb.proxy.Count("UpdateItem"); n != c.writes {
+		if n := tb.proxy.Count("TransactWriteItems"); n != c.writes {
 			t.Errorf("%s: %d writes, want %d", name, n, c.writes)
 		}
 	}
@@ -254,9 +254,9 @@ func TestAnUpdateWhoseAnswerIsLostSucceeds(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	tb.put(ownKey, ownItem)
-	tb.on("UpdateItem", fault.LoseAnswer())
+	tb.on("TransactWriteItems", fault.LoseAnswer())
 	got, err := tb.Update(t.Context(), user, "github", ownID, credential.Change{Title: str("New")}, nil)
-	if err != nil || *got.Title != "New" || tb.proxy.Count("UpdateItem") != 2 {
+	if err != nil || *got.Title != "New" || tb.proxy.Count("TransactWriteItems") != 2 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

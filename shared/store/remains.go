@@ -18,7 +18,7 @@ type Remains struct {
 	User string
 	// ReadAt is a time before the reading began.
 	ReadAt time.Time
-	// Tombstone is the account's, on the first page alone.
+	// Tombstone is the account's, on the first page alone. A suspended account has none.
 	Tombstone Tombstone
 	// Slots have their user, provider, state, reason and due time, and nothing else. One that
 	// cannot be decoded is among them.
@@ -40,7 +40,7 @@ const RemainsPage = 8 * DeleteBatch
 
 // remainsProjection is what a deletion reads. What users wrote is left out: however long it is, a
 // page stays small.
-const remainsProjection = "#pk, #sk, #state, #reason, #due_at, #cognito_username, #asks, #tries, #created_at"
+const remainsProjection = "#pk, #sk, #state, #reason, #due_at, #cognito_username, #asks, #tries, #created_at, #status"
 
 // Remains reads a page of the user's partition, consistently, from the cursor on; nil is the start.
 func (s *Store) Remains(ctx context.Context, user string, from Cursor) (Remains, error) {
@@ -64,6 +64,7 @@ func (s *Store) Remains(ctx context.Context, user string, from Cursor) (Remains,
 	for _, item := range out.Items {
 		key, r := keyOf(item), reader{item: item}
 		switch {
+		case key.IsTombstone() && r.has(attrStatus):
 		case key.IsTombstone():
 			remains.Tombstone = Tombstone{
 				User:      user,

@@ -53,7 +53,7 @@ func TestADeletionReadsKeysAndStatesAndNothingThatAUserWrote(t *testing.T) {
 			t.Fatal(err)
 		}
 		asked := slices.Sorted(maps.Values(in.ExpressionAttributeNames))
-		if !slices.Equal(asked, []string{"asks", "cognito_username", "created_at", "due_at", "pk", "reason", "sk", "state", "tries"}) {
+		if !slices.Equal(asked, []string{"asks", "cognito_username", "created_at", "due_at", "pk", "reason", "sk", "state", "status", "tries"}) {
 			t.Errorf("it reads %v", asked)
 		}
 	}

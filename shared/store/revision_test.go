@@ -51,9 +51,9 @@ func TestAChangeForOneRevisionWhoseAnswerIsLostSucceeds(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	tb.put(ownKey, ownItem)
-	tb.on("UpdateItem", fault.LoseAnswer())
+	tb.on("TransactWriteItems", fault.LoseAnswer())
 	got, err := tb.Update(t.Context(), user, "github", ownID, credential.Change{Title: str("New"), Match: []string{"0"}}, nil)
-	if err != nil || *got.Title != "New" || tb.proxy.Count("UpdateItem") != 2 {
+	if err != nil || *got.Title != "New" || tb.proxy.Count("TransactWriteItems") != 2 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -34,7 +34,8 @@ func (s *Store) MarkRevoking(ctx context.Context, key Key, heldUntil time.Time) 
 
 // Retract turns a living user's slot to retracting, due at once, and removes its ciphertext, as
 // MarkRevoking does for a deleted account. Who works on it, and its lease, stay as they are. It
-// returns ErrStale if the slot is not as it was read, as a repeat does.
+// returns ErrAccountDeleted, ErrAccountSuspended, or ErrStale if the slot is not as it was read, as
+// a repeat does.
 func (s *Store) Retract(ctx context.Context, slot Slot, by Retractor) error {
 	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
@@ -44,7 +45,14 @@ func (s *Store) Retract(ctx context.Context, slot Slot, by Retractor) error {
 		", #tries = " + values.num("zero", 0) +
 		", #retracted_by = " + values.str("by", string(by)) +
 		" REMOVE #secret, #reason, #gone_since, #rotate"
-	err := s.update(ctx, slot.Key(), expression, condition, values)
+	err := s.whileServed(ctx, slot.User, types.TransactWriteItem{Update: &types.Update{
+		TableName:                 &s.table,
+		Key:                       slot.Key().item(),
+		UpdateExpression:          &expression,
+		ConditionExpression:       &condition,
+		ExpressionAttributeNames:  names(expression, condition),
+		ExpressionAttributeValues: values,
+	}})
 	return outcome(err, ErrStale, "retracting the slot")
 }
 
@@ -80,7 +88,7 @@ func (s *Store) Reopen(ctx context.Context, slot Slot) error {
 	if !slot.HeldUntil.IsZero() {
 		item[attrHeldUntil] = number(slot.HeldUntil.UnixMilli())
 	}
-	deleted, absent := "attribute_exists(#pk)", "attribute_not_exists(#pk)"
+	deleted, absent := isTombstone, "attribute_not_exists(#pk)"
 	err := repeat(ctx, func() error {
 		_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
 			{ConditionCheck: &types.ConditionCheck{

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -115,6 +116,12 @@ func (tb *table) named(op string) []string {
 			if op == "ConditionCheckItem" {
 				add(part["ConditionCheck"])
 			}
+			if c.Op != op && op == "UpdateItem" {
+				add(part["Update"])
+			}
+			if op == "DeleteItem" {
+				add(part["Delete"])
+			}
 		}
 		for _, items := range r.RequestItems {
 			var read request
@@ -167,7 +174,7 @@ func TestTheRolesAllowWhatTheStoreNames(t *testing.T) {
 			_, err := tb.CreateOnce(t.Context(), user, own, "request", secret)
 			return err
 		}},
-		{"ConditionCheckItem", []string{"CreateCredential CheckTombstone", "ListWithProvision CheckTombstone"}, func(tb *table) error {
+		{"ConditionCheckItem", []string{"CreateCredential CheckTombstone", "ListWithProvision CheckTombstone", "UpdateGuard CheckTombstone", "DeleteGuard CheckTombstone"}, func(tb *table) error {
 			_, err := tb.Create(t.Context(), user, own, secret)
 			return err
 		}},
@@ -183,6 +190,29 @@ func TestTheRolesAllowWhatTheStoreNames(t *testing.T) {
 		{"DeleteItem", []string{"DeleteGuard DeleteOwn"}, func(tb *table) error {
 			tb.put(ownKey, ownItem)
 			return tb.Delete(t.Context(), user, "github", ownID, "0")
+		}},
+		{"BatchGetItem", []string{"UpdateGuard GetOwn"}, func(tb *table) error {
+			tb.put(ownKey, ownItem)
+			_, err := tb.Update(t.Context(), user, "github", ownID, credential.Change{Title: own.Title}, nil)
+			return err
+		}},
+		{"ConditionCheckItem", []string{"Reconcile CheckAccount"}, func(tb *table) error {
+			slot := tb.slot(claimedItem)
+			return errors.Join(tb.Suspend(t.Context(), user, store.ByOperator, "me", "a drill"), tb.PostponeSuspended(t.Context(), slot, now))
+		}},
+		{"ConditionCheckItem", []string{"UserCleanup CheckAccount", "Operate CheckAccount"}, func(tb *table) error {
+			tb.bury()
+			return tb.Reopen(t.Context(), store.Slot{User: user, Provider: provider})
+		}},
+		{"UpdateItem", []string{"Operate Suspend"}, func(tb *table) error {
+			err := errors.Join(tb.past(now).Suspend(t.Context(), user, store.ByCognito, "", ""), tb.Suspend(t.Context(), user, store.ByOperator, "me", "a drill"))
+			_, enabling := tb.Enable(t.Context(), user, store.ByOperator)
+			return errors.Join(err, enabling)
+		}},
+		{"DeleteItem", []string{"Operate Enable"}, func(tb *table) error {
+			err := tb.Suspend(t.Context(), user, store.ByOperator, "me", "a drill")
+			_, enabling := tb.Enable(t.Context(), user, store.ByOperator)
+			return errors.Join(err, enabling)
 		}},
 		{"Query", []string{"UserCleanup ReadRemains", "Reconcile ReadRemains"}, func(tb *table) error {
 			_, err := tb.Remains(t.Context(), user, nil)

@@ -9,8 +9,8 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// Get reads one credential's metadata. It returns ErrAccountDeleted, or ErrNotFound if there is
-// none that can be used now.
+// Get reads one credential's metadata. It returns ErrAccountDeleted, ErrAccountSuspended, or
+// ErrNotFound if there is none that can be used now.
 func (s *Store) Get(ctx context.Context, user, provider, id string) (credential.Metadata, error) {
 	item, err := s.one(ctx, projection, user, CredentialKey(user, provider, id))
 	if err != nil {
@@ -40,9 +40,9 @@ type Sealed struct {
 	Ciphertext []byte
 }
 
-// Sealed reads one credential with its ciphertext. It returns ErrAccountDeleted, ErrNotFound, or
-// ErrNotUsable for a slot that holds no secret to hand out. What cannot be decoded is an error of
-// its own.
+// Sealed reads one credential with its ciphertext. It returns ErrAccountDeleted,
+// ErrAccountSuspended, ErrNotFound, or ErrNotUsable for a slot that holds no secret to hand out.
+// What cannot be decoded is an error of its own.
 func (s *Store) Sealed(ctx context.Context, user, provider, id string) (Sealed, error) {
 	item, err := s.one(ctx, projection+", #secret", user, CredentialKey(user, provider, id))
 	if err != nil {
@@ -78,8 +78,9 @@ func (s *Store) one(ctx context.Context, projection, user string, key Key) (map[
 	if err != nil {
 		return nil, fmt.Errorf("reading the credential: %w", err)
 	}
-	if items[tombstoneKey(user)] != nil {
-		return nil, credential.ErrAccountDeleted
+	err = accountRefused(items[tombstoneKey(user)])
+	if err != nil {
+		return nil, err
 	}
 	if items[key] == nil {
 		return nil, credential.ErrNotFound

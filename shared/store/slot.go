@@ -130,6 +130,10 @@ const (
 	ReasonAudit = "audit"
 	// ReasonRotation: somebody asked for another key.
 	ReasonRotation = "rotation"
+	// ReasonSuspended: the user is suspended, and nothing of theirs is worked on.
+	ReasonSuspended = "suspended"
+	// ReasonEnabled: the user is suspended no more.
+	ReasonEnabled = "enabled"
 	// ReasonOperator: an operator had it tried again.
 	ReasonOperator = "an operator asked"
 )

@@ -10,6 +10,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
+// isTombstone is the condition that a tombstone stands: it has no status.
+const isTombstone = "attribute_exists(#pk) AND attribute_not_exists(#status)"
+
 // Tombstone says that an account was deleted. It stays for ever.
 type Tombstone struct {
 	User string
@@ -26,8 +29,8 @@ type Tombstone struct {
 	DueAt time.Time
 }
 
-// Bury writes the user's tombstone if there is none yet, due at once, and reports whether it did.
-// From then on no claim and no create of that user can succeed. A username is noted for removal, on
+// Bury writes the user's tombstone if there is none yet, due at once, and reports whether it did. A
+// suspension that stands in its place goes. From then on no claim and no create of that user can succeed. A username is noted for removal, on
 // a tombstone that stands already, too, which is then due at once; noting the one that is noted
 // already changes nothing, so that a repeat does not shorten the backoff. Safe to repeat; a write
 // whose answer was lost and that the SDK repeated finds its own tombstone, and reports false. asks
@@ -46,7 +49,7 @@ func (s *Store) Bury(ctx context.Context, user, username string, asks ...string)
 	if len(asks) > 0 {
 		item[attrAsks] = &types.AttributeValueMemberS{Value: strings.Join(asks, " ")}
 	}
-	condition := "attribute_not_exists(#pk)"
+	condition := "attribute_not_exists(#pk) OR attribute_exists(#status)"
 	err := repeat(ctx, func() error {
 		_, err := s.db.PutItem(ctx, &dynamodb.PutItemInput{
 			TableName:                &s.table,

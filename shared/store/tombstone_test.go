@@ -161,7 +161,7 @@ func TestATombstoneThatCannotBeDecodedIsAnError(t *testing.T) {
 			t.Errorf("%v: got %+v", change, got)
 		}
 		account, err := tb.Account(t.Context(), user)
-		if err != nil || !account.Deleted {
+		if err != nil || !errors.Is(account.Refused, credential.ErrAccountDeleted) {
 			t.Errorf("%v: the account is %+v, %v", change, account, err)
 		}
 	}
@@ -200,7 +200,7 @@ func TestATombstoneAtRestStandsAndIsNotDue(t *testing.T) {
 		tb.wantItem(tombKey, attributes{"v": 1, "created_at": ms(now)})
 	}
 	account, err := tb.Account(t.Context(), user)
-	if err != nil || !account.Deleted {
+	if err != nil || !errors.Is(account.Refused, credential.ErrAccountDeleted) {
 		t.Errorf("the account is %+v, %v", account, err)
 	}
 }

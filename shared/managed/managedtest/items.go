@@ -18,12 +18,13 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// NextDue is when the next work is due; zero if there is none.
+// NextDue is when the next work is due of users who are not suspended; zero if there is none.
 func (w *World) NextDue() time.Time {
 	var next time.Time
 	for _, item := range w.items() {
 		due, ok := item["due_at"].(*types.AttributeValueMemberN)
-		if !ok {
+		reason, _ := item["reason"].(*types.AttributeValueMemberS)
+		if !ok || reason != nil && reason.Value == store.ReasonSuspended { // nobody works on it until its user is enabled
 			continue
 		}
 		at := millis(w.t, due.Value)
@@ -65,7 +66,16 @@ func (w *World) Slot(user, provider string) (slot store.Slot, deleted bool, err 
 	if errors.Is(err, credential.ErrAccountDeleted) {
 		return slots[provider], true, nil
 	}
+	if errors.Is(err, credential.ErrAccountSuspended) {
+		err = nil
+	}
 	return slots[provider], false, err
+}
+
+// Suspended reports whether the user is suspended.
+func (w *World) Suspended(user string) bool {
+	_, err := w.Store.Slots(context.Background(), user)
+	return errors.Is(err, credential.ErrAccountSuspended)
 }
 
 // PodUser is whose a pod is, and at which provider, by its client_id.

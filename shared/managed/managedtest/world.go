@@ -298,6 +298,7 @@ func (w *World) config(now func() time.Time, url func(*fault.Proxy) string) mana
 		Holdback:  w.options.Holdback,
 		GoneFloor: config.DefaultGoneFloor,
 		GoneShare: config.DefaultGoneShare,
+		Suspends:  true,
 		Now:       now,
 		Wait:      w.wait,
 		Log:       telemetry.Logger(w.logs, slog.LevelDebug),

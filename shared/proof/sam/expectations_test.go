@@ -282,7 +282,22 @@ var expectations = map[string]map[string]expectation{
 			given:  func(w *world) { w.rotatesAll(time.Now()) },
 			answer: `{"provider":"agent_mail","under_way":null,"ended":{*"stopped":"ended by somebody@example.com: the wrong overlap"}}`,
 		},
-		"rotations": {answer: `{"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}*]}`},
+		"rotations":         {answer: `{"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}*]}`},
+		"suspend":           {given: managedOf(userID), answer: `{"suspended":true}`, then: (*world).isSuspended},
+		"suspend-by-nobody": {given: managedOf(userID), answer: `{"status":422,"detail":"by: is required"}`, then: stillManaged(userID)},
+		// Of theirs something waited.
+		"enable": {given: (*world).suspended, answer: `{"enabled":true}`, then: func(w *world) {
+			w.hasManaged(userID)
+			w.dueAtOnce()
+		}},
+		"enable-disabled-in-pool": {
+			given: func(w *world) {
+				w.suspended()
+				w.disabled(userID)
+			},
+			answer: `{"status":409,"detail":"The user is disabled in the user pool, and is suspended until they are enabled there"}`,
+			then:   (*world).isSuspended,
+		},
 		"redrive": {
 			given: func(w *world) {
 				w.queue.Send(deletionsFailed, string(lambda.Undelivered("user-cleanup", []byte(`{"user_id":"`+userID+`"}`))))
@@ -310,7 +325,7 @@ var expectations = map[string]map[string]expectation{
 		}},
 		"accept-organization-without-reason": {answer: `{"status":422,"detail":"reason: is required"}`},
 		"unknown-command": {
-			answer: `{"status":422,"detail":"command: must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations"}`,
+			answer: `{"status":422,"detail":"command: must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations, suspend, enable"}`,
 		},
 	},
 

@@ -2,6 +2,7 @@ package sam
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 
@@ -120,6 +121,7 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 		"SYSTEM_KEYS_SECRET_ID":        systemKeys,
 		"SYSTEM_CREDENTIALS":           `{"openai":"Use Credits for OpenAI"}`,
 		"SEAL_OPEN_FIELDS":             "true",
+		"SUSPENSION":                   "true",
 		"AGENTMAIL_ADOPTS":             "true",
 		"MANAGED_PROVIDERS":            `{"agent_mail":{"mode":"auto","opt_out":true}}`,
 		"USER_POOL_ID":                 poolID,
@@ -390,6 +392,49 @@ func (w *world) rotated() {
 	}
 }
 
+// suspended has the user suspended by an operator, with work that waits.
+func (w *world) suspended() {
+	w.t.Helper()
+	w.managed(userID)
+	slot := w.read().Slots[agentmail.Name]
+	c := w.config
+	c.Suspends = true
+	engine, err := managed.New(c)
+	if err == nil {
+		err = w.table.Postpone(w.t.Context(), slot, store.Wait{State: slot.State, Reason: store.ReasonReported, DueAt: time.Now()})
+	}
+	if err == nil {
+		err = engine.Suspend(w.t.Context(), userID, managed.Order{By: "somebody@example.com", Reason: "an abuse report"})
+	}
+	if err == nil {
+		_, err = engine.Reconcile(w.t.Context())
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if slot := w.read().Slots[agentmail.Name]; slot.Reason != store.ReasonSuspended || !slot.DueAt.After(time.Now()) {
+		w.t.Fatalf("the slot is %+v, want one that waits", slot)
+	}
+}
+
+// disabled has a user suspended because they are disabled in the user pool.
+func (w *world) disabled(user string) {
+	w.t.Helper()
+	err := w.table.Suspend(w.t.Context(), user, store.ByCognito, "", "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// isSuspended checks that the user is suspended, and has what they had.
+func (w *world) isSuspended() {
+	w.t.Helper()
+	account := w.read()
+	if !errors.Is(account.Refused, credential.ErrAccountSuspended) || account.Slots[agentmail.Name].State != store.Ready || len(w.mail.Pods()) != 1 {
+		w.t.Errorf("the account is %+v", account)
+	}
+}
+
 // rotates checks that another key is asked for, and that none retires later than now.
 func (w *world) rotates() {
 	w.t.Helper()
@@ -493,7 +538,7 @@ func (w *world) lost() {
 			w.t.Errorf("more than a last look is due of the slot %+v", slot)
 		}
 	}
-	if !account.Deleted || len(account.Own)+len(account.Unreadable) != 0 {
+	if !errors.Is(account.Refused, credential.ErrAccountDeleted) || len(account.Own)+len(account.Unreadable) != 0 {
 		w.t.Errorf("the account holds %+v", account)
 	}
 	w.othersKeep()

@@ -48,6 +48,7 @@ func (s settings) values() error {
 	e.Holdback()
 	e.AgentMailRate()
 	e.SealOpenFields()
+	e.Suspends()
 	e.AgentMailAdopts()
 	e.LogLevel()
 	e.SystemCredentials()
