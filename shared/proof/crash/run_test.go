@@ -253,6 +253,13 @@ func (p *process) want(user string) managed.Listing {
 // retract has the managed credential removed. An error is for the caller to repeat it.
 func (p *process) retract(user string) { _, _ = p.Retract(p.Context, user, agent) }
 
+// suspend has the user suspended, as far as the faults let it, and enable ends that.
+func (p *process) suspend(user string) { _ = p.Suspend(p.Context, user, theSearch) }
+
+func (p *process) enable(user string) { _ = p.Enable(p.Context, user, theSearch) }
+
+var theSearch = managed.Order{By: "the search", Reason: "a drill"}
+
 // remove deletes the account. An error is for the caller to repeat it.
 func (p *process) remove(user string) { _, _, _ = p.DeleteAccount(p.Context, user, "") }
 
@@ -463,7 +470,7 @@ func (r *run) noOrphans() {
 			r.violated("reading a slot: %v", err)
 			continue
 		}
-		if slot.State == store.Absent && pod.Name == adopted {
+		if slot.State == store.Absent && pod.Name == adopted || r.w.Suspended(user) { // whose work waits
 			continue
 		}
 		if slot.Resource.ID != pod.ID || slot.Owner != "" || !slot.Settled() {
@@ -605,7 +612,7 @@ func (p *process) noteOwner(owner string) {
 }
 
 // watchTransaction is I5: once the tombstone stands, no transaction succeeds that makes something
-// of its user's. Whose it is, and what is made, is told by what it writes, whatever conditions it
+// of its user's, and while they are suspended none that claims. Whose it is, and what is made, is told by what it writes, whatever conditions it
 // has: what is revoking from its beginning is the work of the deletion. The SDK's repeat of a
 // transaction that has succeeded is none.
 func (p *process) watchTransaction(c *fault.Call) fault.Fault {
@@ -621,7 +628,7 @@ func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 		}
 	}
 	_ = json.Unmarshal(c.Body, &in)
-	var makes []string
+	var makes, claims []string
 	for _, item := range in.TransactItems {
 		p.noteOwner(item.Update.ExpressionAttributeValues[":owner"].S)
 		pk := item.Update.Key["pk"].S + item.Put.Item["pk"].S // it is one or the other
@@ -629,6 +636,9 @@ func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 			continue
 		}
 		makes = append(makes, strings.TrimPrefix(pk, "USER#"))
+		if item.Update.ExpressionAttributeValues[":owner"].S != "" {
+			claims = append(claims, strings.TrimPrefix(pk, "USER#"))
+		}
 	}
 	r := p.r
 	return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
@@ -643,6 +653,7 @@ func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 				late = append(late, user)
 			}
 		}
+		late = append(late, slices.DeleteFunc(claims, func(user string) bool { return !r.w.Suspended(user) })...)
 		a, err := c.Forward(ctx)
 		done := err == nil && a.Status == 200
 		r.mu.Lock()
@@ -650,7 +661,7 @@ func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 		r.tokens[in.ClientRequestToken] = done || repeat
 		r.mu.Unlock()
 		if done && !repeat && len(late) > 0 {
-			r.violated("I5: a transaction of %s succeeded after the tombstone", strings.Join(late, ", "))
+			r.violated("I5: a transaction of %s succeeded after the tombstone, or the suspension", strings.Join(late, ", "))
 		}
 		return a, err
 	}

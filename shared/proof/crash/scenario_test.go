@@ -218,6 +218,27 @@ var scenarios = []*scenario{
 		_, _ = p.RotationsDue(p.Context)
 		r.round(0)
 	}, after: (*run).allReplaced},
+	{name: "suspension before the claim", users: []string{alice}, do: suspendedDuring("TransactWriteItems"), after: enabled},
+	{name: "suspension before the key", apart: true, users: []string{alice}, do: suspendedDuring("/api-keys"), after: enabled},
+	{name: "suspension in an overlap", apart: true, users: []string{alice}, before: func(r *run) { rotated(overlap)(r); r.round(0) }, do: func(r *run) {
+		r.process().suspend(alice)
+		r.round(overlap)
+		r.process().enable(alice)
+		r.round(0)
+	}, after: enabled},
+	{name: "enabling while a check is put off", users: []string{alice}, before: func(r *run) { reported(nil)(r); r.process().suspend(alice) }, do: func(r *run) {
+		p := r.process()
+		r.before(p, "TransactWriteItems", func() { r.process().enable(alice) })
+		p.reconcile()
+	}, after: enabled},
+	{name: "deletion of a suspended user", apart: true, deleted: []string{alice}, before: func(r *run) { unsettled(r); r.process().suspend(alice) },
+		do: func(r *run) { r.process().remove(alice) }},
+	{name: "deletion while a suspended user's work is put off", deleted: []string{alice}, before: func(r *run) { reported(nil)(r); r.process().suspend(alice) },
+		do: func(r *run) {
+			p := r.process()
+			r.before(p, "TransactWriteItems", func() { r.process().remove(alice) })
+			p.reconcile()
+		}},
 	{name: "an audit that repairs", sampled: true, users: []string{alice}, deleted: []string{bob}, before: func(r *run) {
 		listed(r)
 		r.w.RemoveKey(alice)
@@ -425,6 +446,24 @@ func audited(r *run) {
 
 func adopt(r *run) {
 	r.w.Mail.SeedPod(fake.Pod{ClientID: alice, Name: adopted, Keys: []fake.Key{{Name: alice + "-agpt-managed"}}})
+}
+
+// suspendedDuring has a user suspended when their list is about to make its first call of that
+// operation, and enabled some time later.
+func suspendedDuring(op string) func(*run) {
+	return func(r *run) {
+		p := r.process()
+		r.before(p, op, func() { r.process().suspend(alice) })
+		p.list(alice)
+		r.round(lease + store.SkewMargin)
+		r.process().enable(alice)
+	}
+}
+
+// enabled enables the user, whom a fault may have left suspended.
+func enabled(r *run) {
+	p := r.process()
+	r.check(p.Enable(p.Context, alice, theSearch))
 }
 
 // removedDuring deletes the account when a list is about to make its first call of that operation.

@@ -29,13 +29,14 @@ type observed struct {
 	lying      map[caller][2]time.Time // when a replica does not have what a user has at a provider
 	deleted    map[string]bool         // whose deletion was asked for
 	leaving    map[string]bool         // who left by themselves
+	disabled   map[string]bool         // whose suspension was asked for
 	byHandKeys int
 }
 
 func newObserved() observed {
 	return observed{
 		stored: map[string]string{}, byHand: map[string]bool{}, lying: map[caller][2]time.Time{},
-		deleted: map[string]bool{}, leaving: map[string]bool{},
+		deleted: map[string]bool{}, leaving: map[string]bool{}, disabled: map[string]bool{},
 	}
 }
 
@@ -74,8 +75,23 @@ func (p *process) claims(values map[string]types.AttributeValue) {
 	}
 }
 
-// stores notes the key that a slot stores.
+// buried reports whether the user's tombstone stands, and isSuspended whether a suspension does in
+// its place.
+func (w *world) buried(user string) bool {
+	item := w.table.Item("USER#"+user, "ACCOUNT")
+	return item != nil && item["status"] == nil
+}
+
+func (w *world) isSuspended(user string) bool {
+	return w.table.Item("USER#"+user, "ACCOUNT")["status"] != nil
+}
+
+// stores notes the key that a slot stores; and is I5 of a slot that is marked: only a deleted
+// account's is, whatever else refuses what its user wants.
 func (w *world) stores(in *dynamodb.UpdateItemInput) {
+	if user := userOf(textOf(in.Key["pk"])); in.ExpressionAttributeValues[":revoking"] != nil && !w.buried(user) {
+		w.violated("I5: a slot of %s is revoked, who is not deleted", user)
+	}
 	if in.ExpressionAttributeValues[":secret"] != nil && in.ExpressionAttributeValues[":committed"] != nil {
 		w.stored[keyText(in.Key)] = textOf(in.ExpressionAttributeValues[":key"])
 	}
@@ -83,10 +99,11 @@ func (w *world) stores(in *dynamodb.UpdateItemInput) {
 
 func (w *world) slot(user, provider string) (slot store.Slot, deleted bool) {
 	slots, err := w.store.Slots(context.Background(), user, provider)
-	if err != nil && !errors.Is(err, credential.ErrAccountDeleted) {
+	deleted = errors.Is(err, credential.ErrAccountDeleted)
+	if err != nil && !deleted && !errors.Is(err, credential.ErrAccountSuspended) {
 		w.violated("reading a slot: %v", err)
 	}
-	return slots[provider], err != nil
+	return slots[provider], deleted
 }
 
 // claimOf is what the observers of single calls need of a slot.
@@ -98,7 +115,7 @@ func (w *world) claimOf(user, provider string) (slot store.Slot, deleted bool) {
 	slot.LeaseUntil, slot.GoneSince = timeOf(item["lease_until"]), timeOf(item["gone_since"])
 	slot.Rotates = item["rotate"] != nil
 	slot.Retiring = store.Retiring{KeyID: textOf(item["retiring_key_id"]), At: timeOf(item["retire_at"])}
-	return slot, w.table.Item(key.PK, "ACCOUNT") != nil
+	return slot, w.buried(user)
 }
 
 // timeOf is the time that an attribute holds; zero if it holds none.
@@ -147,25 +164,29 @@ func (w *world) watchParty(c *call, t transport, method string, parts []string) 
 func slotText(slot store.Slot) string { return slot.Key().PK + "|" + slot.Key().SK }
 
 // transact is I5: once the tombstone stands, no transaction succeeds that makes something of its
-// user's, whatever its conditions say.
+// user's, whatever its conditions say; and while they are suspended, none but that which puts off
+// what is due of theirs.
 func (w *world) transact(in *dynamodb.TransactWriteItemsInput) (any, error) {
 	var dead []string
 	for _, item := range in.TransactItems {
-		pk := ""
+		pk, putsOff := "", false
 		switch {
+		case item.Delete != nil:
+			pk = textOf(item.Delete.Key["pk"])
 		case item.Update != nil:
 			pk = textOf(item.Update.Key["pk"])
+			putsOff = textOf(item.Update.ExpressionAttributeValues[":reason"]) == store.ReasonSuspended
 		case item.Put != nil && textOf(item.Put.Item["state"]) != string(store.Revoking):
 			pk = textOf(item.Put.Item["pk"])
 		}
-		if pk != "" && w.table.Item(pk, "ACCOUNT") != nil {
+		if user := userOf(pk); pk != "" && (w.buried(user) || w.isSuspended(user) && !putsOff) {
 			dead = append(dead, userOf(pk))
 		}
 	}
 	before := w.table.Writes()
 	out, err := w.table.TransactWriteItems(context.Background(), in)
 	if err == nil && len(dead) > 0 && w.table.Writes() > before {
-		w.violated("I5: a transaction of %s succeeded after the tombstone", strings.Join(dead, ", "))
+		w.violated("I5: a transaction of %s succeeded after the tombstone, or the suspension", strings.Join(dead, ", "))
 	}
 	return out, err
 }
@@ -218,7 +239,8 @@ func (w *world) checkListing(user string, p *process, begin time.Time, l managed
 		w.violated("I6: a list of %s took %v", user, took)
 	}
 	if err != nil {
-		if !excused && (!errors.Is(err, credential.ErrAccountDeleted) || !w.deleted[user]) {
+		refused := errors.Is(err, credential.ErrAccountDeleted) && w.deleted[user] || errors.Is(err, credential.ErrAccountSuspended) && w.disabled[user]
+		if !excused && !refused {
 			w.violated("I6: a list of %s failed: %v", user, err)
 		}
 		return
@@ -294,7 +316,7 @@ func (w *world) nothingLeft(user string) error {
 	for _, item := range w.table.Items() {
 		switch {
 		case textOf(item["pk"]) != "USER#"+user:
-		case textOf(item["sk"]) == "ACCOUNT":
+		case textOf(item["sk"]) == "ACCOUNT" && item["status"] == nil:
 			tombstones++
 		default:
 			return fmt.Errorf("I2: of %s an item is left: %s", user, textOf(item["sk"]))

@@ -56,7 +56,7 @@ var weights = []struct {
 	{"list", 30}, {"delete", 10}, {"event", 3}, {"own", 8}, {"own deleted", 3}, {"many own", 1}, {"resolve", 6}, {"report", 6}, {"audit", 4},
 	{"retry", 3}, {"holdback", 1}, {"revoked by hand", 4}, {"pod by hand", 2}, {"inbox", 4}, {"kill", 8}, {"freeze", 6}, {"suspend", 6},
 	{"outage", 4}, {"lag", 4}, {"rotate", 2}, {"no org key", 2}, {"foreign org key", 2},
-	{"new key", 5}, {"give up", 4}, {"ask", 4},
+	{"new key", 5}, {"give up", 4}, {"ask", 4}, {"disable", 3}, {"enable", 4},
 }
 
 // plan draws the tasks.
@@ -143,6 +143,16 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 				w.checkListing(user, p, begin, l, err)
 			})
 		}
+	case "disable":
+		if w.config.plain {
+			return func() {}
+		}
+		return func() {
+			w.disabled[user] = true
+			spawn(func(ctx context.Context, p *process) { _ = p.Suspend(ctx, user, asked) })
+		}
+	case "enable":
+		return func() { spawn(func(ctx context.Context, p *process) { _ = p.Enable(ctx, user, asked) }) }
 	case "own":
 		id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(strconv.Itoa(number))).String()
 		return func() {
@@ -198,13 +208,15 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 	case "holdback":
 		return func() {
 			spawn(func(ctx context.Context, p *process) {
-				_, _, _ = p.EndHoldback(ctx, managed.HoldbackRequest{User: user, Order: managed.Order{By: "an operator", Reason: "asked"}})
+				_, _, _ = p.EndHoldback(ctx, managed.HoldbackRequest{User: user, Order: asked})
 			})
 		}
 	default:
 		return w.trouble(what, user, provider, rng)
 	}
 }
+
+var asked = managed.Order{By: "an operator", Reason: "asked"}
 
 // trouble is what happens around the service.
 func (w *world) trouble(what, user, provider string, rng *rand.Rand) func() {
@@ -393,12 +405,24 @@ func (w *world) play() {
 	}
 	w.note("faults are over")
 	w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+	w.enableAll()
 	w.recover()
 	w.finish()
 	for _, p := range w.processes {
 		p.kill()
 	}
 	w.until(w.quiet)
+}
+
+// enableAll enables whoever is still suspended.
+func (w *world) enableAll() {
+	p := w.process()
+	for _, user := range users {
+		if w.isSuspended(user) {
+			w.spawn("enabling "+user, p, func(ctx context.Context) { w.check(p.Enable(ctx, user, asked)) })
+		}
+	}
+	w.until(func() bool { return w.quiet() && len(w.events) == 0 })
 }
 
 // prepare puts in what was there before.
@@ -604,7 +628,7 @@ func (w *world) finish() {
 		}
 	}
 	for _, user := range users {
-		if w.deleted[user] && w.table.Item("USER#"+user, "ACCOUNT") == nil || w.leaving[user] && w.pool[user] != "" {
+		if w.deleted[user] && !w.buried(user) || w.leaving[user] && w.pool[user] != "" {
 			again("the deletion of "+user+" again", func(ctx context.Context) { _, _, _ = p.DeleteAccount(ctx, user, user+" in the pool") })
 		}
 		if w.deleted[user] {

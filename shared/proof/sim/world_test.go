@@ -367,7 +367,7 @@ func (w *world) process() *process {
 	var err error
 	p.Engine, err = managed.New(managed.Config{
 		Store: p.table, Providers: providers, OptOut: w.optOut(), OrgKeys: newKeys(p), Seal: w.bug.seals(p.sealer), Users: userPool{p},
-		Lease: lease, Budget: budget, Holdback: w.config.holdback, GoneFloor: 10, GoneShare: 0.02, Now: p.now, Wait: p.wait,
+		Lease: lease, Budget: budget, Holdback: w.config.holdback, Suspends: true, GoneFloor: 10, GoneShare: 0.02, Now: p.now, Wait: p.wait,
 		Log: slog.New(logs{w: w, p: p}), Metrics: telemetry.NewMetrics(logs{w: w, p: p}),
 	})
 	if err != nil {
