@@ -241,8 +241,8 @@ var mutations = []mutation{
 	{
 		rule: "a pass with an unknown lookup does not remove the slot",
 		file: managedDir + "/revoke.go",
-		old:  "\tsettled := c.attempt.Settled() // or a create",
-		new:  "\tsettled := true // or a create",
+		old:  "\tsettled := c.attempt.Settled() ",
+		new:  "\tsettled := true ",
 		test: managedDir, run: "OneWithALostLookup",
 	},
 	{
