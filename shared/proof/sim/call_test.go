@@ -342,10 +342,10 @@ func textOf(v types.AttributeValue) string {
 	return s.Value
 }
 
-// hidden are the values that are drawn anew each time.
+// hidden are the values that are drawn anew each time, or have in them what is.
 var hidden = map[string]bool{
 	":owner": true, ":mine": true, ":was_owner": true, ":secret": true, ":key": true, ":resource": true, ":hint": true, "hint": true,
-	"secret": true, "resource_id": true, "key_id": true, ":retiring": true, "retiring_key_id": true,
+	"secret": true, "resource_id": true, "key_id": true, ":retiring": true, "retiring_key_id": true, ":progress": true, "progress": true,
 }
 
 // textOfAll is a text of values, of which none is drawn.
