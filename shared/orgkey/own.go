@@ -57,8 +57,8 @@ func (o *Own) Key(ctx context.Context, provider string) (credential.Secret, erro
 	return key, saying(sharedErr, err)
 }
 
-// Refresh is that of Keys. A key that took the place of a shared one may stand in the provider's own
-// secret by now.
+// Refresh is that of Keys. A key that took the place of a shared one may stand in the provider's
+// own secret by now.
 func (o *Own) Refresh(ctx context.Context, provider string, rejected credential.Secret) (credential.Secret, error) {
 	key, err := o.of(provider).Refresh(ctx, provider, rejected)
 	if !fallsBack(err) {
