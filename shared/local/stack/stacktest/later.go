@@ -1,7 +1,9 @@
 package stacktest
 
 import (
+	"errors"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,31 +35,51 @@ func Items(t testing.TB, s *stack.Stack, user string) []string {
 	return all
 }
 
-// Later makes all that the table notes of a user's time older, as if Passed had passed.
+// ages are the attributes that Later makes older.
+var ages = []string{"created_at", "due_at", "lease_until", "gone_since", "report_from", "retire_at"}
+
+// Later makes all that the table notes of a user's time older, as if Passed had passed. Functions
+// may go on with what is there meanwhile.
 func Later(t testing.TB, s *stack.Stack, user string) {
 	t.Helper()
 	for _, sk := range Items(t, s, user) {
-		key := map[string]types.AttributeValue{"pk": text("USER#" + user), "sk": text(sk)}
-		out, err := s.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &s.Table, Key: key})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range []string{"created_at", "due_at", "lease_until", "gone_since", "report_from", "retire_at"} {
-			at, ok := out.Item[name].(*types.AttributeValueMemberN)
-			if !ok {
-				continue
-			}
-			ms, err := strconv.ParseInt(at.Value, 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out.Item[name] = &types.AttributeValueMemberN{Value: strconv.FormatInt(ms-Passed.Milliseconds(), 10)}
-		}
-		_, err = s.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &s.Table, Item: out.Item})
-		if err != nil {
-			t.Fatal(err)
+		for !older(t, s, map[string]types.AttributeValue{"pk": text("USER#" + user), "sk": text(sk)}) {
 		}
 	}
+}
+
+// older makes an item older, unless it has changed since it was read.
+func older(t testing.TB, s *stack.Stack, key map[string]types.AttributeValue) bool {
+	t.Helper()
+	out, err := s.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &s.Table, Key: key, ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set, same []string
+	values := map[string]types.AttributeValue{":passed": &types.AttributeValueMemberN{Value: strconv.FormatInt(Passed.Milliseconds(), 10)}}
+	for _, name := range ages {
+		at, ok := out.Item[name]
+		if !ok {
+			continue
+		}
+		set = append(set, name+" = "+name+" - :passed")
+		same = append(same, name+" = :"+name)
+		values[":"+name] = at
+	}
+	if len(set) == 0 {
+		return true
+	}
+	_, err = s.DynamoDB.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{
+		TableName: &s.Table, Key: key,
+		UpdateExpression:          aws.String("SET " + strings.Join(set, ", ")),
+		ConditionExpression:       aws.String(strings.Join(same, " AND ")),
+		ExpressionAttributeValues: values,
+	})
+	var changed *types.ConditionalCheckFailedException
+	if err != nil && !errors.As(err, &changed) {
+		t.Fatal(err)
+	}
+	return err == nil
 }
 
 func text(value string) types.AttributeValue { return &types.AttributeValueMemberS{Value: value} }
