@@ -299,8 +299,8 @@ func (r request) overlap() (time.Duration, error) {
 }
 
 // rotateAll has all keys of a provider replaced that users have now, as rotate does with one:
-// {"command":"rotate_all","provider":"…","overlap":"0s","by":"…","reason":"…"}. The schedule goes on
-// with it; one at a time. It shows where that stands.
+// {"command":"rotate_all","provider":"…","overlap":"0s","by":"…","reason":"…"}. The schedule goes
+// on with it; one at a time. It shows where that stands.
 func (f *function) rotateAll(ctx context.Context, r request) (any, error) {
 	if !credential.ValidProvider(r.Provider) {
 		return nil, errProvider

@@ -24,15 +24,15 @@ type Entry struct {
 	// Provider is its name in the API, Name what people call it.
 	Provider string `json:"provider"`
 	Name     string `json:"name"`
-	// Types are those of its credentials, the most usual one first. None means that nothing is known
-	// of them.
+	// Types are those of its credentials, the most usual one first. None means that nothing is
+	// known of them.
 	Types []credential.Type `json:"types"`
 	// Keys is the https address of the page on which its keys are made; "" if there is none.
 	Keys string `json:"keys"`
 	// Begins are the beginnings of its API keys. None means that they have none in common.
 	Begins []string `json:"begins"`
-	// Loses says, as a sentence, what is destroyed when a user has their managed credential removed;
-	// "" if there is no more to say than that all that was made for them is.
+	// Loses says, as a sentence, what is destroyed when a user has their managed credential
+	// removed; "" if there is no more to say than that all that was made for them is.
 	Loses string `json:"loses"`
 }
 

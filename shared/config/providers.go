@@ -8,8 +8,8 @@ import (
 
 // ManagedProviders is what MANAGED_PROVIDERS says.
 type ManagedProviders struct {
-	// Named is what it has for each provider that it names, and Twice are the names that it has more
-	// than once.
+	// Named is what it has for each provider that it names, and Twice are the names that it has
+	// more than once.
 	Named map[string]json.RawMessage
 	Twice map[string]bool
 	// Err is why nothing of it can be read.

@@ -18,8 +18,8 @@ type claim struct {
 	began time.Time
 	// attempt is the claim as the provider sees it.
 	attempt *Attempt
-	// retires says that the key that is made replaces one that serves on for the slot's overlap, and
-	// retired that none is there any more that was replaced before.
+	// retires says that the key that is made replaces one that serves on for the slot's overlap,
+	// and retired that none is there any more that was replaced before.
 	retires, retired bool
 	// log names the user, the provider and the attempt in each line.
 	log *slog.Logger

@@ -14,8 +14,8 @@ import (
 // A third party in trouble is left alone as ever. The answer is that of a list of this provider:
 // its one standing is ready if the credential is among the listed.
 //
-// It returns ErrNotOffered, ErrAccountDeleted, ErrAccountSuspended, or an error if the account cannot
-// be read. Safe to repeat: until it is ready, a repeat goes on with it.
+// It returns ErrNotOffered, ErrAccountDeleted, ErrAccountSuspended, or an error if the account
+// cannot be read. Safe to repeat: until it is ready, a repeat goes on with it.
 func (e *Engine) Want(ctx context.Context, user, provider string) (Listing, error) {
 	if e.cfg.Faults[provider] != nil {
 		return e.list(ctx, user, provider, true)

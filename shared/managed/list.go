@@ -54,8 +54,8 @@ const (
 // are missing are provisioned first, within the budget. Whatever fails there costs no more than the
 // budget and never the list.
 //
-// It returns ErrAccountDeleted, ErrAccountSuspended, or an error if the account cannot be read. Safe
-// to repeat.
+// It returns ErrAccountDeleted, ErrAccountSuspended, or an error if the account cannot be read.
+// Safe to repeat.
 func (e *Engine) List(ctx context.Context, user, only string) (Listing, error) {
 	return e.list(ctx, user, only, false)
 }

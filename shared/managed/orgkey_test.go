@@ -16,8 +16,8 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// The runbook's steps, while users come, have their keys replaced and checked, and leave, at several
-// processes that know the org key from before.
+// The runbook's steps, while users come, have their keys replaced and checked, and leave, at
+// several processes that know the org key from before.
 func TestAnOrgKeyIsRenewedAndNothingFailsForAUser(t *testing.T) {
 	t.Parallel()
 	for name, wait := range map[string]time.Duration{

@@ -110,18 +110,18 @@ type Provider interface {
 	// Title is what a user sees of the credential.
 	Title() string
 
-	// Provision makes the user's resource and one key, named after the attempt. An attempt above the
-	// first is a take-over: it first removes every key of ours that a lower one may have left, but
-	// those that Attempt.Keeps. What it does not find there may be there all the same, so it accounts
-	// for nothing: that is for the sweep, whose list has the key that is made now. A key that it made
-	// but cannot return is left for the next attempt. After an unknown outcome it sends no create
-	// again, unless that is idempotent. Where Attempt.Resource names a key, the new one is to replace
-	// it: the old one is removed by a later sweep, once the new one is stored.
+	// Provision makes the user's resource and one key, named after the attempt. An attempt above
+	// the first is a take-over: it first removes every key of ours that a lower one may have left,
+	// but those that Attempt.Keeps. What it does not find there may be there all the same, so it
+	// accounts for nothing: that is for the sweep, whose list has the key that is made now. A key
+	// that it made but cannot return is left for the next attempt. After an unknown outcome it
+	// sends no create again, unless that is idempotent. Where Attempt.Resource names a key, the new
+	// one is to replace it: the old one is removed by a later sweep, once the new one is stored.
 	Provision(ctx context.Context, org credential.Secret, a *Attempt) (Grant, error)
 
 	// Sweep removes every key of ours from the user's resource but those that Attempt.Keeps. Where
-	// its list has the stored key, which is younger than what lower attempts may have left, it calls
-	// Attempt.Accounted then. What the stored key may do is brought up to date, where the
+	// its list has the stored key, which is younger than what lower attempts may have left, it
+	// calls Attempt.Accounted then. What the stored key may do is brought up to date, where the
 	// third party can change that. If the key, or the resource itself, is not there, the class is
 	// Gone, and nothing was removed. Safe to repeat.
 	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error

@@ -20,11 +20,12 @@ import (
 	"managed-credentials/shared/telemetry"
 )
 
-// To replace the keys of all users of a provider is a job: a walk over the table's slots, which asks
-// for a rotation of each that has a key from before it began, and reconcile makes the new keys. It
-// asks for no more than a few rounds of reconcile can do, so that the third party's pace rules it
-// and other work is not held up for long. What cannot be asked now, because somebody works on it, is
-// met again by the next pass over the table. The job ends with a pass that meets no key from before.
+// To replace the keys of all users of a provider is a job: a walk over the table's slots, which
+// asks for a rotation of each that has a key from before it began, and reconcile makes the new
+// keys. It asks for no more than a few rounds of reconcile can do, so that the third party's pace
+// rules it and other work is not held up for long. What cannot be asked now, because somebody works
+// on it, is met again by the next pass over the table. The job ends with a pass that meets no key
+// from before.
 
 // RotationOfAll says what becomes of all keys of a provider.
 type RotationOfAll struct {
@@ -74,12 +75,12 @@ var ErrNoRotation error = &credential.ConflictError{Detail: "No rotation of all 
 // errJobBusy: an invocation goes on with the job just now.
 var errJobBusy error = &credential.ConflictError{Detail: "The rotation of all keys is being worked on: try again in a minute"}
 
-// RotateAll has all keys of a provider replaced that users have now, under the same ids: it begins a
-// job, and RotationsDue goes on with it. It is on record in the audit log before.
+// RotateAll has all keys of a provider replaced that users have now, under the same ids: it begins
+// a job, and RotationsDue goes on with it. It is on record in the audit log before.
 //
 // It returns credential.ErrNoProvider, or a credential.ConflictError that names the one that is
-// under way there, or says why the provider is Irreplaceable. After any other error a repeat is safe: it begins the job, or is told that it is
-// under way.
+// under way there, or says why the provider is Irreplaceable. After any other error a repeat is
+// safe: it begins the job, or is told that it is under way.
 func (e *Engine) RotateAll(ctx context.Context, r RotationOfAll) (RotationStatus, error) {
 	p := e.byName[r.Provider]
 	if p == nil {

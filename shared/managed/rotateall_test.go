@@ -220,7 +220,8 @@ func TestOfTwoRotationsOfAllKeysThatBeginAtOnceOneDoes(t *testing.T) {
 func TestWhatIsBeingWorkedOnIsReplacedLater(t *testing.T) {
 	t.Parallel()
 	for name, busy := range map[string]func(*testing.T, *managedtest.World){
-		// Whose claim is from before and has not ended: its key may be stored when the walk has passed.
+		// Whose claim is from before and has not ended: its key may be stored when the walk has
+		// passed.
 		"a first key under way": func(t *testing.T, w *managedtest.World) {
 			inject(t, w.KMS, "Encrypt", 1, first(func() {
 				w.Clock.Advance(time.Millisecond)

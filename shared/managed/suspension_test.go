@@ -36,8 +36,8 @@ func enable(t *testing.T, w *managedtest.World, user string) {
 	w.Clock.Advance(time.Millisecond)
 }
 
-// untouched does some rounds of reconcile, hours apart, and fails the test if alice's slot gets into
-// another state, or anything is asked of AgentMail.
+// untouched does some rounds of reconcile, hours apart, and fails the test if alice's slot gets
+// into another state, or anything is asked of AgentMail.
 func untouched(t *testing.T, w *managedtest.World) {
 	t.Helper()
 	before := slot(t, w, alice)

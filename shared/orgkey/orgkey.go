@@ -1,7 +1,7 @@
-// Package orgkey gives the platform's own keys for third parties. They stand in Secrets Manager: each
-// in a secret of its own ([Own]), or all in one, as a JSON object {provider name: key} ([Keys]). They
-// are fetched on first need and kept in memory for a while; they are never in the environment of a
-// deployed function.
+// Package orgkey gives the platform's own keys for third parties. They stand in Secrets Manager:
+// each in a secret of its own ([Own]), or all in one, as a JSON object {provider name: key}
+// ([Keys]). They are fetched on first need and kept in memory for a while; they are never in the
+// environment of a deployed function.
 //
 // People type them. White space around a key is taken off, and what cannot be used makes nobody but
 // its own provider go without.

@@ -24,8 +24,8 @@ type OwnConfig struct {
 	Prefix string
 	// Shared is the secret with the keys of the providers that have none of their own.
 	Shared string
-	// Fields are those of a provider whose key is a JSON object of texts, by the provider's name. The
-	// key of any other is one text.
+	// Fields are those of a provider whose key is a JSON object of texts, by the provider's name.
+	// The key of any other is one text.
 	Fields map[string][]string
 	// Now is the clock; nil means clock.Now.
 	Now func() time.Time

@@ -13,11 +13,11 @@ import (
 	"managed-credentials/shared/credential"
 )
 
-// Claim takes slots of one user, all or none, in one transaction with the condition that the
-// user is neither deleted nor suspended: each slot has to be as it was read, and each is then in the state given
-// by next, under one new owner and the next attempt, until the lease ends. The caller has checked
-// that they are claimable, counts the lease from before this call, and gives AskFrom and AskPause
-// as they are to be from then on.
+// Claim takes slots of one user, all or none, in one transaction with the condition that the user
+// is neither deleted nor suspended: each slot has to be as it was read, and each is then in the
+// state given by next, under one new owner and the next attempt, until the lease ends. The caller
+// has checked that they are claimable, counts the lease from before this call, and gives AskFrom
+// and AskPause as they are to be from then on.
 //
 // It returns the slots as claimed; ErrAccountDeleted; ErrAccountSuspended; or ErrStale, after which
 // to read again. Any other error leaves the outcome unknown: nothing may be done under the claim,

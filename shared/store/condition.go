@@ -125,7 +125,8 @@ func accountRefused(item map[string]types.AttributeValue) error {
 // refusedAccount is why noAccountItem refused a transaction; nil if it did not.
 func refusedAccount(err error) error {
 	var cancelled *types.TransactionCanceledException
-	if !errors.As(err, &cancelled) || !slices.Contains(cancellation(err)[:1], conditionalCheckFailed) {
+	reasons := cancellation(err)
+	if len(reasons) == 0 || reasons[0] != conditionalCheckFailed || !errors.As(err, &cancelled) {
 		return nil
 	}
 	return accountRefused(cancelled.CancellationReasons[0].Item)

@@ -19,8 +19,8 @@ import (
 
 // Create stores a user's own credential, in one transaction with the condition that the user is
 // neither deleted nor suspended, and returns it as it is stored. m.ID has to be a fresh one. It
-// returns ErrAccountDeleted or ErrAccountSuspended. Not to be repeated after an unknown outcome: that would store it twice, under
-// two ids.
+// returns ErrAccountDeleted or ErrAccountSuspended. Not to be repeated after an unknown outcome:
+// that would store it twice, under two ids.
 func (s *Store) Create(ctx context.Context, user string, m credential.Metadata, ciphertext []byte) (credential.Metadata, error) {
 	return s.CreateOnce(ctx, user, m, "", ciphertext)
 }
@@ -121,9 +121,9 @@ func shown(title *string, open credential.Open) map[string]string {
 }
 
 // CheckRoom returns a *credential.LimitError if the user has most credentials of their own, or
-// more; ErrAccountDeleted or ErrAccountSuspended instead if they are that. It is eventually consistent, so that a
-// user who creates several at once may end a few above the limit: what it guards is the table's
-// size, and a counter would make a transaction of each deletion.
+// more; ErrAccountDeleted or ErrAccountSuspended instead if they are that. It is eventually
+// consistent, so that a user who creates several at once may end a few above the limit: what it
+// guards is the table's size, and a counter would make a transaction of each deletion.
 //
 // What the same request has made before, by CreateOnce, does not count: its repeat makes no other.
 func (s *Store) CheckRoom(ctx context.Context, user string, most int, request string) error {
@@ -288,8 +288,8 @@ func (c ownChange) expression(values args, revision string) string {
 
 // Delete removes a user's own credential in one transaction, with the condition that the user is
 // neither deleted nor suspended, if it is of one of the revisions or none is given. It returns
-// ErrAccountDeleted, ErrAccountSuspended, ErrNotFound, ErrManaged or ErrChanged. Safe to repeat; the
-// repeat gets ErrNotFound.
+// ErrAccountDeleted, ErrAccountSuspended, ErrNotFound, ErrManaged or ErrChanged. Safe to repeat;
+// the repeat gets ErrNotFound.
 func (s *Store) Delete(ctx context.Context, user, provider, id string, match ...string) error {
 	values := args{}
 	condition := ownCondition(values) + matching(values, match)

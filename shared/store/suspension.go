@@ -110,9 +110,9 @@ func (s Suspender) other() Suspender {
 	return ByCognito
 }
 
-// PostponeSuspended has a suspended user's slot wait, if it still is as it was read, and if the user
-// is still suspended: else who enables them would not see that it waits. It returns ErrStale then,
-// and nothing is written.
+// PostponeSuspended has a suspended user's slot wait, if it still is as it was read, and if the
+// user is still suspended: else who enables them would not see that it waits. It returns ErrStale
+// then, and nothing is written.
 func (s *Store) PostponeSuspended(ctx context.Context, slot Slot, dueAt time.Time) error {
 	waiting := slot
 	waiting.Reason = ReasonSuspended

@@ -30,11 +30,11 @@ type Tombstone struct {
 }
 
 // Bury writes the user's tombstone if there is none yet, due at once, and reports whether it did. A
-// suspension that stands in its place goes. From then on no claim and no create of that user can succeed. A username is noted for removal, on
-// a tombstone that stands already, too, which is then due at once; noting the one that is noted
-// already changes nothing, so that a repeat does not shorten the backoff. Safe to repeat; a write
-// whose answer was lost and that the SDK repeated finds its own tombstone, and reports false. asks
-// are noted with a new tombstone.
+// suspension that stands in its place goes. From then on no claim and no create of that user can
+// succeed. A username is noted for removal, on a tombstone that stands already, too, which is then
+// due at once; noting the one that is noted already changes nothing, so that a repeat does not
+// shorten the backoff. Safe to repeat; a write whose answer was lost and that the SDK repeated
+// finds its own tombstone, and reports false. asks are noted with a new tombstone.
 func (s *Store) Bury(ctx context.Context, user, username string, asks ...string) (bool, error) {
 	key := tombstoneKey(user)
 	item := key.item()

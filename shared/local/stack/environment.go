@@ -122,8 +122,8 @@ func (e *environment) systemKeys() (map[string]string, error) {
 	return keys, nil
 }
 
-// secrets is what is in Secrets Manager, by name. Each provider's org key is in a secret of its own,
-// and in the one of all, which is where an earlier version looks.
+// secrets is what is in Secrets Manager, by name. Each provider's org key is in a secret of its
+// own, and in the one of all, which is where an earlier version looks.
 func (e *environment) secrets(systemKeys, orgKeys map[string]string) (map[string]string, error) {
 	secrets := map[string]string{}
 	for name, keys := range map[string]map[string]string{

@@ -113,7 +113,8 @@ type Stack struct {
 	// AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL and LambdaURL are
 	// the origins of what the functions call, without the proxies of Faults.
 	AgentMailURL, DynamoDBURL, KMSURL, SecretsManagerURL, CognitoURL, SQSURL, LambdaURL string
-	// Fakes are those of the other providers, by their names; nil unless Config.AllProviders is set.
+	// Fakes are those of the other providers, by their names; nil unless Config.AllProviders is
+	// set.
 	Fakes map[string]Fake
 	// LoginURL is the origin of the login pages, empty unless Config.ManagedLogin is set.
 	LoginURL string

@@ -103,8 +103,8 @@ type Options struct {
 	Holdback time.Duration
 	// Providers are the engines'; nil means AgentMail alone. They get the world's AgentMail's URL.
 	Providers func(agentMailURL string) []managed.Provider
-	// ThirdParty stands where AgentMail does, and goes by the world's clock; nil means AgentMail. Then
-	// Providers are those that know it.
+	// ThirdParty stands where AgentMail does, and goes by the world's clock; nil means AgentMail.
+	// Then Providers are those that know it.
 	ThirdParty func(now func() time.Time) http.Handler
 	// Waits has the engines wait for a third party by moving the clock. Else they do not wait for
 	// it: the test alone moves the clock.

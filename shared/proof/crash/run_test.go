@@ -612,9 +612,9 @@ func (p *process) noteOwner(owner string) {
 }
 
 // watchTransaction is I5: once the tombstone stands, no transaction succeeds that makes something
-// of its user's, and while they are suspended none that claims. Whose it is, and what is made, is told by what it writes, whatever conditions it
-// has: what is revoking from its beginning is the work of the deletion. The SDK's repeat of a
-// transaction that has succeeded is none.
+// of its user's, and while they are suspended none that claims. Whose it is, and what is made, is
+// told by what it writes, whatever conditions it has: what is revoking from its beginning is the
+// work of the deletion. The SDK's repeat of a transaction that has succeeded is none.
 func (p *process) watchTransaction(c *fault.Call) fault.Fault {
 	type text struct{ S string }
 	var in struct {

@@ -85,8 +85,8 @@ type world struct {
 	config managed.Config
 }
 
-// ownKeys is what the names of the providers' own secrets begin with. There are none: the org key is
-// in the one of all, so that both are asked for.
+// ownKeys is what the names of the providers' own secrets begin with. There are none: the org key
+// is in the one of all, so that both are asked for.
 const ownKeys = "example/org-keys/"
 
 // newWorld makes one in which nothing exists yet but the org key and one system credential, for

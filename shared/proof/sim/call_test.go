@@ -573,8 +573,8 @@ func (k kmsAPI) Decrypt(ctx context.Context, in *kms.DecryptInput, _ ...func(*km
 	})
 }
 
-// secrets is Secrets Manager. AgentMail's org key is in a secret of its own, and those of the others
-// are in the one of all.
+// secrets is Secrets Manager. AgentMail's org key is in a secret of its own, and those of the
+// others are in the one of all.
 type secrets struct{ p *process }
 
 func (s secrets) GetSecretValue(ctx context.Context, in *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {

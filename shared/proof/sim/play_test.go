@@ -506,13 +506,14 @@ const (
 	// apart is how far a process's clock may be off.
 	apart = 5 * time.Second
 	// longestWait is how long a slot may be due, before it is as it has to be: longestClaim, with
-	// the clocks of whoever claimed it and of whoever takes it over apart, and what two rounds take.
+	// the clocks of whoever claimed it and of whoever takes it over apart, and what two rounds
+	// take.
 	longestWait = longestClaim + 2*apart + 4*time.Second
 	// secondLook is how much longer a slot may be whose key was not found at the third party: it is
 	// looked for again under another claim.
 	secondLook = longestClaim
-	// lastEvent is how much longer an account may be: once its slots have gone it is looked at again,
-	// and the user pool's own event has it looked at once more.
+	// lastEvent is how much longer an account may be: once its slots have gone it is looked at
+	// again, and the user pool's own event has it looked at once more.
 	lastEvent = mostOfEvent + 2*time.Minute
 )
 

@@ -41,8 +41,8 @@ type Settings struct {
 	// FormerProjects are the ids of those that they were made in before: what is there goes on
 	// working, and is found and revoked.
 	FormerProjects []string `json:"former_projects"`
-	// ExpiresInSeconds is how long a key lives, at most a year; 0 for ever. An organisation's policy
-	// can demand it.
+	// ExpiresInSeconds is how long a key lives, at most a year; 0 for ever. An organisation's
+	// policy can demand it.
 	ExpiresInSeconds int `json:"expires_in_seconds"`
 	// Rate is how many calls a second a process may send on average; 0 means that it finds out by
 	// itself.

@@ -67,8 +67,8 @@ type Explanation struct {
 	Member string
 	// Class is the error's, where that is not the one of its status; "" if it is.
 	Class managed.Class
-	// Repeat says that a call which may be repeated is to be, whatever its status, and Final that it
-	// is not to be.
+	// Repeat says that a call which may be repeated is to be, whatever its status, and Final that
+	// it is not to be.
 	Repeat, Final bool
 }
 
