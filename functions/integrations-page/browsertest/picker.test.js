@@ -120,7 +120,7 @@ check("what was chosen and is gone, or has expired, is said and does not pass", 
   assert.equal(await picker(page).locator("p").textContent(), "");
 });
 
-check("a token that is refused is asked for once more, and then said", { statuses: [401, 503], hidden: true }, async (page) => {
+check("a token that is refused is asked for once more, and then said", { statuses: [401, 403, 503], hidden: true }, async (page) => {
   await page.goto(host);
   await picker(page).evaluate((p, good) => {
     window.asked = 0;
@@ -132,6 +132,11 @@ check("a token that is refused is asked for once more, and then said", { statuse
   await page.route(isList, (route) => route.fulfill(answer(401, { message: "Unauthorized" }, { "access-control-allow-origin": host })));
   await picker(page).evaluate((p) => { p.token = "refused"; });
   await page.getByText("You are not signed in any more.").waitFor();
+  await page.unroute(isList);
+  const suspended = { detail: "This account is suspended." };
+  await page.route(isList, (route) => route.fulfill(answer(403, suspended, { "access-control-allow-origin": host })));
+  await picker(page).evaluate((p) => { p.token = "suspended"; });
+  await page.getByText("This account is suspended.").waitFor();
   await page.unroute(isList);
   await page.route(isList, (route) => route.fulfill(answer(503, {}, { "access-control-allow-origin": host })), { times: 1 });
   await picker(page).evaluate((p, good) => { p.token = good; }, await token("yola"));

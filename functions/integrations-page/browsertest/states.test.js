@@ -171,6 +171,17 @@ check("somebody whose account is gone is told so, and not asked to sign in", { s
   await form.getByText("This account has been deleted.").waitFor();
 });
 
+check("somebody who is suspended is told so, and finds everything once they are enabled", { statuses: [403] }, async (page) => {
+  const operate = (command) => fetch(`${local}/local/operate`, { method: "POST", body: JSON.stringify({ command, user_id: "zita", by: "an operator", reason: "a test" }) });
+  await json(await operate("suspend"));
+  await signIn(page, "zita");
+  await page.getByRole("alert").getByText("This account is suspended.").waitFor();
+  await look(page, "suspended");
+  await json(await operate("enable"));
+  await page.getByRole("button", { name: "Try again" }).click();
+  await row(page, "AgentMail (managed by AutoGPT)").waitFor();
+});
+
 check("what is still being revoked is shown until it is done", {}, async (page) => {
   await signIn(page, "yuri");
   await row(page, "AgentMail (managed by AutoGPT)").waitFor();

@@ -21,6 +21,12 @@ const groups: [kind: Kind, label: string][] = [
   ["Platform", "Provided by the platform"],
 ];
 
+/** What is said of an answer without a list, by its status. */
+const refusals: Record<number, string> = {
+  401: "You are not signed in any more.",
+  403: "This account is suspended.",
+};
+
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
   :host { display: inline-block; width: 20rem; max-width: 100%; }
@@ -171,7 +177,7 @@ class CredentialPicker extends HTMLElement {
       const response = await this.#ask();
       const credentials = response.ok ? ((await response.json()) as Credential[]) : null;
       if (mine !== this.#loads) return;
-      this.#problem = credentials ? "" : response.status === 401 ? "You are not signed in any more." : "The list cannot be read right now.";
+      this.#problem = credentials ? "" : (refusals[response.status] ?? "The list cannot be read right now.");
       if (credentials) {
         this.#credentials = credentials;
         this.#standings = parseStandings(response.headers.get("managed-credentials"));
