@@ -414,11 +414,12 @@ func (w *world) play() {
 	w.until(w.quiet)
 }
 
-// enableAll enables whoever is still suspended.
+// enableAll enables whoever was suspended, also those of whom an operator cannot know whether an
+// earlier asking got through to its end.
 func (w *world) enableAll() {
 	p := w.process()
 	for _, user := range users {
-		if w.isSuspended(user) {
+		if w.disabled[user] && !w.buried(user) {
 			w.spawn("enabling "+user, p, func(ctx context.Context) { w.check(p.Enable(ctx, user, asked)) })
 		}
 	}
