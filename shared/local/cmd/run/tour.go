@@ -40,8 +40,7 @@ The service is running. Press Ctrl-C to stop it; no data is kept.
   Lambda             {{.Stack.LambdaURL}}
 
 To try it, paste these one after the other. First a token for alice, then her credentials. Listing
-them makes her a key at AgentMail{{if .Stack.Fakes}}, and one at each of the others that is not on
-demand{{end}}.
+them makes her a key at AgentMail{{if .Stack.Fakes}}, and at the others but those on demand{{end}}.
 
   TOKEN=$(curl -s {{.Stack.URL}}/local/token -d '{"sub":"alice"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
   curl -w ' %{http_code}\n' -H "Authorization: Bearer $TOKEN" {{.Stack.URL}}/credentials
