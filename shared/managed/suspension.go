@@ -68,7 +68,8 @@ func (e *Engine) resumeWork(ctx context.Context, user string) error {
 	if err != nil {
 		return err
 	}
-	for _, slot := range slots {
+	for _, name := range names {
+		slot := slots[name]
 		if slot.Reason != store.ReasonSuspended {
 			continue
 		}
