@@ -56,8 +56,8 @@ type Config struct {
 	// AuditEvery is how long after one audit has begun the next one is due; 0 for none but those
 	// that are asked for.
 	AuditEvery time.Duration
-	// MostAskedDue is how many slots of a provider may be due, of users who live, for a rotation of
-	// all keys to ask for more; 0 means 1,500, what reconcile does in about five minutes.
+	// MostAskedDue is how many slots of a provider may be due, of users who live, for a walk over
+	// all of them to ask for more work; 0 means 1,500, what reconcile does in about five minutes.
 	MostAskedDue int
 	// Suspends: users may be suspended, because no version is at work that would take that for a
 	// deletion.

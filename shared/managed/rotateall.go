@@ -1,20 +1,13 @@
 package managed
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
@@ -37,13 +30,7 @@ type RotationOfAll struct {
 }
 
 // RotationStatus is where the rotations of all keys of a provider stand.
-type RotationStatus struct {
-	Provider string `json:"provider"`
-	// UnderWay is the one that goes on with the next invocation; null if none is.
-	UnderWay *RotationRun `json:"under_way"`
-	// Ended is the last one that came to its end, or was ended; null before there was one.
-	Ended *RotationRun `json:"ended"`
-}
+type RotationStatus = Runs[RotationRun]
 
 // RotationRun is one rotation of all keys of a provider.
 type RotationRun struct {
@@ -72,9 +59,6 @@ type RotationRun struct {
 // ErrNoRotation: no rotation of all keys of that provider is under way.
 var ErrNoRotation error = &credential.ConflictError{Detail: "No rotation of all keys is under way there"}
 
-// errJobBusy: an invocation goes on with the job just now.
-var errJobBusy error = &credential.ConflictError{Detail: "The rotation of all keys is being worked on: try again in a minute"}
-
 // RotateAll has all keys of a provider replaced that users have now, under the same ids: it begins
 // a job, and RotationsDue goes on with it. It is on record in the audit log before.
 //
@@ -102,7 +86,7 @@ func (e *Engine) RotateAll(ctx context.Context, r RotationOfAll) (RotationStatus
 		return RotationStatus{}, err
 	}
 	run := &RotationRun{BegunAt: e.cfg.Now(), By: r.By, Reason: r.Reason, Overlap: r.Overlap.String()}
-	return e.change(ctx, r.Provider, func(s *RotationStatus) error {
+	return changeRuns(ctx, e, rotationJob(r.Provider), r.Provider, func(s *RotationStatus) error {
 		if s.UnderWay != nil {
 			return s.UnderWay.conflict()
 		}
@@ -123,7 +107,7 @@ func (e *Engine) EndRotation(ctx context.Context, provider string, o Order) (Rot
 	if err != nil {
 		return RotationStatus{}, err
 	}
-	return e.change(ctx, provider, func(s *RotationStatus) error {
+	return changeRuns(ctx, e, rotationJob(provider), provider, func(s *RotationStatus) error {
 		if s.UnderWay == nil {
 			return ErrNoRotation
 		}
@@ -158,7 +142,7 @@ func (e *Engine) RotationsDue(ctx context.Context) ([]RotationStatus, error) {
 		lanes.Go(func() {
 			var job store.Job
 			job, errs[i] = e.goOn(ctx, rotationJob(p.Name()), e.rotationWanted, func(ctx context.Context, job *store.Job) { e.goOnRotating(ctx, p.Name(), job) })
-			all[i] = rotationStatus(p.Name(), job)
+			all[i] = runsOf[RotationRun](p.Name(), job)
 		})
 	}
 	lanes.Wait()
@@ -166,55 +150,18 @@ func (e *Engine) RotationsDue(ctx context.Context) ([]RotationStatus, error) {
 }
 
 // rotationJob is the name of the job of a provider's rotations.
-func rotationJob(provider string) string { return rotationPrefix + provider }
-
-const rotationPrefix = "ROTATION#"
+func rotationJob(provider string) string { return "ROTATION#" + provider }
 
 // rotationWanted reports whether a rotation is under way, and clocks that are apart agree that it
 // has begun: else the keys that it asks for could seem to be from before.
 func (e *Engine) rotationWanted(job store.Job) bool {
-	run := rotationStatus("", job).UnderWay
+	run := runsOf[RotationRun]("", job).UnderWay
 	return run != nil && e.cfg.Now().After(run.BegunAt.Add(store.SkewMargin))
 }
 
 func (e *Engine) rotationStatus(ctx context.Context, provider string) (RotationStatus, error) {
 	job, err := e.cfg.Store.Job(ctx, rotationJob(provider))
-	return rotationStatus(provider, job), err
-}
-
-// rotationStatus is what a job has noted; nothing, if that cannot be read.
-func rotationStatus(provider string, job store.Job) RotationStatus {
-	var s RotationStatus
-	err := json.Unmarshal([]byte(job.Progress), &s)
-	if err != nil {
-		s = RotationStatus{}
-	}
-	s.Provider = provider
-	return s
-}
-
-// note has a job hold a status.
-func (s RotationStatus) note(job *store.Job) {
-	text, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // cannot be: times, numbers and texts
-	}
-	job.Progress = string(text)
-}
-
-// change changes where a provider's job stands, from the start of the table, if do has no
-// objection.
-func (e *Engine) change(ctx context.Context, provider string, do func(*RotationStatus) error) (RotationStatus, error) {
-	err := errJobBusy
-	job, tableErr := e.goOn(ctx, rotationJob(provider), func(store.Job) bool { return true }, func(_ context.Context, job *store.Job) {
-		status := rotationStatus(provider, *job)
-		err = do(&status)
-		if err == nil {
-			job.Cursor = ""
-			status.note(job)
-		}
-	})
-	return rotationStatus(provider, job), cmp.Or(tableErr, err)
+	return runsOf[RotationRun](provider, job), err
 }
 
 // conflict refuses another one beside this one.
@@ -223,20 +170,15 @@ func (r *RotationRun) conflict() error {
 		r.BegunAt.UTC().Format(time.RFC3339), r.By, r.Reason, r.Overlap)}
 }
 
-// mostAskedDue is how many slots of a provider may be due, of users who live, for a rotation to be
-// asked for more, unless Config.MostAskedDue says otherwise: what reconcile does in about five
-// minutes. walkReserve is how much time has to be left for another page of the table.
-const (
-	mostAskedDue = 1500
-	walkReserve  = 10 * time.Second
-)
-
 // goOnRotating is one invocation's part of a rotation of all keys.
 func (e *Engine) goOnRotating(ctx context.Context, provider string, job *store.Job) {
-	status := rotationStatus(provider, *job)
+	status := runsOf[RotationRun](provider, *job)
 	run := status.UnderWay
 	run.Stopped = ""
-	err := e.walk(ctx, run, job)
+	overlap, err := time.ParseDuration(run.Overlap)
+	if err == nil {
+		err = e.walk(ctx, provider, job, &rotator{Engine: e, provider: provider, run: run, overlap: overlap})
+	}
 	if err != nil {
 		run.Stopped = err.Error()
 		e.cfg.Log.WarnContext(ctx, "the rotation of all keys does not get on", "provider", provider, "error", err)
@@ -248,49 +190,19 @@ func (e *Engine) goOnRotating(ctx context.Context, provider string, job *store.J
 	status.note(job)
 }
 
-// walk asks for rotations from where the job stands, for as long as there is time and room for
-// more, to the end of a pass at most. The page at which it fails is walked again.
-func (e *Engine) walk(ctx context.Context, run *RotationRun, job *store.Job) error {
-	overlap, err := time.ParseDuration(run.Overlap)
-	if err != nil {
-		return err
-	}
-	at, err := parsePlace(job.Cursor)
-	if err != nil { // of another version
-		run.Met, run.Unreadable = 0, 0
-	}
-	w := &walker{Engine: e, provider: strings.TrimPrefix(job.Name, rotationPrefix), run: run, overlap: overlap}
-	room, err := w.room(ctx)
-	for err == nil && room > 0 {
-		deadline, ok := ctx.Deadline()
-		if ok && clock.Until(deadline) < walkReserve {
-			return nil
-		}
-		var asked int
-		asked, at.After, err = w.page(ctx, at.After)
-		room -= asked
-		if err == nil {
-			job.Cursor = at.String()
-		}
-		if err == nil && at.After == (store.Key{}) {
-			job.Cursor = ""
-			w.endPass(ctx)
-			return nil
-		}
-	}
-	return err
-}
-
-// walker is one invocation's walk.
-type walker struct {
+// rotator is one invocation's walk.
+type rotator struct {
 	*Engine
 	provider string
 	run      *RotationRun
 	overlap  time.Duration
 }
 
+// anew forgets what the pass has met.
+func (w *rotator) anew() { w.run.Met, w.run.Unreadable = 0, 0 }
+
 // endPass ends a pass over the table, and with it the rotation, if it has met no key from before.
-func (w *walker) endPass(ctx context.Context) {
+func (w *rotator) endPass(ctx context.Context) {
 	run := w.run
 	run.Passes++
 	run.Left, run.Met = run.Met, 0
@@ -303,60 +215,16 @@ func (w *walker) endPass(ctx context.Context) {
 	run.Unreadable = 0
 }
 
-// room is for how many rotations may be asked: as many as are done soon, beside what the provider's
-// living users wait for already.
-func (w *walker) room(ctx context.Context) (int, error) {
-	room := cmp.Or(w.cfg.MostAskedDue, mostAskedDue)
-	for _, shard := range store.LivingShards() {
-		var from store.Cursor
-		for room > 0 {
-			keys, next, err := w.cfg.Store.Due(ctx, shard, w.cfg.Now(), pageSize, from)
-			if err != nil {
-				return 0, err
-			}
-			for _, key := range keys {
-				if key.Provider() == w.provider {
-					room--
-				}
-			}
-			if next == nil {
-				break
-			}
-			from = next
-		}
-	}
-	return room, nil
-}
-
 // page asks for the rotations of a page of the table, and returns of how many it did, and the item
 // after which to go on.
-func (w *walker) page(ctx context.Context, from store.Key) (int, store.Key, error) {
+func (w *rotator) page(ctx context.Context, from store.Key) (int, store.Key, error) {
 	slots, unreadable, next, err := w.cfg.Store.Scan(ctx, from)
 	if err != nil {
 		return 0, from, err
 	}
 	others := func(k store.Key) bool { return k.Provider() != w.provider }
 	slots = slices.DeleteFunc(slots, func(s store.Slot) bool { return others(s.Key()) || !w.fromBefore(s) })
-	var asked atomic.Int64
-	var work errgroup.Group
-	work.SetLimit(width)
-	for _, slot := range slots {
-		if !w.asksNow(slot) {
-			continue
-		}
-		work.Go(func() error {
-			err := w.cfg.Store.Rotate(ctx, slot, w.overlap)
-			if err == nil {
-				asked.Add(1)
-			}
-			if errors.Is(err, store.ErrStale) { // somebody works on it: in another pass
-				return nil
-			}
-			return err
-		})
-	}
-	err = work.Wait()
-	n := int(asked.Load())
+	n, err := askEach(slots, w.asksNow, func(slot store.Slot) error { return w.cfg.Store.Rotate(ctx, slot, w.overlap) })
 	w.run.Asked += n
 	if n > 0 {
 		w.cfg.Metrics.Count(telemetry.RotationsAsked, w.provider, n)
@@ -371,7 +239,7 @@ func (w *walker) page(ctx context.Context, from store.Key) (int, store.Key, erro
 
 // fromBefore reports whether a slot has a key from before the run that is to go by it, or may yet
 // store one: a claim from before has not ended.
-func (w *walker) fromBefore(slot store.Slot) bool {
+func (w *rotator) fromBefore(slot store.Slot) bool {
 	if slot.Ends() || slot.State == store.Off {
 		return false
 	}
@@ -380,14 +248,14 @@ func (w *walker) fromBefore(slot store.Slot) bool {
 }
 
 // stores reports whether the stored key is from before.
-func (w *walker) stores(slot store.Slot) bool {
+func (w *rotator) stores(slot store.Slot) bool {
 	return slot.Committed > 0 && slot.Resource.KeyID != "" && slot.CommittedAt.Before(w.run.BegunAt)
 }
 
 // asksNow reports whether a slot with a key from before is to be asked for another one now. It is
 // not if somebody works on it, or if it waits for that already, unless it would keep the one from
 // before for longer.
-func (w *walker) asksNow(slot store.Slot) bool {
+func (w *rotator) asksNow(slot store.Slot) bool {
 	soon := w.cfg.Now().Add(store.SkewMargin)
 	switch {
 	case askable(slot, w.overlap) != nil:

@@ -1550,7 +1550,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a walk asks for no more than is done soon",
-		file: managedDir + "/rotateall.go",
+		file: managedDir + "/job.go",
 		old:  "for err == nil && room > 0 {",
 		new:  "for err == nil {",
 		test: managedDir, run: "NoMoreThanIsDoneSoon",
