@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,7 @@ func (s service) isParty() bool { return s == mailService || s == routerService 
 // call is one call to the outside.
 type call struct {
 	p       *process
+	ctx     context.Context
 	service service
 	op      string
 	// about is what it is about, without anything that is drawn anew each time; nil for nothing.
@@ -65,6 +67,7 @@ type call struct {
 	body   []byte
 	caller caller
 	nth    int           // of this operation, among its process's
+	own    time.Duration // a few nanoseconds, which no other call has
 	pause  time.Duration // it is no call, but a pause of that length
 	also   *call         // a pause like it, which ends with it
 }
@@ -79,6 +82,21 @@ func (c *call) subject() string {
 		c.text = &text
 	}
 	return *c.text
+}
+
+// who is whose a call is: the task's that made it, and the slot's under whose claim that was.
+type who struct {
+	task int
+	caller
+}
+
+func (c *call) who() who {
+	task, _ := c.ctx.Value(taskKey{}).(int)
+	return who{task, callerIn(c.ctx)}
+}
+
+func (a who) compare(b who) int {
+	return cmp.Or(a.task-b.task, strings.Compare(a.provider, b.provider), strings.Compare(a.user, b.user), cmp.Compare(a.attempt, b.attempt))
 }
 
 // id names the call: the process, the operation and how many of those it had made.
@@ -105,7 +123,8 @@ func (p *process) call(ctx context.Context, c *call) (any, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	c.p, c.done = p, make(chan answer, 1)
+	p.w.shake()
+	c.p, c.ctx, c.done = p, ctx, make(chan answer, 1)
 	p.w.mu.Lock()
 	p.w.arrivals = append(p.w.arrivals, c)
 	p.w.mu.Unlock()
@@ -127,22 +146,27 @@ func (p *process) call(ctx context.Context, c *call) (any, error) {
 	return nil, ctx.Err()
 }
 
-// take takes in the calls that were made since, in the order of what they are.
+// inOrder is the order of calls that are made at once.
+func inOrder(a, b *call) int {
+	order := cmp.Or(a.p.number-b.p.number, strings.Compare(a.op, b.op))
+	if order == 0 {
+		order = strings.Compare(a.subject(), b.subject())
+	}
+	if order == 0 {
+		order = a.who().compare(b.who())
+	}
+	return order
+}
+
+// take takes in the calls that were made since, in the order of what they are and whose. Those of
+// which nobody can tell one from the other are of workers that began the same thing at once, so
+// that it does not matter which of them comes first.
 func (w *world) take() {
 	w.mu.Lock()
 	arrivals := w.arrivals
 	w.arrivals = nil
 	w.mu.Unlock()
-	slices.SortStableFunc(arrivals, func(a, b *call) int {
-		if a.p != b.p {
-			return a.p.number - b.p.number
-		}
-		order := strings.Compare(a.op, b.op)
-		if order != 0 {
-			return order
-		}
-		return strings.Compare(a.subject(), b.subject())
-	})
+	slices.SortStableFunc(arrivals, inOrder)
 	for i, c := range arrivals {
 		if i > 0 && c.pausesLike(arrivals[i-1]) {
 			continue // it is that one's also
@@ -160,7 +184,7 @@ func (w *world) take() {
 // pausesLike reports whether the two are pauses that end at once, of which nobody can tell one from
 // the other.
 func (c *call) pausesLike(other *call) bool {
-	return c.pause > 0 && c.p == other.p && c.pause == other.pause && c.subject() == other.subject()
+	return c.pause > 0 && c.p == other.p && c.pause == other.pause && c.subject() == other.subject() && c.who() == other.who()
 }
 
 // arrive says what becomes of a call, and when.
@@ -177,6 +201,7 @@ func (w *world) arrive(c *call) {
 		return
 	}
 	w.calls++
+	c.own = time.Duration(w.calls)
 	c.sent = w.now()
 	c.p.counts[c.op]++
 	c.nth = c.p.counts[c.op]
@@ -203,9 +228,9 @@ func (w *world) arrive(c *call) {
 			w.mu.Unlock()
 		}
 	}
-	at := w.now().Add(way.delay)
+	at := w.now().Add(way.delay + c.own)
 	if c.p.frozen.After(at) {
-		at = c.p.frozen.Add(way.delay)
+		at = c.p.frozen.Add(way.delay + c.own)
 	}
 	if way.effect == nil {
 		way.effect = c.do
@@ -251,7 +276,7 @@ func (w *world) happen(c *call, way way) {
 	}
 	at := w.now().Add(way.wait)
 	if c.p.frozen.After(at) {
-		at = c.p.frozen
+		at = c.p.frozen.Add(c.own)
 	}
 	if at.After(w.now()) {
 		w.at(at, func() { w.reply(c, a) })
@@ -309,12 +334,9 @@ func retried[T any](ctx context.Context, p *process, make func() *call) (T, erro
 		if try == 3 || ctx.Err() != nil || !repeatable(err) {
 			return none, err
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return none, ctx.Err()
+		err = p.wait(ctx, pause)
+		if err != nil {
+			return none, err
 		}
 		pause *= 2
 	}
@@ -618,7 +640,8 @@ func (s secrets) shared() string {
 const ownKeys = "org-keys/"
 
 // keys are the org keys. They hold a lock while they are fetched, and synctest does not take who
-// waits for a lock for one who waits: so the turn is a channel.
+// waits for a lock for one who waits: so the turn is a channel. Which of two that ask at once
+// fetches them does not matter: both go on when they are there.
 type keys struct {
 	of   *orgkey.Own
 	turn chan struct{}

@@ -128,7 +128,7 @@ func (w *world) way(c *call, rng *rand.Rand) way {
 		if !c.write {
 			return plain
 		}
-		w.at(w.now().Add(delay), func() { w.reply(c, *gone) })
+		w.at(w.now().Add(delay+c.own), func() { w.reply(c, *gone) })
 		return way{name: name, delay: far, silent: true}
 	case slow:
 		return way{name: name, delay: share(15 * time.Second)}

@@ -20,6 +20,8 @@ type schedule struct {
 	bug *bug
 	// recorded has the histories written down, and leaves out what the specification does.
 	recorded bool
+	// shaken has goroutines give way to others by chance: see [world.shake].
+	shaken bool
 }
 
 // staleReads is the fault that an eventually consistent read sees what was. It strikes all of them

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -88,16 +89,46 @@ func work(t *testing.T) {
 }
 
 // TestTheSameSeedDoesTheSame runs seeds twice, and compares every call, its time and its outcome.
+// The second run is shaken.
 func TestTheSameSeedDoesTheSame(t *testing.T) {
 	for range *repeats {
 		s := schedule{seed: rand.Uint64()}
-		a, b := s.run(t, hashed), s.run(t, hashed)
+		again := s
+		again.shaken = true
+		a, b := s.run(t, hashed), again.run(t, hashed)
 		if a.hash != b.hash || a.lines != b.lines {
-			x, y := s.run(t, told), s.run(t, told)
+			x, y := s.run(t, told), again.run(t, told)
 			t.Fatalf("seed %d went two ways: %s", s.seed, difference(x.story, y.story))
 		}
 	}
 	fmt.Printf("%d of %d seeds replayed exactly\n", *repeats, *repeats)
+}
+
+// TestTwoListsThatWaitForOneOrgKeyDoTheSame has two lists of one user, begun at different times in
+// one process, go on at the same moment with the same call: when the org key is there, for which
+// both have waited.
+func TestTwoListsThatWaitForOneOrgKeyDoTheSame(t *testing.T) {
+	lists := func(s schedule) *world {
+		w := &world{}
+		synctest.Test(t, func(*testing.T) {
+			w = newWorld(s, told)
+			w.over = true // no call goes wrong
+			p := w.process()
+			for range 2 {
+				w.spawn("list", p, func(ctx context.Context) { _, _ = w.list(ctx, p, users[0]) })
+				w.passed(8 * time.Millisecond)
+			}
+			w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+			p.kill()
+		})
+		return w
+	}
+	for seed := range uint64(200) {
+		x, y := lists(schedule{seed: seed}), lists(schedule{seed: seed, shaken: true})
+		if x.hash != y.hash || x.lines != y.lines {
+			t.Fatalf("seed %d went two ways: %s", seed, difference(x.story, y.story))
+		}
+	}
 }
 
 func difference(x, y []string) string {

@@ -41,6 +41,14 @@ const (
 // outside, a pause, or a deadline. When all have, the player takes in the calls that were made, in
 // an order that no scheduler decides, draws for each what becomes of it and when, and lets happen
 // what comes first.
+//
+// So the seed decides everything, whichever goroutine Go lets run first. One answer is given at a
+// time, at a nanosecond that no other has, and wakes one goroutine; what runs side by side is what
+// that one starts, or what one deadline ends. Whatever these draw hangs on what they are, and on
+// nothing that is drawn for others: a pause on the time at which it begins, and a call's fate on its
+// process, its operation and its number among those. That number is given when all have come to a
+// halt, in the order of what the calls are about, of whose task and claim they are. The text of a
+// call, which orders it, has in it nothing that is drawn anew each time.
 type world struct {
 	schedule
 	heard heard
@@ -64,6 +72,7 @@ type world struct {
 	mu       sync.Mutex
 	arrivals []*call
 	running  int
+	tasks    int // that were spawned
 	arrived  chan struct{}
 
 	events []event
@@ -305,6 +314,8 @@ func (w *world) spawn(what string, p *process, do func(ctx context.Context)) {
 	w.mu.Lock()
 	w.running++
 	w.mu.Unlock()
+	w.tasks++
+	ctx := context.WithValue(p.ctx, taskKey{}, w.tasks)
 	go func() {
 		grow()
 		defer func() {
@@ -313,9 +324,12 @@ func (w *world) spawn(what string, p *process, do func(ctx context.Context)) {
 			w.mu.Unlock()
 			w.signal()
 		}()
-		do(p.ctx)
+		do(ctx)
 	}()
 }
+
+// taskKey is the context's key for the number of a task, among all that were spawned.
+type taskKey struct{}
 
 func (w *world) quiet() bool {
 	w.mu.Lock()
@@ -344,7 +358,20 @@ type process struct {
 
 func (p *process) name() string { return "process " + strconv.Itoa(p.number) }
 
-func (p *process) now() time.Time { return p.w.now().Add(p.skew) }
+func (p *process) now() time.Time {
+	p.w.shake()
+	return p.w.now().Add(p.skew)
+}
+
+// shake has the goroutine give way to others by true chance, where the schedule is to be shaken:
+// which of them goes on first must not decide anything.
+func (w *world) shake() {
+	if w.shaken {
+		for range rand.IntN(4) {
+			runtime.Gosched()
+		}
+	}
+}
 
 // process starts one.
 func (w *world) process() *process {
