@@ -127,7 +127,7 @@ type Provider interface {
 	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error
 
 	// Discard deletes the one key that r names, which the caller has just made. One that is gone
-	// already is no error.
+	// already, for an org key of its organisation, is no error.
 	Discard(ctx context.Context, org credential.Secret, r credential.Resource) error
 
 	// Deprovision removes all that was made for the user. It first looks at what Attempt.Resource

@@ -202,6 +202,7 @@ func (s suite) wantsProof(t *testing.T) {
 		"sweep": func(org credential.Secret) error {
 			return b.Provider.Sweep(t.Context(), org, b.attempt(2, g.Resource, true))
 		},
+		"discard": func(org credential.Secret) error { return b.Provider.Discard(t.Context(), org, g.Resource) },
 		"inspect": func(org credential.Secret) error {
 			_, err := b.Provider.Inspect(t.Context(), org, examinee, g.Resource)
 			return err

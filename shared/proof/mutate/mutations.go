@@ -1668,6 +1668,20 @@ var mutations = []mutation{
 		test: openRouterDir, run: "Conforms$/.*another_organisation",
 	},
 	{
+		rule: "nor is it discarded from one",
+		file: flatDir + "/flat.go",
+		old:  "\treturn p.prove(ctx, org, credential.Resource{OrgID: organization}, \"\")\n",
+		new:  "\treturn nil\n",
+		test: openRouterDir, run: "Conforms$/.*another_organisation",
+	},
+	{
+		rule: "nor is it discarded from a pod",
+		file: agentMailDir + "/agentmail.go",
+		old:  "\t\treturn p.proveOwner(ctx, org, r) // nor",
+		new:  "\t\treturn nil // nor",
+		test: agentMailDir, run: "Conforms$/.*another_organisation",
+	},
+	{
 		rule: "nobody's key in a list is deleted that has another user's name",
 		file: flatDir + "/deprovision.go",
 		old:  "key.ID != a.Resource().KeyID || !ours {",

@@ -407,7 +407,7 @@ func (p *Provider) removeKey(ctx context.Context, org credential.Secret, r crede
 	keys, listErr := rest.All(ctx, p.listOfKeys(org, r.ID))
 	switch {
 	case rest.IsGone(listErr):
-		return nil // nor is the pod, which is for others to find out
+		return p.proveOwner(ctx, org, r) // nor is the pod, which is for others to find out
 	case listErr != nil:
 		return listErr
 	case has(keys, r.KeyID):

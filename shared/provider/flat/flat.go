@@ -301,8 +301,8 @@ func (p *Provider) removeLower(ctx context.Context, org credential.Secret, a *ma
 // errFilled: to mend the user's key would destroy what cannot be made again.
 var errFilled = &managed.Error{Class: managed.Permanent, Err: errors.New("a key of an earlier attempt holds what would go with it: it is left for an operator to look at")}
 
-// remove deletes a key. One that is not found is no error, if the list does not have it either, and
-// shows how things are now.
+// remove deletes a key. One that is not found is no error, if the list does not have it either,
+// shows how things are now, and the org key opens the key's organisation.
 func (p *Provider) remove(ctx context.Context, org credential.Secret, organization, id string) error {
 	err := p.author.Delete(ctx, org, organization, id)
 	if !rest.IsGone(err) {
@@ -319,7 +319,7 @@ func (p *Provider) remove(ctx context.Context, org credential.Secret, organizati
 	case has(keys, id):
 		return errListed
 	}
-	return nil
+	return p.prove(ctx, org, credential.Resource{OrgID: organization}, "")
 }
 
 // errListed: one path leads to the key, and another one does not.
