@@ -55,6 +55,9 @@ type Subject struct {
 	// Hide makes the third party answer calls about resources by their ids as if there were none,
 	// until show is called; nil if there is no other path to a resource.
 	Hide func() (show func())
+	// Keep makes the third party delete nothing, and say so in what is a success by its status,
+	// until obey is called; nil if its successes have nothing to say.
+	Keep func() (obey func())
 	// Disable makes a key one that is there and does not work; nil if there is no such state.
 	Disable func(keyID string)
 	// Drop deletes a key behind everybody's back; nil if lists do not shift when one goes.
@@ -102,6 +105,7 @@ func Conform(t *testing.T, start func(*testing.T) Subject) {
 		{"discard deletes one key and may be repeated", suite.discards},
 		{"sweep deletes the keys of lower attempts alone", suite.sweeps},
 		{"sweep after a crash at any call leaves the stored key alone", suite.sweepsAfterTrouble},
+		{"sweep leaves a retiring key alone until its time is over", suite.keepsRetiring},
 		{"sweep says when what is stored has gone", suite.sweepsWhatHasGone},
 		{"deprovision leaves nothing and may be repeated", suite.deprovisions},
 		{"deprovision after a crash at any call leaves nothing", suite.deprovisionsAfterTrouble},
@@ -111,11 +115,15 @@ func Conform(t *testing.T, start func(*testing.T) Subject) {
 		{"an organisation that has nothing else is proof enough", suite.worksAlone},
 		{"a list that shifts while it is read hides nothing", suite.readsShiftingLists},
 		{"deprovision leaves alone what is not the user's", suite.leavesWhatIsNotTheUsers},
-		{"a success that the third party does not document is no deletion", suite.doubtsASuccess},
+		{"a success that does not say that something was deleted is no deletion", suite.doubtsASuccess},
+		{"an answer about another user is not taken", suite.refusesOthersAnswers},
+		{"a list without its member is not an empty one", suite.wantsMembers},
 		{"one thing that cannot be deleted keeps nothing else alive", suite.deletesTheRest},
 		{"a lookup that fails keeps nothing alive", suite.deletesWithoutALookup},
 		{"an audit finds every resource and every key of ours, and changes nothing", suite.enumerates},
 		{"an org key of another organisation proves and creates nothing", suite.wantsProof},
+		{"nothing is made in another organisation than the deployment's", suite.staysInItsOrganisation},
+		{"two deployments in one organisation leave each other's keys alone", suite.leavesOtherDeployments},
 		{"a rejected org key is called that", suite.noticesRejection},
 		{"a third party in trouble is transient", suite.noticesTrouble},
 		{"errors carry no secret", suite.keepsSecrets},

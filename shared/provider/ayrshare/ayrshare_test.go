@@ -86,6 +86,12 @@ func (s *service) subject() providertest.Subject {
 			s.SetSwitches(switches)
 			return func() { switches.HideTitles = false; s.SetSwitches(switches) }
 		},
+		Keep: func() func() {
+			switches := s.Switches()
+			switches.DeletesNothing = true
+			s.SetSwitches(switches)
+			return func() { switches.DeletesNothing = false; s.SetSwitches(switches) }
+		},
 		Disable: s.Suspend,
 		Drop:    s.Drop,
 	}, func() []providertest.Key {

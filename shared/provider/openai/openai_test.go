@@ -88,6 +88,12 @@ func (o *service) subject() providertest.Subject {
 			o.SetSwitches(switches)
 			return func() { switches.HideAccounts = false; o.SetSwitches(switches) }
 		},
+		Keep: func() func() {
+			switches := o.Switches()
+			switches.DeletedFalse = true
+			o.SetSwitches(switches)
+			return func() { switches.DeletedFalse = false; o.SetSwitches(switches) }
+		},
 		Drop: o.Drop,
 	}, func() []providertest.Key {
 		var keys []providertest.Key

@@ -87,6 +87,12 @@ func (r *router) subject() providertest.Subject {
 			r.SetSwitches(switches)
 			return func() { switches.HideKeys = false; r.SetSwitches(switches) }
 		},
+		Keep: func() func() {
+			switches := r.Switches()
+			switches.DeletedFalse = true
+			r.SetSwitches(switches)
+			return func() { switches.DeletedFalse = false; r.SetSwitches(switches) }
+		},
 		Drop:    r.Drop,
 		Disable: func(id string) { r.Change(id, func(k *fake.Key) { k.Disabled = true }) },
 	}, func() []providertest.Key {
