@@ -126,20 +126,21 @@ func (c *claim) fail(ctx context.Context, cause error) store.Slot {
 	if classed.Class == RateLimited { // no failure
 		tries = max(1, c.slot.Tries)
 	}
-	state := store.Failed
-	if c.retires { // the stored key serves on
+	// A stored key that was found to be gone stays named, so that it is not destroyed should it be
+	// there after all.
+	state, since := store.Failed, c.slot.GoneSince
+	if c.retires { // the stored key serves on, and this claim's sweep has found it
 		state = store.Ready
+		since = time.Time{}
 	}
 	r := store.Release{
-		State:    state,
-		Settled:  c.attempt.Settled(),
-		DueAt:    c.e.retryAt(tries, classed),
-		Tries:    tries,
-		Reason:   string(classed.Class),
-		Resource: c.attempt.Resource(),
-		// A stored key that was found to be gone stays named, so that it is not destroyed should it
-		// be there after all.
-		GoneSince: c.slot.GoneSince,
+		State:     state,
+		Settled:   c.attempt.Settled(),
+		DueAt:     c.e.retryAt(tries, classed),
+		Tries:     tries,
+		Reason:    string(classed.Class),
+		Resource:  c.attempt.Resource(),
+		GoneSince: since,
 	}
 	c.e.cfg.Metrics.Count(telemetry.ProvisioningFailed, c.slot.Provider, 1)
 	c.e.noteSettings(ctx, c.slot.Provider, cause)

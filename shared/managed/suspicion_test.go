@@ -157,6 +157,36 @@ func TestAnAbsenceIsASuspicion_OneListWithoutTheKeyReplacesNothing(t *testing.T)
 	}
 }
 
+// Its sweep has found the key: what a lagging replica said before, and what one says later, are two
+// first looks.
+func TestAnAbsenceIsASuspicion_ARotationThatFailsHasFoundTheKey(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	old := w.Key(alice)
+	lag := func() {
+		w.Mail.Inject(fault.Rule{Op: fake.ListKeys, Times: 1, Fault: fault.RespondJSON(200, `{"count":0,"api_keys":[]}`)})
+		w.Clock.Advance(managed.LastLook)
+		reconcile(t, w.Engine())
+	}
+	w.Report(alice)
+	lag()
+	if slot(t, w, alice).GoneSince.IsZero() {
+		t.Fatal("nothing is suspected")
+	}
+	rotate(t, w, alice, time.Hour)
+	w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Times: 1, Fault: fake.Status(500)})
+	reconcile(t, w.Engine())
+	if s := slot(t, w, alice); !s.GoneSince.IsZero() || !s.Rotates {
+		t.Errorf("the suspicion stays although the key was found: %+v", s)
+	}
+	w.Clock.Advance(time.Minute)
+	lag()
+	if w.Key(alice) != old || !works(w, old) {
+		t.Error("the key was replaced for two looks between which it was found")
+	}
+}
+
 func TestAnAbsenceIsASuspicion_ALookThatBeganTooEarlyConfirmsNothing(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})

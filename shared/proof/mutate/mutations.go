@@ -1514,6 +1514,13 @@ var mutations = []mutation{
 		test: managedDir, run: "RotationThatFails",
 	},
 	{
+		rule: "and what its sweep has found is suspected no more",
+		file: managedDir + "/provision.go",
+		old:  "\t\tsince = time.Time{}\n",
+		new:  "",
+		test: managedDir, run: "RotationThatFailsHasFoundTheKey",
+	},
+	{
 		rule: "there are never three keys",
 		file: managedDir + "/rotation.go",
 		old:  "case slot.Retiring.KeyID != \"\" && overlap > 0:",
