@@ -3,6 +3,7 @@ package userpool_test
 import (
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -31,6 +32,8 @@ var (
 type setup struct {
 	proxy *fault.Proxy
 	url   string
+	// target is Cognito itself.
+	target *standin.Pool
 	*userpool.Pool
 
 	mu      sync.Mutex
@@ -40,11 +43,12 @@ type setup struct {
 func start(t *testing.T, users ...standin.User) *setup {
 	t.Helper()
 	s := &setup{}
-	target := httptest.NewServer(standin.NewPool(standin.PoolConfig{UserPoolID: poolID, Users: users, OnDelete: func(sub, _ string) {
+	s.target = standin.NewPool(standin.PoolConfig{UserPoolID: poolID, Users: users, OnDelete: func(sub, _ string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.deleted = append(s.deleted, sub)
-	}}))
+	}})
+	target := httptest.NewServer(s.target)
 	t.Cleanup(target.Close)
 	s.proxy = fault.New(target.URL)
 	server := httptest.NewServer(s.proxy)
@@ -234,5 +238,48 @@ func TestHasGoesByTheSubAlone(t *testing.T) {
 	has, err = s.pool("us-east-1_other").Has(t.Context(), aliceSub)
 	if err == nil || has {
 		t.Errorf("a pool that is not there has alice: %t, %v", has, err)
+	}
+}
+
+func TestEnabledIsOfTheUserWithThatSubNow(t *testing.T) {
+	t.Parallel()
+	federated := standin.User{Username: "google_1", Sub: "federated"}
+	s := start(t, alice, evil, federated)
+	// For who comes from another identity provider AdminGetUser does not take a sub.
+	s.proxy.SetHook(func(c *fault.Call) fault.Fault {
+		if c.Op == "AdminGetUser" && strings.Contains(string(c.Body), `"federated"`) {
+			return fault.AWSError(400, "UserNotFoundException", "User does not exist.")
+		}
+		return nil
+	})
+	check := func(doing string, want map[string]bool) {
+		t.Helper()
+		for sub, want := range want {
+			enabled, exists, err := s.Enabled(t.Context(), sub)
+			if err != nil || !exists || enabled != want {
+				t.Errorf("%s: %s is enabled: %t, exists: %t, %v", doing, sub, enabled, exists, err)
+			}
+		}
+	}
+	check("at first", map[string]bool{aliceSub: true, evilSub: true, "federated": true})
+	for _, name := range []string{"alice", "google_1"} {
+		s.target.Switch(name, false)
+	}
+	check("two are disabled", map[string]bool{aliceSub: false, evilSub: true, "federated": false})
+	s.target.Switch("alice", true)
+	s.target.Switch(aliceSub, false) // evil, by that name
+	check("another two", map[string]bool{aliceSub: true, evilSub: false, "federated": false})
+	for _, nobody := range []string{"alice", "nobody"} {
+		enabled, exists, err := s.Enabled(t.Context(), nobody)
+		if err != nil || exists || enabled {
+			t.Errorf("%q is enabled: %t, exists: %t, %v", nobody, enabled, exists, err)
+		}
+	}
+	for _, op := range []string{"AdminGetUser", "ListUsers"} {
+		s.on(op, fault.Drop())
+		_, exists, err := s.Enabled(t.Context(), aliceSub)
+		if err == nil || exists {
+			t.Errorf("without %s: exists: %t, %v", op, exists, err)
+		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// PoolConfig says what the pool is and who hears of a deletion.
+// PoolConfig says what the pool is and who hears of what is done to its users.
 type PoolConfig struct {
 	// UserPoolID is the one pool that exists, such as "us-east-1_local".
 	UserPoolID string
@@ -19,6 +19,9 @@ type PoolConfig struct {
 	// OnDelete, if set, is called once for each user that AdminDeleteUser has removed, before the
 	// call is answered. No lock is held.
 	OnDelete func(sub, username string)
+	// OnSwitch, if set, is called for each call of AdminDisableUser and AdminEnableUser that
+	// succeeds, before it is answered, also where it changed nothing. No lock is held.
+	OnSwitch func(sub string, enabled bool)
 }
 
 // User is one user of the pool. In a pool that signs in by e-mail address AWS gives both fields the
@@ -29,13 +32,14 @@ type User struct {
 	Sub string
 }
 
-// Pool stands in for the administration of one Amazon Cognito user pool: looking a user up and
-// deleting one. It signs nobody in and issues no tokens. It is an http.Handler, safe for concurrent
+// Pool stands in for the administration of one Amazon Cognito user pool: looking a user up,
+// disabling and enabling one, and deleting one. It signs nobody in and issues no tokens. It is an http.Handler, safe for concurrent
 // use.
 type Pool struct {
 	api      service
 	poolID   string
 	onDelete func(sub, username string)
+	onSwitch func(sub string, enabled bool)
 
 	mu    sync.Mutex
 	users map[string]record // by user name
@@ -43,30 +47,38 @@ type Pool struct {
 
 type record struct {
 	User
-	created time.Time
+	created, changed time.Time
+	disabled         bool
 }
 
 // NewPool makes a server for the pool of cfg.
 func NewPool(cfg PoolConfig) *Pool {
-	s := &Pool{poolID: cfg.UserPoolID, onDelete: cfg.OnDelete, users: map[string]record{}}
+	s := &Pool{poolID: cfg.UserPoolID, onDelete: cfg.OnDelete, onSwitch: cfg.OnSwitch, users: map[string]record{}}
 	for _, u := range cfg.Users {
 		s.AddUser(u)
 	}
 	s.api = service{target: "AWSCognitoIdentityProviderService", operations: map[string]operation{
-		"AdminGetUser":    op(s.adminGetUser),
-		"AdminDeleteUser": op(s.adminDeleteUser),
-		"ListUsers":       op(s.listUsers),
+		"AdminGetUser":     op(s.adminGetUser),
+		"AdminDeleteUser":  op(s.adminDeleteUser),
+		"AdminDisableUser": op(func(in userInput) (any, error) { return s.switchUser(in, false) }),
+		"AdminEnableUser":  op(func(in userInput) (any, error) { return s.switchUser(in, true) }),
+		"ListUsers":        op(s.listUsers),
 	}}
 	return s
 }
 
 func (s *Pool) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
 
-// AddUser puts a user into the pool, in place of one with the same user name.
+// AddUser puts a user into the pool, enabled, in place of one with the same user name and another
+// sub.
 func (s *Pool) AddUser(u User) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.users[u.Username] = record{User: u, created: time.Now()}
+	if s.users[u.Username].User == u {
+		return
+	}
+	now := time.Now()
+	s.users[u.Username] = record{User: u, created: now, changed: now}
 }
 
 // Users are those who are in the pool, ordered by user name.
@@ -103,15 +115,45 @@ func (s *Pool) adminGetUser(in userInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	created := seconds(u.created)
 	return adminGetUserOutput{
 		Username:             u.Username,
 		UserAttributes:       []attribute{{Name: "sub", Value: u.Sub}},
-		Enabled:              true,
+		Enabled:              !u.disabled,
 		UserStatus:           "CONFIRMED",
-		UserCreateDate:       created,
-		UserLastModifiedDate: created,
+		UserCreateDate:       seconds(u.created),
+		UserLastModifiedDate: seconds(u.changed),
 	}, nil
+}
+
+// switchUser disables or enables a user. One who is so already is no error.
+func (s *Pool) switchUser(in userInput, enabled bool) (any, error) {
+	sub, err := s.switched(in, enabled)
+	if err != nil {
+		return nil, err
+	}
+	if s.onSwitch != nil {
+		s.onSwitch(sub, enabled)
+	}
+	return nil, nil
+}
+
+// Switch disables or enables the user with the given name or sub, as AdminDisableUser and
+// AdminEnableUser do, without telling anybody. It reports whether there is such a user.
+func (s *Pool) Switch(username string, enabled bool) bool {
+	_, err := s.switched(userInput{s.poolID, username}, enabled)
+	return err == nil
+}
+
+func (s *Pool) switched(in userInput, enabled bool) (sub string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u, err := s.find(in)
+	if err != nil {
+		return "", err
+	}
+	u.disabled, u.changed = !enabled, time.Now()
+	s.users[u.Username] = u
+	return u.Sub, nil
 }
 
 type listUsersInput struct {
@@ -124,6 +166,7 @@ type listUsersInput struct {
 type listedUser struct {
 	Username   string
 	Attributes []attribute
+	Enabled    bool
 }
 
 // bySub is the one filter that is known here; AWS has more.
@@ -146,7 +189,7 @@ func (s *Pool) listUsers(in listUsersInput) (any, error) {
 	users := []listedUser{}
 	for _, u := range s.users {
 		if u.Sub == sub {
-			users = append(users, listedUser{u.Username, []attribute{{Name: "sub", Value: u.Sub}}})
+			users = append(users, listedUser{u.Username, []attribute{{Name: "sub", Value: u.Sub}}, !u.disabled})
 		}
 	}
 	return struct{ Users []listedUser }{users}, nil

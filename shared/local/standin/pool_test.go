@@ -2,7 +2,9 @@ package standin_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http/httptest"
+	"slices"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -91,6 +93,62 @@ func TestADeletedUserIsGoneAndReportedOnce(t *testing.T) {
 	}
 	if len(deleted) != 1 || deleted[0] != [2]string{"sub-ada", "ada"} {
 		t.Errorf("reported %v", deleted)
+	}
+}
+
+func TestADisabledUserStaysAndIsEnabledAgain(t *testing.T) {
+	t.Parallel()
+	var told []string
+	server, client := startPool(t, standin.PoolConfig{
+		Users:    []standin.User{{Username: "ada", Sub: "sub-ada"}, {Username: "eve", Sub: "sub-eve"}},
+		OnSwitch: func(sub string, enabled bool) { told = append(told, fmt.Sprint(sub, " ", enabled)) },
+	})
+	check := func(doing string, enabled bool) {
+		t.Helper()
+		server.AddUser(standin.User{Username: "ada", Sub: "sub-ada"}) // who is there already
+		for name, want := range map[string]bool{"ada": enabled, "sub-ada": enabled, "eve": true} {
+			out, err := get(t, client, name)
+			if err != nil || out.Enabled != want || out.UserLastModifiedDate.Before(*out.UserCreateDate) {
+				t.Errorf("%s: %s is %+v, %v", doing, name, out, err)
+			}
+		}
+		out, err := client.ListUsers(t.Context(), &idp.ListUsersInput{UserPoolId: aws.String(poolID), Filter: aws.String(`sub = "sub-ada"`)})
+		if err != nil || len(out.Users) != 1 || out.Users[0].Enabled != enabled {
+			t.Errorf("%s: the list is %+v, %v", doing, out, err)
+		}
+	}
+	disable := func(name, pool string) error {
+		_, err := client.AdminDisableUser(t.Context(), &idp.AdminDisableUserInput{UserPoolId: &pool, Username: &name})
+		return err
+	}
+	enable := func(name, pool string) error {
+		_, err := client.AdminEnableUser(t.Context(), &idp.AdminEnableUserInput{UserPoolId: &pool, Username: &name})
+		return err
+	}
+	for range 2 { // each is no error where it changes nothing
+		err := disable("ada", poolID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("disabled", false)
+	}
+	for range 2 {
+		err := enable("sub-ada", poolID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("enabled", true)
+	}
+	wantNoUser(t, disable("nobody", poolID))
+	wantNoUser(t, enable("nobody", poolID))
+	for _, err := range []error{disable("ada", "us-east-1_other"), enable("ada", "us-east-1_other")} {
+		var notFound *types.ResourceNotFoundException
+		if !errors.As(err, &notFound) {
+			t.Errorf("in another pool: %v", err)
+		}
+	}
+	if want := []string{"sub-ada false", "sub-ada false", "sub-ada true", "sub-ada true"}; !slices.Equal(told, want) {
+		t.Errorf("told %q", told)
 	}
 }
 
