@@ -11,11 +11,13 @@ import (
 	"managed-credentials/shared/local/standin"
 )
 
-// What user-cleanup makes of each event: the account is deleted, the event is ignored, or it is an
-// error, which its sender repeats and then puts into the dead-letter queue.
+// What user-cleanup makes of each event: the account is deleted, the user pool is looked at, the
+// event is ignored, or it is an error, which its sender repeats and then puts into the dead-letter
+// queue.
 const (
 	deletes = "deletes"
 	ignores = "ignores"
+	looks   = "looks"
 	refuses = "refuses"
 	nobody  = "deletes nobody that it knows"
 )
@@ -30,7 +32,12 @@ var cleanupEvents = map[string]string{
 	"admin-delete-user-other-pool.json":               ignores,
 	"admin-delete-user-refused.json":                  ignores,
 	"admin-delete-user-unidentified.json":             refuses,
-	"admin-disable-user.json":                         refuses,
+	"admin-disable-user.json":                         looks,
+	"admin-disable-user-name-only.json":               ignores,
+	"admin-disable-user-refused.json":                 ignores,
+	"admin-disable-user-unidentified.json":            refuses,
+	"admin-enable-user.json":                          looks,
+	"admin-enable-user-other-pool.json":               ignores,
 	"delete-user.json":                                deletes,
 	"delete-user-no-pool.json":                        deletes,
 	"delete-user-other-pool.json":                     ignores,
@@ -83,6 +90,8 @@ func TestWhatUserCleanupMakesOfEachEvent(t *testing.T) {
 					got = refuses
 				case strings.Contains(string(out), `"ignored"`):
 					got = ignores
+				case strings.Contains(string(out), `"disabled":false`): // there is no such user
+					got = looks
 				case strings.Contains(string(out), `"known":false`), want == nobody && time > 0: // the tombstone is known
 					got = nobody
 				case strings.Contains(string(out), `"statusCode":401`):

@@ -2,10 +2,14 @@ package functions_test
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/provider/agentmail"
 )
 
@@ -86,4 +90,121 @@ func TestSuspensionIsRefusedWhereItIsOffOrNobodyAsks(t *testing.T) {
 	s.call("POST", "/local/operate", "", order("", "a drill")).want(t, http.StatusUnprocessableEntity, "")
 	s.call("POST", "/local/operate", "", order("me", "")).want(t, http.StatusUnprocessableEntity, "")
 	s.list(s.token(alice))
+}
+
+func TestWhoIsDisabledInCognitoGets403UntilTheyAreEnabledThere(t *testing.T) {
+	t.Parallel()
+	s := start(t, map[string]string{"USER_POOL_ID": "us-east-1_Example01"})
+	token := s.token(alice)
+	before := s.resolve(alice, agentmail.Name, "")
+	for before.status != http.StatusOK { // on a busy machine it takes more than one list
+		s.list(token)
+		before = s.resolve(alice, agentmail.Name, "")
+		time.Sleep(100 * time.Millisecond)
+	}
+	refused := func(doing string) {
+		t.Helper()
+		s.call("GET", "/credentials", token, "").want(t, http.StatusForbidden, `{"detail":"This account is suspended."}`)
+		if a := s.resolve(alice, agentmail.Name, ""); a.status != http.StatusForbidden {
+			t.Errorf("%s: resolving is answered with %d", doing, a.status)
+		}
+	}
+	served := func(doing string) {
+		t.Helper()
+		s.list(token)
+		if now := s.resolve(alice, agentmail.Name, "").body; now != before.body {
+			t.Errorf("%s: an executor gets %s", doing, now)
+		}
+	}
+	const user = `{"sub":"` + alice + `"}`
+	for range 2 {
+		s.call("POST", "/local/disable-user", "", user).want(t, http.StatusOK, `{"pending":[],"disabled":true}`)
+		refused("once disabled")
+	}
+	for range 2 {
+		s.call("POST", "/local/enable-user", "", user).want(t, http.StatusOK, `{"pending":[],"disabled":false}`)
+		served("once enabled")
+	}
+	s.call("POST", "/local/disable-user", "", `{"sub":"nobody"}`).want(t, http.StatusNotFound, `{"detail":"User does not exist."}`)
+
+	// The events come late, twice and in the wrong order: what counts is what the pool says.
+	events := map[string][]byte{}
+	for _, name := range []string{"admin-disable-user", "admin-enable-user"} {
+		event, err := os.ReadFile("user-cleanup/events/" + name + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		events[name] = event
+	}
+	for _, enabled := range []bool{false, true, false, true} {
+		s.Cognito.Switch(alice, enabled)
+		for _, name := range []string{"admin-enable-user", "admin-disable-user", "admin-enable-user", "admin-enable-user", "admin-disable-user"} {
+			_, err := s.Host.Invoke(t.Context(), "user-cleanup", events[name])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if enabled {
+				served("after " + name)
+			} else {
+				refused("after " + name)
+			}
+		}
+	}
+
+	// An operator and Cognito do not lift each other's suspension.
+	order := `","user_id":"` + alice + `","by":"me","reason":"a drill"}`
+	operate[map[string]bool](t, s, `{"command":"suspend`+order)
+	s.call("POST", "/local/enable-user", "", user).want(t, http.StatusOK, "")
+	refused("by an operator")
+	s.call("POST", "/local/disable-user", "", user).want(t, http.StatusOK, "")
+	s.call("POST", "/local/operate", "", `{"command":"enable`+order).want(t, http.StatusConflict, "")
+	refused("by Cognito")
+	s.call("POST", "/local/enable-user", "", user).want(t, http.StatusOK, "")
+	served("enabled by both")
+
+	// A look that fails is for whoever sent the event to repeat.
+	s.Cognito.Switch(alice, false)
+	s.Faults.Cognito.SetHook(func(*fault.Call) fault.Fault { return fault.AWSError(400, "NotAuthorizedException", "no") })
+	_, err := s.Host.Invoke(t.Context(), "user-cleanup", events["admin-disable-user"])
+	if err == nil {
+		t.Error("a look that failed is no error")
+	}
+	s.Faults.Cognito.SetHook(nil)
+	_, err = s.Host.Invoke(t.Context(), "user-cleanup", events["admin-disable-user"])
+	if err != nil {
+		t.Error(err)
+	}
+	refused("by the repeat")
+	s.call("POST", "/local/delete-user", "", user).want(t, http.StatusOK, "")
+	s.call("GET", "/credentials", token, "").want(t, http.StatusUnauthorized, `{"detail":"This account has been deleted."}`)
+}
+
+// Without a sub in the event it is whoever has the name, and where suspension is off nobody.
+func TestAnEventWithANameAloneIsAboutWhoeverHasItNow(t *testing.T) {
+	t.Parallel()
+	event, err := os.ReadFile("user-cleanup/events/admin-disable-user-name-only.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for suspension, want := range map[string]string{"true": `{"pending":[],"disabled":true}`, "": `{"ignored":"suspension is off","pending":[]}`} {
+		s := start(t, map[string]string{"USER_POOL_ID": "us-east-1_Example01", "SUSPENSION": suspension})
+		token, err := s.Issuer.AccessToken(alice, "someone@example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.list(token)
+		s.list(s.token(bob))
+		s.Cognito.AddUser(standin.User{Username: "someone@example.com", Sub: alice})
+		s.Cognito.Switch("someone@example.com", false)
+		out, err := s.Host.Invoke(t.Context(), "user-cleanup", event)
+		if err != nil || string(out) != want {
+			t.Errorf("%q: %s, %v", suspension, out, err)
+		}
+		s.list(s.token(bob))
+		status := http.StatusOK
+		if suspension == "true" {
+			status = http.StatusForbidden
+		}
+		s.call("GET", "/credentials", token, "").want(t, status, "")
+	}
 }

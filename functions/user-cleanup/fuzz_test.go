@@ -59,7 +59,7 @@ func FuzzEvent(f *testing.F) {
 	for name, value := range map[string]string{
 		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "LOG_LEVEL": "",
 		"AWS_ENDPOINT_URL_DYNAMODB": database.URL, "TABLE_NAME": name, "ORG_KEYS_PREFIX": "org-keys/", "ORG_KEYS_SECRET_ID": "org-keys",
-		"AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER": users.URL, "USER_POOL_ID": poolID,
+		"AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER": users.URL, "USER_POOL_ID": poolID, "SUSPENSION": "true",
 		"AGENTMAIL_BASE_URL": "", "AGENTMAIL_CLIENT_ID_PREFIX": "", "AGENTMAIL_PERMISSIONS": "", "LEASE": "",
 	} {
 		f.Setenv(name, value)

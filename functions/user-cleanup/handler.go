@@ -32,7 +32,7 @@ type function struct {
 // httpTime is how long a request may take: API Gateway itself gives up after 30 s.
 const httpTime = 20 * time.Second
 
-// event is each of the four events that the function takes, told apart by what they have.
+// event is each of the events that the function takes, told apart by what they have.
 type event struct {
 	// API Gateway
 	RouteKey string `json:"routeKey"`
@@ -55,8 +55,8 @@ type event struct {
 	UserID *string `json:"user_id"`
 }
 
-// cloudTrail is a Cognito call as CloudTrail records it. The record of these two calls is not
-// published: every place is optional.
+// cloudTrail is a Cognito call as CloudTrail records it. The record of these calls is not published:
+// every place is optional.
 type cloudTrail struct {
 	EventSource       string `json:"eventSource"`
 	EventName         string `json:"eventName"`
@@ -80,6 +80,8 @@ type result struct {
 	// Known says whether the table knew anything of the user, be it that they were deleted before.
 	// nil where nobody is asked for.
 	Known *bool `json:"known,omitempty"`
+	// Disabled says whether the user is disabled in the user pool. nil where nobody looked.
+	Disabled *bool `json:"disabled,omitempty"`
 }
 
 type pending struct {
@@ -89,9 +91,9 @@ type pending struct {
 	RetryAt int64 `json:"retry_at"`
 }
 
-// errUnidentified: the event names nobody whose account could be deleted. It goes to the
-// dead-letter queue, for an operator to look at.
-var errUnidentified = errors.New("the event does not say whose account to delete")
+// errUnidentified: the event names nobody whose account could be deleted or looked at. It goes to
+// the dead-letter queue, for an operator to look at.
+var errUnidentified = errors.New("the event does not say whose account it is about")
 
 // Invoke implements lambda.Handler. An error of it is retried by whoever sent the event, and then
 // goes to the dead-letter queue.
@@ -143,13 +145,15 @@ func (f *function) deleteAccount(ctx context.Context, r gateway.Request) (gatewa
 }
 
 func (f *function) handle(ctx context.Context, e event) (result, error) {
+	if e.Detail != nil && e.Detail.switches() {
+		return f.followPool(ctx, *e.Detail)
+	}
 	user, ignored, err := f.identify(ctx, e)
 	if err != nil {
 		return result{}, err
 	}
 	if ignored != "" {
-		f.log.InfoContext(ctx, "the event is ignored", "reason", ignored)
-		return result{Ignored: ignored, Pending: []pending{}}, nil
+		return f.ignore(ctx, ignored), nil
 	}
 	left, known, err := f.engine.DeleteAccount(ctx, user, "")
 	if err != nil {
@@ -160,6 +164,53 @@ func (f *function) handle(ctx context.Context, e event) (result, error) {
 		f.log.WarnContext(ctx, "an account was deleted that the table did not know: compare the user id with the user's sub", "user", user)
 	}
 	return result{Pending: listed(left), Known: &known}, nil
+}
+
+func (f *function) ignore(ctx context.Context, reason string) result {
+	f.log.InfoContext(ctx, "the event is ignored", "reason", reason)
+	return result{Ignored: reason, Pending: []pending{}}
+}
+
+// followPool has the user suspended, or not, as the user pool says now. The event only says whose
+// state may have changed.
+func (f *function) followPool(ctx context.Context, trail cloudTrail) (result, error) {
+	ignored := f.ignores(trail)
+	if ignored != "" {
+		return f.ignore(ctx, ignored), nil
+	}
+	user, err := f.switched(ctx, trail)
+	if err != nil {
+		return result{}, err
+	}
+	if user == "" {
+		return f.ignore(ctx, "there is no such user"), nil
+	}
+	disabled, err := f.engine.FollowPool(ctx, user)
+	if errors.Is(err, managed.ErrSuspensionOff) {
+		return f.ignore(ctx, "suspension is off"), nil
+	}
+	if err != nil {
+		return result{}, err
+	}
+	return result{Pending: []pending{}, Disabled: &disabled}, nil
+}
+
+// switched is the user who was disabled or enabled; "" if there is none any more. It goes by the
+// sub, and where the record has none by whoever has that name or sub now: nothing is written of
+// anybody but what the pool says of them.
+func (f *function) switched(ctx context.Context, trail cloudTrail) (string, error) {
+	if trail.AdditionalEventData.Sub != "" {
+		return byID(trail.AdditionalEventData.Sub)
+	}
+	name := trail.RequestParameters.Username
+	if name == "" || name == hidden {
+		return "", errUnidentified
+	}
+	sub, err := f.pool.Sub(ctx, name)
+	if err != nil || sub == "" {
+		return "", err
+	}
+	return byID(sub)
 }
 
 // identify says whose account to delete, or why the event is to be ignored.
@@ -233,22 +284,17 @@ func bySub(name string) (string, error) {
 // that has a sub's form, and only if nobody has that name or sub now: else somebody who named
 // themselves after another user's sub could have that user's account deleted.
 func (f *function) identifyByTrail(ctx context.Context, trail cloudTrail) (user, ignored string, err error) {
-	parameters, additional := trail.RequestParameters, trail.AdditionalEventData
+	additional, ignored := trail.AdditionalEventData, f.ignores(trail)
 	switch {
-	case trail.EventSource != "cognito-idp.amazonaws.com", trail.EventName != "AdminDeleteUser" && trail.EventName != "DeleteUser":
-		return "", "", fmt.Errorf("the call %s of %s does not delete an account", trail.EventName, trail.EventSource)
-	case trail.ErrorCode != "":
-		return "", "the call was refused", nil
-	case f.isOtherPool(parameters.UserPoolID), f.isOtherPool(additional.UserPoolID):
-		return "", "another user pool", nil
-	case f.pool == nil:
-		// Somebody else's pool, then: its subs say nothing about the users here.
-		return "", "there is no user pool", nil
+	case trail.EventSource != cognito, trail.EventName != "AdminDeleteUser" && trail.EventName != "DeleteUser":
+		return "", "", fmt.Errorf("the call %s of %s neither deletes an account nor disables or enables its user", trail.EventName, trail.EventSource)
+	case ignored != "":
+		return "", ignored, nil
 	case additional.Sub != "":
 		user, err = byID(additional.Sub)
 		return user, "", err
 	}
-	user, err = bySub(parameters.Username)
+	user, err = bySub(trail.RequestParameters.Username)
 	if err != nil {
 		return "", "", err
 	}
@@ -260,6 +306,28 @@ func (f *function) identifyByTrail(ctx context.Context, trail cloudTrail) (user,
 		return "", "", errUnidentified
 	}
 	return user, "", nil
+}
+
+const cognito = "cognito-idp.amazonaws.com"
+
+// switches reports whether the call disables or enables a user.
+func (c cloudTrail) switches() bool {
+	return c.EventSource == cognito && (c.EventName == "AdminDisableUser" || c.EventName == "AdminEnableUser")
+}
+
+// ignores says why a call is to be ignored, whoever it is about; "" if it is not.
+func (f *function) ignores(trail cloudTrail) string {
+	switch {
+	case trail.ErrorCode != "":
+		return "the call was refused"
+	case f.isOtherPool(trail.RequestParameters.UserPoolID), f.isOtherPool(trail.AdditionalEventData.UserPoolID):
+		return "another user pool"
+	case f.pool == nil:
+		// Somebody else's pool, then: its subs say nothing about the users here.
+		return "there is no user pool"
+	default:
+		return ""
+	}
 }
 
 // hidden is what CloudTrail writes for a username that may be an address. It is nobody's id.

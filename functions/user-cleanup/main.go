@@ -1,5 +1,6 @@
 // Function user-cleanup deletes an account: on the user's own request, on the event that their
-// Cognito user was deleted, or on a direct call.
+// Cognito user was deleted, or on a direct call. On the events that their Cognito user was disabled
+// or enabled it suspends them, or ends that.
 package main
 
 import (
@@ -32,6 +33,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Store:    store.New(store.Client(cfg), env.Required("TABLE_NAME"), nil),
 		Lease:    env.Lease(),
 		Holdback: env.Holdback(),
+		Suspends: env.Suspends(),
 		Log:      log,
 		Metrics:  telemetry.NewMetrics(os.Stdout),
 	}

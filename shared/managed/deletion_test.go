@@ -154,6 +154,11 @@ func (p *pool) Remove(_ context.Context, username, sub string) error {
 	return nil
 }
 
+// Enabled knows nobody.
+func (p *pool) Enabled(context.Context, string) (enabled, exists bool, err error) {
+	return false, false, nil
+}
+
 func TestTheCognitoUserIsDueUntilItHasGone(t *testing.T) {
 	t.Parallel()
 	users := &pool{}

@@ -30,7 +30,8 @@ type Config struct {
 	OrgKeys OrgKeys
 	// Seal encrypts what is stored. nil where nothing is provisioned.
 	Seal Sealer
-	// Users removes the user of a deleted account from the user pool; nil if there is no pool.
+	// Users is the user pool, from which the users of deleted accounts are removed, and whose disabled
+	// users are suspended; nil if there is no pool.
 	Users Users
 	// Members is the user pool in which audits look for the users; nil if there is no pool.
 	// UnknownAfter is how far apart two looks have to be that do not find a user.
@@ -97,6 +98,8 @@ type Sealer interface {
 type Users interface {
 	// Remove removes the user with this name and sub. One who has gone already is no error.
 	Remove(ctx context.Context, username, sub string) error
+	// Enabled reports whether there is a user with this sub now, and whether they are enabled.
+	Enabled(ctx context.Context, sub string) (enabled, exists bool, err error)
 }
 
 // Engine provisions and revokes. It is safe for concurrent use.

@@ -29,6 +29,10 @@ var ErrDisabledInPool error = &credential.ConflictError{Detail: "The user is dis
 // Suspend has a user suspended by an operator, from the moment that it returns. It is on record in
 // the audit log before. It returns ErrSuspensionOff or ErrAccountDeleted. Safe to repeat.
 func (e *Engine) Suspend(ctx context.Context, user string, o Order) error {
+	return e.suspend(ctx, user, store.ByOperator, o)
+}
+
+func (e *Engine) suspend(ctx context.Context, user string, by store.Suspender, o Order) error {
 	if !e.cfg.Suspends {
 		return ErrSuspensionOff
 	}
@@ -36,7 +40,7 @@ func (e *Engine) Suspend(ctx context.Context, user string, o Order) error {
 	if err != nil {
 		return err
 	}
-	return e.cfg.Store.Suspend(ctx, user, store.ByOperator, o.By, o.Reason)
+	return e.cfg.Store.Suspend(ctx, user, by, o.By, o.Reason)
 }
 
 // Enable ends an operator's suspension of a user, and has all go on that waited for it. It is on
@@ -44,18 +48,75 @@ func (e *Engine) Suspend(ctx context.Context, user string, o Order) error {
 // stays suspended for that. Safe to repeat, also where it is not known what became of an earlier
 // one: who is not suspended has what waits made due.
 func (e *Engine) Enable(ctx context.Context, user string, o Order) error {
-	err := telemetry.Audit(ctx, e.cfg.Log, "suspension ended", "by", o.By, "reason", o.Reason, "user", user)
-	if err != nil {
-		return err
-	}
-	still, err := e.cfg.Store.Enable(ctx, user, store.ByOperator)
+	still, err := e.enable(ctx, user, store.ByOperator, o)
 	if err != nil {
 		return err
 	}
 	if still != "" {
 		return ErrDisabledInPool
 	}
-	return e.resumeWork(ctx, user)
+	return nil
+}
+
+func (e *Engine) enable(ctx context.Context, user string, by store.Suspender, o Order) (still store.Suspender, err error) {
+	err = telemetry.Audit(ctx, e.cfg.Log, "suspension ended", "by", o.By, "reason", o.Reason, "user", user)
+	if err != nil {
+		return "", err
+	}
+	still, err = e.cfg.Store.Enable(ctx, user, by)
+	if err != nil || still != "" {
+		return still, err
+	}
+	return "", e.resumeWork(ctx, user)
+}
+
+// FollowPool has Cognito's suspension of the user stand exactly if the user is disabled in the user
+// pool, which it reports: as that is now, whatever the event says that leads here. So events may
+// come twice, late and in the wrong order. It returns ErrSuspensionOff where a disabled user cannot
+// be suspended. Of a user who is not in the pool, or whose account is deleted, nothing is changed.
+// Safe to repeat; and after any other error it has to be, because nothing else would put right what
+// was written.
+//
+// Two that look at once may write in the other order. So whoever has written looks again, until
+// what it wrote is what it sees. Whoever writes last has then seen the pool as it was written,
+// after which every change has an event of its own.
+func (e *Engine) FollowPool(ctx context.Context, user string) (bool, error) {
+	var written *bool
+	for range mostLooks {
+		enabled, exists, err := e.cfg.Users.Enabled(ctx, user)
+		if err != nil {
+			return false, err
+		}
+		if !exists || written != nil && *written == enabled {
+			return exists && !enabled, nil
+		}
+		err = e.writeAsInPool(ctx, user, enabled)
+		if errors.Is(err, credential.ErrAccountDeleted) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		written = &enabled
+	}
+	return false, errRestless
+}
+
+// mostLooks is how often FollowPool looks before it leaves the rest to a repeat.
+const mostLooks = 5
+
+// errRestless: somebody disables and enables the user again and again.
+var errRestless = errors.New("what the user pool says of the user does not stay the same")
+
+func (e *Engine) writeAsInPool(ctx context.Context, user string, enabled bool) error {
+	if !enabled {
+		return e.suspend(ctx, user, store.ByCognito, Order{By: string(store.ByCognito), Reason: "disabled in the user pool"})
+	}
+	_, err := e.enable(ctx, user, store.ByCognito, Order{By: string(store.ByCognito), Reason: "enabled in the user pool"})
+	if errors.Is(err, credential.ErrAccountSuspended) { // again, before the work went on: the next look sees why
+		return nil
+	}
+	return err
 }
 
 // resumeWork makes due at once what waited for the user to be enabled.

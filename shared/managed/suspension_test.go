@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/provider/agentmail/fake"
@@ -404,6 +406,229 @@ func TestNobodyIsSuspendedWhereThatIsOffOrNotOnRecord(t *testing.T) {
 	}
 	// Who was suspended before is enabled.
 	err = w.EngineWith(func(c *managed.Config) { c.Suspends = false }).Enable(t.Context(), alice, drill)
+	if err != nil {
+		t.Error(err)
+	}
+	list(t, w.Engine(), alice)
+}
+
+// inPool is a world in whose user pool alice is, and who follows it as an event has an engine do.
+func inPool(t *testing.T) (w *managedtest.World, follow func()) {
+	t.Helper()
+	w = managedtest.New(t, managedtest.Options{UserPool: true})
+	w.Pool.AddUser(standin.User{Username: "alice in the pool", Sub: alice})
+	return w, func() {
+		t.Helper()
+		_, err := w.Engine().FollowPool(t.Context(), alice)
+		if err != nil {
+			t.Errorf("following the user pool: %v", err)
+		}
+	}
+}
+
+// An event only has the pool looked at: whichever comes, and when.
+func TestWhoIsDisabledInTheUserPoolIsSuspendedUntilTheyAreEnabledThere(t *testing.T) {
+	t.Parallel()
+	w, follow := inPool(t)
+	list(t, w.Engine(), alice)
+	key := w.Key(alice)
+	follow() // a late one, of long ago
+	list(t, w.Engine(), alice)
+	w.Report(alice)
+	for range 2 {
+		w.Pool.Switch(alice, false)
+		follow()
+		follow() // the same one again
+		_, err := w.Engine().List(t.Context(), alice, "")
+		if !errors.Is(err, credential.ErrAccountSuspended) {
+			t.Errorf("a list: %v", err)
+		}
+		untouched(t, w)
+		w.Pool.Switch(alice, true)
+		follow()
+		follow()
+		if s := slot(t, w, alice); s.DueAt.After(w.Clock.Now()) {
+			t.Errorf("what waited still waits: %+v", s)
+		}
+	}
+	if !has(list(t, w.Engine(), alice), alice) || w.Key(alice) != key {
+		t.Error("the credential is not what it was")
+	}
+	w.Converge()
+	w.CheckExactlyOne(alice)
+	for _, line := range []string{
+		`"message":"suspension","audit":true,"by":"cognito","reason":"disabled in the user pool","user":"alice"`,
+		`"message":"suspension ended","audit":true,"by":"cognito","reason":"enabled in the user pool","user":"alice"`,
+	} {
+		if !strings.Contains(w.Logs(), line) {
+			t.Errorf("%s is not on record", line)
+		}
+	}
+}
+
+func TestAnOperatorsSuspensionAndThePoolsStandSideBySide(t *testing.T) {
+	t.Parallel()
+	w, follow := inPool(t)
+	list(t, w.Engine(), alice)
+	w.Report(alice)
+	suspend(t, w, alice)
+	follow() // enabled in the pool
+	untouched(t, w)
+	w.Pool.Switch(alice, false)
+	follow()
+	w.Pool.Switch(alice, true)
+	follow()
+	if !w.Suspended(alice) {
+		t.Error("the pool lifted an operator's suspension")
+	}
+	w.Pool.Switch(alice, false)
+	follow()
+	err := w.Engine().Enable(t.Context(), alice, drill)
+	if !errors.Is(err, managed.ErrDisabledInPool) || !w.Suspended(alice) {
+		t.Errorf("an operator lifted the pool's suspension: %v", err)
+	}
+	w.Pool.Switch(alice, true)
+	follow()
+	list(t, w.Engine(), alice)
+}
+
+// Of two that look at once the one that has seen less may write last.
+func TestALookThatIsWrittenLateIsPutRight(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		write string // of who is overtaken
+		seen  bool
+	}{
+		"disabled": {update, false},
+		"enabled":  {"DeleteItem", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, follow := inPool(t)
+			list(t, w.Engine(), alice)
+			w.Pool.Switch(alice, !c.seen)
+			follow()
+			w.Pool.Switch(alice, c.seen)
+			inject(t, w.DynamoDB, c.write, 1, first(func() {
+				w.Pool.Switch(alice, !c.seen)
+				follow()
+			}))
+			follow()
+			if w.Suspended(alice) != c.seen {
+				t.Errorf("alice is enabled in the pool: %t, and suspended: %t", !c.seen, w.Suspended(alice))
+			}
+			w.DynamoDB.SetHook(nil)
+			w.Pool.Switch(alice, true)
+			follow()
+			w.Converge()
+			w.CheckExactlyOne(alice)
+		})
+	}
+}
+
+// Whoever is suspended again while what waited is resumed stays suspended.
+func TestADisablingWhileWorkIsResumedIsNoError(t *testing.T) {
+	t.Parallel()
+	w, follow := inPool(t)
+	list(t, w.Engine(), alice)
+	w.Pool.Switch(alice, false)
+	follow()
+	w.Pool.Switch(alice, true)
+	inject(t, w.DynamoDB, batchGet, 1, first(func() {
+		w.Pool.Switch(alice, false)
+		follow()
+	}))
+	disabled, err := w.Engine().FollowPool(t.Context(), alice)
+	if err != nil || !disabled || !w.Suspended(alice) {
+		t.Errorf("disabled: %t, suspended: %t, %v", disabled, w.Suspended(alice), err)
+	}
+}
+
+func TestALookThatCannotBeTakenOrWrittenIsAnErrorAndMayBeRepeated(t *testing.T) {
+	t.Parallel()
+	w, follow := inPool(t)
+	list(t, w.Engine(), alice)
+	w.Pool.Switch(alice, false)
+	for _, c := range []struct {
+		proxy *fault.Proxy
+		op    string
+		nth   int
+		fault fault.Fault
+	}{
+		{w.Cognito, "AdminGetUser", 1, fault.AWSError(400, "NotAuthorizedException", "no")},
+		{w.DynamoDB, update, 1, fault.AWSError(400, "AccessDeniedException", "no")},
+		{w.Cognito, "AdminGetUser", 2, fault.AWSError(400, "NotAuthorizedException", "no")}, // it is not known what stands
+	} {
+		inject(t, c.proxy, c.op, c.nth, c.fault)
+		_, err := w.Engine().FollowPool(t.Context(), alice)
+		if err == nil {
+			t.Errorf("%s the %dth time: no error", c.op, c.nth)
+		}
+		c.proxy.SetHook(nil)
+	}
+	_, err := w.EngineWith(deaf).FollowPool(t.Context(), alice)
+	if err == nil {
+		t.Error("it is not on record")
+	}
+	follow()
+	if !w.Suspended(alice) {
+		t.Error("alice is not suspended")
+	}
+	var looks atomic.Int32
+	w.Cognito.SetHook(func(*fault.Call) fault.Fault {
+		w.Pool.Switch(alice, looks.Add(1)%2 == 0)
+		return nil
+	})
+	_, err = w.Engine().FollowPool(t.Context(), alice)
+	if err == nil || looks.Load() > 10 {
+		t.Errorf("of somebody who is switched again and again: %v after %d looks", err, looks.Load())
+	}
+}
+
+func TestWhoIsNotInThePoolOrDeletedIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w, follow := inPool(t)
+	list(t, w.Engine(), alice)
+	list(t, w.Engine(), bob)
+	for _, who := range []string{bob, "alice in the pool"} {
+		disabled, err := w.Engine().FollowPool(t.Context(), who)
+		if err != nil || disabled || w.Suspended(who) {
+			t.Errorf("%s: %t, %v", who, disabled, err)
+		}
+	}
+	w.Pool.Switch(alice, false)
+	follow()
+	_, _, err := w.Engine().DeleteAccount(t.Context(), alice, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, enabled := range []bool{false, true} { // late events of somebody whose user is still there
+		w.Pool.Switch(alice, enabled)
+		follow()
+		_, err = w.Engine().List(t.Context(), alice, "")
+		if !errors.Is(err, credential.ErrAccountDeleted) {
+			t.Errorf("a list: %v", err)
+		}
+	}
+	w.Converge()
+	w.CheckNothingLeft(alice)
+}
+
+// Where suspension is off nobody is suspended, and who was before is enabled all the same.
+func TestWhereSuspensionIsOffThePoolOnlyEnables(t *testing.T) {
+	t.Parallel()
+	w, follow := inPool(t)
+	list(t, w.Engine(), alice)
+	off := func(c *managed.Config) { c.Suspends = false }
+	w.Pool.Switch(alice, false)
+	_, err := w.EngineWith(off).FollowPool(t.Context(), alice)
+	if !errors.Is(err, managed.ErrSuspensionOff) {
+		t.Errorf("disabling: %v", err)
+	}
+	list(t, w.Engine(), alice)
+	follow()
+	w.Pool.Switch(alice, true)
+	_, err = w.EngineWith(off).FollowPool(t.Context(), alice)
 	if err != nil {
 		t.Error(err)
 	}

@@ -90,6 +90,13 @@ func newFixture(t *testing.T, origins ...string) *fixture {
 			Token:      func(sub, username string) (string, error) { return "token of " + sub, nil },
 			AddUser:    func(sub, username string) { f.users[sub] = username },
 			RemoveUser: func(ctx context.Context, sub string) error { delete(f.users, sub); return nil },
+			SwitchUser: func(sub string, enabled bool) bool {
+				_, ok := f.users[sub]
+				if ok {
+					f.users[sub] = fmt.Sprint("enabled: ", enabled)
+				}
+				return ok
+			},
 		},
 		Timeout: 50 * time.Millisecond,
 		Log:     &f.log,

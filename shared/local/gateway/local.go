@@ -31,6 +31,9 @@ type Local struct {
 	AddUser func(sub, username string)
 	// RemoveUser takes a user out of the pool, if it is there, without telling anybody.
 	RemoveUser func(ctx context.Context, sub string) error
+	// SwitchUser disables or enables a user of the pool, without telling anybody, and reports whether
+	// they are there.
+	SwitchUser func(sub string, enabled bool) bool
 }
 
 // maxLocalBody is the most that a request under /local/ may hold, in bytes.
@@ -39,11 +42,13 @@ const maxLocalBody = 64 << 10
 // localHandlers are by method and path.
 func (g *Gateway) localHandlers() map[string]http.HandlerFunc {
 	handlers := map[string]http.HandlerFunc{
-		"POST /local/token":       g.serveToken,
-		"POST /local/delete-user": g.serveDeleteUser,
-		"POST /local/reconcile":   g.serveReconcile,
-		"POST /local/resolve":     g.serveResolve,
-		"POST /local/operate":     g.serveOperate,
+		"POST /local/token":        g.serveToken,
+		"POST /local/delete-user":  g.serveDeleteUser,
+		"POST /local/disable-user": g.serveSwitchUser(false),
+		"POST /local/enable-user":  g.serveSwitchUser(true),
+		"POST /local/reconcile":    g.serveReconcile,
+		"POST /local/resolve":      g.serveResolve,
+		"POST /local/operate":      g.serveOperate,
 	}
 	for path, handler := range handlers {
 		handlers[path] = fromHere(handler)
@@ -114,6 +119,24 @@ func (g *Gateway) serveDeleteUser(w http.ResponseWriter, r *http.Request) {
 	out, ok := g.invoke(w, r, "user-cleanup", UserDeleted(g.cfg.Local.UserPoolID, user.Sub, time.Now()))
 	if ok {
 		respond.JSON(w, http.StatusOK, out)
+	}
+}
+
+// serveSwitchUser disables or enables a user in the pool, and delivers the event of it.
+func (g *Gateway) serveSwitchUser(enabled bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		user, ok := readUser(w, r)
+		if !ok {
+			return
+		}
+		if !g.cfg.Local.SwitchUser(user.Sub, enabled) {
+			detail(w, http.StatusNotFound, "User does not exist.")
+			return
+		}
+		out, ok := g.invoke(w, r, "user-cleanup", UserSwitched(g.cfg.Local.UserPoolID, user.Sub, enabled, time.Now()))
+		if ok {
+			respond.JSON(w, http.StatusOK, out)
+		}
 	}
 }
 
@@ -244,13 +267,25 @@ func readBody(w http.ResponseWriter, r *http.Request) (json.RawMessage, bool) {
 // deleted a user of a pool. AWS does not publish the event's exact shape; this one has what is
 // known of it, and the user name hidden, as it mostly is.
 func UserDeleted(userPoolID, sub string, at time.Time) []byte {
+	return administered("AdminDeleteUser", userPoolID, sub, at)
+}
+
+// UserSwitched is the same of a user who was disabled or enabled.
+func UserSwitched(userPoolID, sub string, enabled bool, at time.Time) []byte {
+	if enabled {
+		return administered("AdminEnableUser", userPoolID, sub, at)
+	}
+	return administered("AdminDisableUser", userPoolID, sub, at)
+}
+
+func administered(call, userPoolID, sub string, at time.Time) []byte {
 	region, _, _ := strings.Cut(userPoolID, "_")
 	return bridged("aws.cognito-idp", "AWS API Call via CloudTrail", region, at, map[string]any{
 		"eventVersion": "1.11",
 		"userIdentity": map[string]any{"type": "AWSAccount", "principalId": standin.Account, "accountId": standin.Account},
 		"eventTime":    at.UTC().Format(time.RFC3339),
 		"eventSource":  "cognito-idp.amazonaws.com",
-		"eventName":    "AdminDeleteUser",
+		"eventName":    call,
 		"awsRegion":    region,
 		"requestParameters": map[string]any{
 			"userPoolId": userPoolID,

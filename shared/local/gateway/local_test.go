@@ -53,6 +53,31 @@ func TestDeleteUserDeliversTheEventAndGivesTheFunctionsAnswer(t *testing.T) {
 	}
 }
 
+func TestDisablingAndEnablingAUserDeliversTheEventAndGivesTheFunctionsAnswer(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.want(t, post("/local/token", `{"sub":"alice","username":"alice@example.com"}`), http.StatusOK, `{"access_token":"token of alice"}`)
+	f.answer = func(context.Context) (string, error) { return `{"pending":[],"disabled":true}`, nil }
+	for _, c := range [][3]string{
+		{"/local/disable-user", "AdminDisableUser", "enabled: false"},
+		{"/local/enable-user", "AdminEnableUser", "enabled: true"},
+	} {
+		f.want(t, post(c[0], `{"sub":"alice"}`), http.StatusOK, `{"pending":[],"disabled":true}`)
+		call := f.called(t)
+		d := call.event(t)["detail"].(map[string]any)
+		if call.function != "user-cleanup" || d["eventName"] != c[1] || d["additionalEventData"].(map[string]any)["sub"] != "alice" {
+			t.Errorf("%s: %s was invoked with %s", c[0], call.function, call.payload)
+		}
+		if f.users["alice"] != c[2] {
+			t.Errorf("%s: users = %v", c[0], f.users)
+		}
+		f.want(t, post(c[0], `{"sub":"bob"}`), http.StatusNotFound, `{"detail":"User does not exist."}`)
+	}
+	if len(f.calls) > 0 {
+		t.Errorf("of nobody: invoked %s", f.called(t).function)
+	}
+}
+
 func TestReconcileAnswersAfterOneRound(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -97,7 +122,7 @@ func TestResolveTurnsRefusalsIntoTheirStatus(t *testing.T) {
 func TestLocalRequestThatCannotBeReadIsA422(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	for _, path := range []string{"/local/token", "/local/delete-user", "/local/reconcile", "/local/resolve"} {
+	for _, path := range []string{"/local/token", "/local/delete-user", "/local/disable-user", "/local/enable-user", "/local/reconcile", "/local/resolve"} {
 		for _, body := range []string{`{`, `[]`, `null`, `"x"`, `{} {}`} {
 			resp, got := f.do(t, post(path, body))
 			if resp.StatusCode != http.StatusUnprocessableEntity || !strings.HasPrefix(got, `{"detail":"`) {
@@ -105,7 +130,7 @@ func TestLocalRequestThatCannotBeReadIsA422(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/local/token", "/local/delete-user"} {
+	for _, path := range []string{"/local/token", "/local/delete-user", "/local/disable-user", "/local/enable-user"} {
 		for _, body := range []string{``, `{}`, `{"sub":""}`, `{"sub":7}`} {
 			resp, _ := f.do(t, post(path, body))
 			if resp.StatusCode != http.StatusUnprocessableEntity {

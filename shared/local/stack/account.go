@@ -21,14 +21,22 @@ func (s *Stack) userDeleted(sub, _ string) {
 	if quiet {
 		return
 	}
+	s.background(func() { s.deliver("the deletion of a user", gateway.UserDeleted(s.UserPoolID, sub, time.Now())) })
+}
+
+// userSwitched does so once a user was disabled or enabled in Cognito.
+func (s *Stack) userSwitched(sub string, enabled bool) {
 	s.background(func() {
-		event := gateway.UserDeleted(s.UserPoolID, sub, time.Now())
-		_, err := s.Host.Invoke(context.Background(), "user-cleanup", event)
-		if err != nil {
-			_, _ = fmt.Fprintf(s.log, "delivering the deletion of a user: %v\n", err)
-			s.Queues.Send(DeadLetters, string(lambda.Undelivered("user-cleanup", event)))
-		}
+		s.deliver("the disabling or enabling of a user", gateway.UserSwitched(s.UserPoolID, sub, enabled, time.Now()))
 	})
+}
+
+func (s *Stack) deliver(what string, event []byte) {
+	_, err := s.Host.Invoke(context.Background(), "user-cleanup", event)
+	if err != nil {
+		_, _ = fmt.Fprintf(s.log, "delivering %s: %v\n", what, err)
+		s.Queues.Send(DeadLetters, string(lambda.Undelivered("user-cleanup", event)))
+	}
 }
 
 // removeUser takes a user out of the pool without an event: the caller delivers it himself, to see

@@ -278,7 +278,7 @@ func (s *Stack) watch(server *dynamodb.Server) {
 // startAWS starts what stands in for the other services of AWS.
 func (s *Stack) startAWS(cfg Config, env *environment) error {
 	s.UserPoolID = cmp.Or(env.values["USER_POOL_ID"], userPoolID)
-	s.Cognito = standin.NewPool(standin.PoolConfig{UserPoolID: s.UserPoolID, OnDelete: s.userDeleted})
+	s.Cognito = standin.NewPool(standin.PoolConfig{UserPoolID: s.UserPoolID, OnDelete: s.userDeleted, OnSwitch: s.userSwitched})
 	key, err := env.key()
 	if err != nil {
 		return err
@@ -476,6 +476,7 @@ func (s *Stack) startGateway(cfg Config, deployed *template.Template, host *lamb
 			ES256Token: es256Token,
 			AddUser:    func(sub, username string) { s.Cognito.AddUser(standin.User{Username: username, Sub: sub}) },
 			RemoveUser: s.removeUser,
+			SwitchUser: s.Cognito.Switch,
 		},
 	})
 	if err != nil {

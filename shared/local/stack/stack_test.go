@@ -161,6 +161,27 @@ func TestDeletionInThePoolReachesUserCleanupBeforeCloseReturns(t *testing.T) {
 	}
 }
 
+// So is the disabling of a user, and the enabling.
+func TestADisablingInThePoolReachesUserCleanupBeforeCloseReturns(t *testing.T) {
+	t.Parallel()
+	s, log := stacktest.Start(t, stack.Config{})
+	token := tokenFor(t, s, "alice")
+	call(t, "GET", s.URL+"/credentials", token, "", http.StatusOK)
+	pool := cognitoidentityprovider.New(cognitoidentityprovider.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String(s.CognitoURL), Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+	})
+	_, err := pool.AdminDisableUser(t.Context(), &cognitoidentityprovider.AdminDisableUserInput{
+		UserPoolId: &s.UserPoolID, Username: aws.String("alice"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if !strings.Contains(log.String(), `"reason":"disabled in the user pool","user":"alice"`) {
+		t.Fatal("alice was not suspended")
+	}
+}
+
 func TestFaultsStandInFrontOfEachService(t *testing.T) {
 	t.Parallel()
 	s, _ := stacktest.Start(t, stack.Config{Faults: true})

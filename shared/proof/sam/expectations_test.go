@@ -38,7 +38,7 @@ const (
 	nothingLeft  = `{"pending":[],"known":true}`
 	otherPool    = `{"ignored":"another user pool","pending":[]}`
 	refusedCall  = `{"ignored":"the call was refused","pending":[]}`
-	unidentified = `error the event does not say whose account to delete`
+	unidentified = `error the event does not say whose account it is about`
 
 	malformedUser = `user_id: must be a text of 1 to 256 characters, without blanks and control characters`
 
@@ -413,11 +413,50 @@ var expectations = map[string]map[string]expectation{
 		"admin-delete-user-other-pool":               kept(otherPool),
 		"admin-delete-user-refused":                  kept(refusedCall),
 		"admin-delete-user-unidentified":             kept(unidentified),
-		"admin-disable-user":                         kept("error the call AdminDisableUser of cognito-idp.amazonaws.com does not delete an account"),
-		"delete-user":                                deleted(),
-		"delete-user-no-pool":                        deleted(),
-		"delete-user-other-pool":                     kept(otherPool),
-		"delete-user-refused":                        kept(refusedCall),
+		// Somebody has the user's sub for a name, and is enabled.
+		"admin-disable-user": {
+			given: func(w *world) {
+				w.managed(userID)
+				w.pool.AddUser(standin.User{Username: "someone@example.com", Sub: userID})
+				w.pool.Switch(userID, false)
+				w.pool.AddUser(standin.User{Username: userID, Sub: otherID})
+			},
+			answer: `{"pending":[],"disabled":true}`,
+			then:   (*world).isSuspended,
+		},
+		"admin-disable-user-name-only": {
+			given: func(w *world) {
+				w.managed(userID)
+				w.pool.AddUser(standin.User{Username: "someone@example.com", Sub: userID})
+				w.pool.Switch(userID, false)
+			},
+			answer: `{"pending":[],"disabled":true}`,
+			then:   (*world).isSuspended,
+		},
+		"admin-disable-user-refused":      kept(refusedCall),
+		"admin-disable-user-unidentified": kept(unidentified),
+		// Of theirs something waited.
+		"admin-enable-user": {
+			given: func(w *world) {
+				w.suspended()
+				w.disabled(userID)
+				_, err := w.table.Enable(w.t.Context(), userID, store.ByOperator)
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				w.pool.AddUser(standin.User{Username: userID, Sub: userID})
+			},
+			answer: `{"pending":[],"disabled":false}`,
+			then: func(w *world) {
+				w.hasManaged(userID)
+				w.dueAtOnce()
+			},
+		},
+		"admin-enable-user-other-pool": kept(otherPool),
+		"delete-user":                  deleted(),
+		"delete-user-no-pool":          deleted(),
+		"delete-user-other-pool":       kept(otherPool),
+		"delete-user-refused":          kept(refusedCall),
 
 		"trigger-account-deletion":      deletedByTrigger(),
 		"trigger-post-delete":           deletedByTrigger(),

@@ -29,6 +29,8 @@ type config struct {
 	// plain leaves out what the specification does: rotation, new org keys, and what happens to
 	// whole pods.
 	plain bool
+	// switches are how often users are disabled and enabled in the user pool.
+	switches int
 	// leak is when all keys of the first provider are replaced; 0 for never.
 	leak time.Duration
 }

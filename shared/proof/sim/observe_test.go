@@ -30,13 +30,14 @@ type observed struct {
 	deleted    map[string]bool         // whose deletion was asked for
 	leaving    map[string]bool         // who left by themselves
 	disabled   map[string]bool         // whose suspension was asked for
+	offInPool  map[string]bool         // who is disabled in the user pool
 	byHandKeys int
 }
 
 func newObserved() observed {
 	return observed{
 		stored: map[string]string{}, byHand: map[string]bool{}, lying: map[caller][2]time.Time{},
-		deleted: map[string]bool{}, leaving: map[string]bool{}, disabled: map[string]bool{},
+		deleted: map[string]bool{}, leaving: map[string]bool{}, disabled: map[string]bool{}, offInPool: map[string]bool{},
 	}
 }
 

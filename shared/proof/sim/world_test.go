@@ -227,9 +227,12 @@ func newWorld(s schedule, heard heard) *world {
 	if leak := rand.New(rand.NewPCG(s.seed, 9)); s.bug == nil && leak.IntN(5) == 0 {
 		w.config.leak = time.Duration(leak.Int64N(int64(horizon)))
 	}
+	if pool := rand.New(rand.NewPCG(s.seed, 11)); s.bug == nil && pool.IntN(3) == 0 {
+		w.config.switches = 1 + pool.IntN(6)
+	}
 	if s.recorded {
 		w.config.adopts, w.config.holdback, w.config.lingers, w.config.plain = false, 0, 0, true
-		w.config.leak = 0
+		w.config.leak, w.config.switches = 0, 0
 	}
 	if s.recorded || s.bug != nil {
 		w.config.providers = []string{agentmail.Name}
@@ -502,4 +505,17 @@ func (u userPool) Remove(ctx context.Context, username, sub string) error {
 		return nil, nil
 	}})
 	return err
+}
+
+// Enabled implements managed.Users.
+func (u userPool) Enabled(ctx context.Context, sub string) (enabled, exists bool, err error) {
+	w := u.p.w
+	value, err := u.p.call(ctx, &call{service: poolService, op: "AdminGetUser", about: func() string { return sub }, user: sub, do: func() (any, error) {
+		return [2]bool{w.pool[sub] != "" && !w.offInPool[sub], w.pool[sub] != ""}, nil
+	}})
+	if err != nil {
+		return false, false, err
+	}
+	is, _ := value.([2]bool)
+	return is[0], is[1], nil
 }
