@@ -39,6 +39,10 @@ type run struct {
 	// tells that it was.
 	removed func()
 	raised  atomic.Bool
+	// offInPool says that alice is disabled in the user pool, and unfollowed how many looks at it came
+	// to no end.
+	offInPool  atomic.Bool
+	unfollowed atomic.Int32
 	// down is an operation that no server carries out at present.
 	down atomic.Value
 
@@ -257,6 +261,21 @@ func (p *process) retract(user string) { _, _ = p.Retract(p.Context, user, agent
 func (p *process) suspend(user string) { _ = p.Suspend(p.Context, user, theSearch) }
 
 func (p *process) enable(user string) { _ = p.Enable(p.Context, user, theSearch) }
+
+// switchInPool disables or enables alice in the user pool.
+func (r *run) switchInPool(enabled bool) {
+	r.offInPool.Store(!enabled)
+	r.w.Pool.Switch(alice, enabled)
+}
+
+// follow has alice suspended as the user pool says. After an error the event comes again.
+func (p *process) follow() {
+	p.r.unfollowed.Add(1)
+	_, err := p.FollowPool(p.Context, alice)
+	if err == nil {
+		p.r.unfollowed.Add(-1)
+	}
+}
 
 var theSearch = managed.Order{By: "the search", Reason: "a drill"}
 

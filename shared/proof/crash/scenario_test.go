@@ -34,6 +34,8 @@ type scenario struct {
 	asks bool
 	// leave: who is deleted does it themselves, and is removed from the user pool, too.
 	leave bool
+	// pool: the user pool is followed.
+	pool bool
 	// providers are where they have their credentials; nil means AgentMail.
 	providers []string
 	// keeps: the users' keys work all the time, and none of them is replaced.
@@ -231,6 +233,25 @@ var scenarios = []*scenario{
 		r.before(p, "TransactWriteItems", func() { r.process().enable(alice) })
 		p.reconcile()
 	}, after: enabled},
+	{name: "look at the user pool that is overtaken", pool: true, users: []string{alice}, before: reported(nil), do: func(r *run) {
+		r.switchInPool(false)
+		p := r.process()
+		r.before(p, "UpdateItem", func() {
+			r.switchInPool(true)
+			r.process().follow()
+		})
+		p.follow()
+	}, after: followed},
+	{name: "enabling in the user pool", pool: true, users: []string{alice}, before: func(r *run) {
+		reported(nil)(r)
+		r.switchInPool(false)
+		r.process().follow()
+		r.round(0)
+	}, do: func(r *run) {
+		r.switchInPool(true)
+		r.process().follow()
+		r.round(0)
+	}, after: followed},
 	{name: "deletion of a suspended user", apart: true, deleted: []string{alice}, before: func(r *run) { unsettled(r); r.process().suspend(alice) },
 		do: func(r *run) { r.process().remove(alice) }},
 	{name: "deletion while a suspended user's work is put off", deleted: []string{alice}, before: func(r *run) { reported(nil)(r); r.process().suspend(alice) },
@@ -466,6 +487,19 @@ func enabled(r *run) {
 	r.check(p.Enable(p.Context, alice, theSearch))
 }
 
+// followed checks that alice is suspended exactly if she is disabled in the user pool, once the
+// events have come again whose looks a fault has ended; and has her enabled.
+func followed(r *run) {
+	if r.unfollowed.Load() > 0 {
+		r.process().follow()
+	}
+	if r.w.Suspended(alice) != r.offInPool.Load() {
+		r.violated("alice is disabled in the user pool: %t, and suspended: %t", r.offInPool.Load(), r.w.Suspended(alice))
+	}
+	r.switchInPool(true)
+	r.process().follow()
+}
+
 // removedDuring deletes the account when a list is about to make its first call of that operation.
 func removedDuring(r *run, op string) {
 	p := r.process()
@@ -481,7 +515,7 @@ func threeKeys(r *run) {
 
 // inWorld are the options of the world in which the scenario happens.
 func (s *scenario) inWorld(t testing.TB) managedtest.Options {
-	o := managedtest.Options{Lease: lease, Budget: budget, UserPool: s.leave, OptOut: true}
+	o := managedtest.Options{Lease: lease, Budget: budget, UserPool: s.leave || s.pool, OptOut: true}
 	if s.budget > 0 {
 		o.Budget = s.budget
 	}

@@ -956,8 +956,8 @@ var mutations = []mutation{
 	{
 		rule: "a Cognito user is removed only if the sub is theirs",
 		file: "shared/userpool/userpool.go",
-		old:  "if found != sub {",
-		new:  "if found == \"\" {",
+		old:  "if found.sub != sub {",
+		new:  "if found.sub == \"\" {",
 		test: "shared/userpool",
 	},
 	{
@@ -1355,8 +1355,8 @@ var mutations = []mutation{
 	{
 		rule: "what waited is due once the user is enabled",
 		file: managedDir + "/suspension.go",
-		old:  "\treturn e.resumeWork(ctx, user)",
-		new:  "\treturn nil",
+		old:  "\treturn \"\", e.resumeWork(ctx, user)",
+		new:  "\treturn \"\", nil",
 		test: managedDir, run: "ASuspendedUserGetsNothing",
 	},
 	{
@@ -1442,6 +1442,55 @@ var mutations = []mutation{
 		old:  "\tif !e.cfg.Suspends {",
 		new:  "\tif !e.cfg.Suspends && user == \"\" {",
 		test: managedDir, run: "NobodyIsSuspendedWhere",
+	},
+	{
+		rule: "whoever has written what the user pool said looks again",
+		file: managedDir + "/suspension.go",
+		old:  "written != nil && *written == enabled",
+		new:  "written != nil",
+		test: managedDir, run: "ALookThatIsWrittenLate",
+	},
+	{
+		rule: "whoever looks again writes what has become of it",
+		file: managedDir + "/suspension.go",
+		old:  "\t\twritten = &enabled\n\t}\n\treturn false, errRestless",
+		new:  "\t\treturn !enabled, nil\n\t}\n\treturn false, errRestless",
+		test: managedDir, run: "ALookThatIsWrittenLate",
+	},
+	{
+		rule: "who is enabled in the user pool stays suspended by an operator",
+		file: managedDir + "/suspension.go",
+		old:  "e.enable(ctx, user, store.ByCognito,",
+		new:  "e.enable(ctx, user, store.ByOperator,",
+		test: managedDir, run: "AnOperatorsSuspensionAndThePools",
+	},
+	{
+		rule: "who has gone from the user pool is left to the deletion's event",
+		file: managedDir + "/suspension.go",
+		old:  "\t\tif !exists || written",
+		new:  "\t\tif written",
+		test: managedDir, run: "WhoIsNotInThePool",
+	},
+	{
+		rule: "a deleted account is nobody's to suspend",
+		file: managedDir + "/suspension.go",
+		old:  "\t\tif errors.Is(err, credential.ErrAccountDeleted) {\n\t\t\treturn false, nil\n\t\t}\n",
+		new:  "",
+		test: managedDir, run: "WhoIsNotInThePool",
+	},
+	{
+		rule: "a user is looked for by their sub, whoever has that for a name",
+		file: "shared/userpool/userpool.go",
+		old:  "err == nil && user.sub != sub",
+		new:  "err == nil && user.sub == \"\"",
+		test: "shared/userpool", run: "EnabledIsOf",
+	},
+	{
+		rule: "an event of who is disabled in another user pool is ignored",
+		file: "functions/user-cleanup/handler.go",
+		old:  "\tignored := f.ignores(trail)\n\tif ignored != \"\" {",
+		new:  "\tignored := f.ignores(trail)\n\tif ignored != \"\" && f.pool == nil {",
+		test: "functions/user-cleanup", run: "OfAnotherPoolIsIgnored",
 	},
 	{
 		rule: "a token's algorithm is the key's, not the token's",

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -395,6 +396,7 @@ func (w *world) play() {
 	if w.config.leak > 0 {
 		w.at(w.start.Add(w.config.leak), w.leaked)
 	}
+	w.planSwitches()
 	w.passed(horizon + time.Second)
 	w.over = true
 	clear(w.shown)
@@ -405,6 +407,7 @@ func (w *world) play() {
 	}
 	w.note("faults are over")
 	w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+	w.enableInPool()
 	w.enableAll()
 	w.recover()
 	w.finish()
@@ -412,6 +415,98 @@ func (w *world) play() {
 		p.kill()
 	}
 	w.until(w.quiet)
+}
+
+// planSwitches has administrators disable and enable users in the user pool.
+func (w *world) planSwitches() {
+	rng := rand.New(rand.NewPCG(w.seed, 12))
+	for range w.config.switches {
+		// Most come close to each other, so that their events overtake each other.
+		at := time.Duration(rng.Int64N(int64(horizon)))
+		user := users[rng.IntN(len(users))]
+		for range 1 + rng.IntN(3) {
+			enabled, own := rng.IntN(2) == 0, rand.New(rand.NewPCG(w.seed, mix(13, rng.Uint64())))
+			w.at(w.start.Add(at), func() { w.switchInPool(user, enabled, own) })
+			at = min(at+time.Duration(rng.Int64N(int64(20*time.Second))), horizon)
+		}
+	}
+}
+
+// switchInPool disables or enables a user in the pool, which raises an event, as Cognito does: it
+// comes once or twice, at some time.
+func (w *world) switchInPool(user string, enabled bool, rng *rand.Rand) {
+	if w.pool[user] == "" {
+		return
+	}
+	w.note("%s is enabled in the user pool: %t", user, enabled)
+	w.offInPool[user] = !enabled
+	w.disabled[user] = w.disabled[user] || !enabled
+	for range 1 + rng.IntN(2) {
+		own := rand.New(rand.NewPCG(w.seed, mix(14, rng.Uint64())))
+		w.at(w.now().Add(time.Duration(rng.Int64N(int64(mostOfEvent)))), func() { w.poolEvent(user, own) })
+	}
+}
+
+// poolEvent is that event. It comes again minutes after whoever took it has failed, when what that
+// one had sent is no longer on its way.
+func (w *world) poolEvent(user string, rng *rand.Rand) {
+	const failed, taken = 1, 2
+	var outcome atomic.Int32
+	p := w.some(rng)
+	w.spawn("pool event of "+user, p, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 28*time.Second)
+		defer cancel()
+		_, err := p.FollowPool(ctx, user)
+		if err != nil {
+			outcome.Store(failed)
+		} else {
+			outcome.Store(taken)
+		}
+	})
+	var look func()
+	look = func() {
+		switch outcome.Load() {
+		case taken:
+		case failed:
+			w.at(w.now().Add(2*time.Minute), func() { w.poolEvent(user, rng) })
+		default:
+			w.at(w.now().Add(time.Minute), look)
+		}
+	}
+	w.at(w.now().Add(time.Minute), look)
+}
+
+// enableInPool checks that who is disabled in the user pool is suspended for that, and nobody else,
+// once the events of it have come; and enables them there. Who has gone from the pool meanwhile is
+// let go by the deletion alone, whose event may not have got through.
+func (w *world) enableInPool() {
+	rng := rand.New(rand.NewPCG(w.seed, 15))
+	for _, user := range users {
+		w.checkFollowsPool(user)
+		switch {
+		case w.pool[user] == "" && w.suspendedInPool(user):
+			w.deletionEvent(user, "")
+		case w.offInPool[user]:
+			w.switchInPool(user, true, rng)
+		}
+	}
+	w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+	for _, user := range users {
+		w.checkFollowsPool(user)
+	}
+}
+
+func (w *world) checkFollowsPool(user string) {
+	if w.pool[user] == "" || w.buried(user) {
+		return
+	}
+	if w.suspendedInPool(user) != w.offInPool[user] {
+		w.violated("%s is disabled in the user pool: %t, and suspended for that: %t", user, w.offInPool[user], w.suspendedInPool(user))
+	}
+}
+
+func (w *world) suspendedInPool(user string) bool {
+	return w.table.Item("USER#"+user, "ACCOUNT")["by_cognito"] != nil
 }
 
 // enableAll enables whoever was suspended, also those of whom an operator cannot know whether an
