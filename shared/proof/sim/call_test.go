@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -62,14 +61,17 @@ type call struct {
 	// part does a part of it; nil where there are none.
 	part   func() (any, error)
 	sent   time.Time
-	done   chan answer
-	before func() // looks at it as it is sent
-	body   []byte
-	caller caller
-	nth    int           // of this operation, among its process's
-	own    time.Duration // a few nanoseconds, which no other call has
-	pause  time.Duration // it is no call, but a pause of that length
-	also   *call         // a pause like it, which ends with it
+	answer answer
+	done   chan struct{} // has one in it once there is an answer
+	// answered is the player's, and says the same.
+	answered bool
+	before   func() // looks at it as it is sent
+	body     []byte
+	caller   caller
+	nth      int           // of this operation, among its process's
+	own      time.Duration // a few nanoseconds, which no other call has
+	pause    time.Duration // it is no call, but a pause of that length
+	also     *call         // a pause like it, which ends with it
 }
 
 // subject is what the call is about, as it was when that was first asked.
@@ -124,26 +126,31 @@ func (p *process) call(ctx context.Context, c *call) (any, error) {
 		return nil, ctx.Err()
 	}
 	p.w.shake()
-	c.p, c.ctx, c.done = p, ctx, make(chan answer, 1)
-	p.w.mu.Lock()
-	p.w.arrivals = append(p.w.arrivals, c)
-	p.w.mu.Unlock()
-	p.w.signal()
+	c.p, c.ctx, c.done = p, ctx, make(chan struct{}, 1)
+	p.w.arrives(c)
 	select {
-	case a := <-c.done:
-		return a.value, a.err
+	case <-c.done:
+		return c.answer.value, c.answer.err
 	case <-ctx.Done():
 	case <-p.ctx.Done():
 	}
 	select {
-	case a := <-c.done:
-		return a.value, a.err
+	case <-c.done:
+		return c.answer.value, c.answer.err
 	default:
 	}
 	if p.dead.Load() {
 		return nil, errDead
 	}
 	return nil, ctx.Err()
+}
+
+// arrives has the player take in a call.
+func (w *world) arrives(c *call) {
+	w.mu.Lock()
+	w.arrivals = append(w.arrivals, c)
+	w.mu.Unlock()
+	w.signal()
 }
 
 // inOrder is the order of calls that are made at once.
@@ -164,7 +171,7 @@ func inOrder(a, b *call) int {
 func (w *world) take() {
 	w.mu.Lock()
 	arrivals := w.arrivals
-	w.arrivals = nil
+	w.arrivals, w.taken = w.taken[:0], arrivals
 	w.mu.Unlock()
 	slices.SortStableFunc(arrivals, inOrder)
 	for i, c := range arrivals {
@@ -179,6 +186,9 @@ func (w *world) take() {
 		}
 		w.arrive(c)
 	}
+	for _, p := range w.processes {
+		w.turns(p)
+	}
 }
 
 // pausesLike reports whether the two are pauses that end at once, of which nobody can tell one from
@@ -189,6 +199,14 @@ func (c *call) pausesLike(other *call) bool {
 
 // arrive says what becomes of a call, and when.
 func (w *world) arrive(c *call) {
+	switch c.op {
+	case turn:
+		c.p.waiting = append(c.p.waiting, c)
+		return
+	case turnOver:
+		c.p.turnTaken = false
+		return
+	}
 	if c.pause > 0 {
 		if w.heard != unheard {
 			w.note("%s pauses for %s", c.p.name(), c.subject())
@@ -210,7 +228,7 @@ func (w *world) arrive(c *call) {
 	}
 	w.histories.sent(c)
 	w.dice.Seed(w.seed, c.hash())
-	way := w.way(c, rand.New(&w.dice))
+	way := w.way(c, w.rolls)
 	if w.heard != unheard {
 		with := ""
 		if way.name != "" {
@@ -285,11 +303,13 @@ func (w *world) happen(c *call, way way) {
 	w.reply(c, a)
 }
 
+// reply answers a call, unless it was answered before.
 func (w *world) reply(c *call, a answer) {
-	select {
-	case c.done <- a:
-	default: // it was answered before
+	if c.answered {
+		return
 	}
+	c.answered, c.answer = true, a
+	c.done <- struct{}{}
 }
 
 func (w *world) effect(c *call, do func() (any, error), how string) answer {
@@ -640,27 +660,74 @@ func (s secrets) shared() string {
 const ownKeys = "org-keys/"
 
 // keys are the org keys. They hold a lock while they are fetched, and synctest does not take who
-// waits for a lock for one who waits: so the turn is a channel. Which of two that ask at once
-// fetches them does not matter: both go on when they are there.
+// waits for a lock for one who waits. So they are asked for by turns, and the player gives these, in
+// an order that no scheduler decides: when a fetch that failed is tried again depends on it. Those
+// of whom nobody can tell one from the other have a turn together, and go on at once.
 type keys struct {
-	of   *orgkey.Own
-	turn chan struct{}
+	of *orgkey.Own
+	p  *process
 }
 
 func newKeys(p *process) keys {
-	return keys{orgkey.NewOwn(secrets{p}, orgkey.OwnConfig{Prefix: ownKeys, Shared: "org-keys", Now: p.now}), make(chan struct{}, 1)}
+	return keys{orgkey.NewOwn(secrets{p}, orgkey.OwnConfig{Prefix: ownKeys, Shared: "org-keys", Now: p.now}), p}
 }
 
+// await returns when it is the caller's turn, and over is how they end it.
+func (k keys) await(ctx context.Context, provider string) (over func()) {
+	c := &call{p: k.p, ctx: ctx, op: turn, text: &provider, done: make(chan struct{}, 1)}
+	k.p.w.arrives(c)
+	<-c.done
+	together := c.answer.value.(chan int)
+	left := <-together
+	return func() {
+		if left > 1 {
+			together <- left - 1
+			return
+		}
+		c.op = turnOver
+		k.p.w.arrives(c)
+	}
+}
+
+// Key implements managed.OrgKeys.
 func (k keys) Key(ctx context.Context, provider string) (credential.Secret, error) {
-	k.turn <- struct{}{}
-	defer func() { <-k.turn }()
+	defer k.await(ctx, provider)()
 	return k.of.Key(ctx, provider)
 }
 
+// Refresh implements managed.OrgKeys.
 func (k keys) Refresh(ctx context.Context, provider string, rejected credential.Secret) (credential.Secret, error) {
-	k.turn <- struct{}{}
-	defer func() { <-k.turn }()
+	defer k.await(ctx, provider)()
 	return k.of.Refresh(ctx, provider, rejected)
+}
+
+// The operations by which the player is asked for a turn, and told that it is over.
+const (
+	turn     = "turn"
+	turnOver = "turn over"
+)
+
+// turns gives the turn to whoever has waited longest for it, and whoever is like them, unless
+// somebody has it.
+func (w *world) turns(p *process) {
+	if p.turnTaken || len(p.waiting) == 0 {
+		return
+	}
+	p.turnTaken = true
+	first := p.waiting[0]
+	n := slices.IndexFunc(p.waiting, func(c *call) bool { return inOrder(first, c) != 0 })
+	if n < 0 {
+		n = len(p.waiting)
+	}
+	together := make(chan int, 1)
+	together <- n
+	next := slices.Clone(p.waiting[:n])
+	p.waiting = slices.Delete(p.waiting, 0, n)
+	w.at(w.now(), func() {
+		for _, c := range next {
+			w.reply(c, answer{value: together})
+		}
+	})
 }
 
 // transport carries calls to a third party.

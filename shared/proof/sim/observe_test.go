@@ -258,11 +258,11 @@ func (w *world) checkListing(user string, p *process, begin time.Time, l managed
 }
 
 // idSpace is the name space of managed credentials' ids, which no version may change.
-const idSpace = "6f1c1d0a-8f0e-4c56-9d0b-2f3b7a5f4e21"
+var idSpace = uuid.MustParse("6f1c1d0a-8f0e-4c56-9d0b-2f3b7a5f4e21")
 
 // idOf is the id that a managed credential has to have, as docs/architecture.md says it.
 func idOf(user, provider string) string {
-	return uuid.NewSHA1(uuid.MustParse(idSpace), []byte(provider+"#"+user)).String()
+	return uuid.NewSHA1(idSpace, []byte(provider+"#"+user)).String()
 }
 
 // exactlyOne is I1 and I9.

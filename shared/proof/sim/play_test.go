@@ -814,7 +814,7 @@ func (w *world) allReplaced(p *process, again func(string, func(context.Context)
 
 // isOff reports whether the user gave up what they had at a provider.
 func (w *world) isOff(user, provider string) bool {
-	slot, _ := w.slot(user, provider)
+	slot, _ := w.claimOf(user, provider)
 	return slot.State == store.Off
 }
 

@@ -47,8 +47,9 @@ const (
 // that one starts, or what one deadline ends. Whatever these draw hangs on what they are, and on
 // nothing that is drawn for others: a pause on the time at which it begins, and a call's fate on its
 // process, its operation and its number among those. That number is given when all have come to a
-// halt, in the order of what the calls are about, of whose task and claim they are. The text of a
-// call, which orders it, has in it nothing that is drawn anew each time.
+// halt, in the order of what the calls are about, and of whose task and claim they are. The text of
+// a call, which orders it, has in it nothing that is drawn anew each time. And who may have to wait
+// for another, as for an org key, gets their turn from the player, too.
 type world struct {
 	schedule
 	heard heard
@@ -71,6 +72,7 @@ type world struct {
 
 	mu       sync.Mutex
 	arrivals []*call
+	taken    []*call // the player's: those of before, whose room the next ones get
 	running  int
 	tasks    int // that were spawned
 	arrived  chan struct{}
@@ -78,6 +80,7 @@ type world struct {
 	events []event
 	timer  *time.Timer // wakes the player
 	dice   rand.PCG    // of one call at a time
+	rolls  *rand.Rand  // of these dice
 	// suspended is for how long all processes have been, altogether.
 	suspended time.Duration
 	over      bool // faults are
@@ -112,6 +115,15 @@ func (w *world) add(e event) {
 	w.events = slices.Insert(w.events, i, e)
 }
 
+// next takes out what comes first. What comes after it moves up, so that there stays room for more.
+func (w *world) next() event {
+	e := w.events[0]
+	n := copy(w.events, w.events[1:])
+	w.events[n] = event{}
+	w.events = w.events[:n]
+	return e
+}
+
 // now is the true time. The bubble's own is behind it by how long all processes were suspended.
 func (w *world) now() time.Time { return time.Now().Round(0).Add(w.suspended) }
 
@@ -127,8 +139,7 @@ func (w *world) suspend(length time.Duration) {
 	}
 	var waiting []event
 	for len(w.events) > 0 && !w.events[0].at.After(end) {
-		e := w.events[0]
-		w.events = w.events[1:]
+		e := w.next()
 		if !e.outside {
 			waiting = append(waiting, e)
 			continue
@@ -222,6 +233,7 @@ func newWorld(s schedule, heard heard) *world {
 		arrived:  make(chan struct{}, 1),
 		timer:    time.NewTimer(0),
 	}
+	w.rolls = rand.New(&w.dice)
 	w.observed = newObserved()
 	w.config = drawConfig(rand.New(rand.NewPCG(s.seed, 1)))
 	if leak := rand.New(rand.NewPCG(s.seed, 9)); s.bug == nil && leak.IntN(5) == 0 {
@@ -291,9 +303,7 @@ func (w *world) until(done func() bool) {
 			}
 			continue
 		}
-		e := w.events[0]
-		w.events = w.events[1:]
-		e.do()
+		w.next().do()
 	}
 }
 
@@ -357,6 +367,10 @@ type process struct {
 	sealer *seal.Sealer
 	// trouble is when the table last was slow, failed or out of reach for this process.
 	trouble time.Time
+	// turnTaken says that somebody has the turn to ask for an org key, and waiting are those who
+	// wait for it.
+	turnTaken bool
+	waiting   []*call
 }
 
 func (p *process) name() string { return "process " + strconv.Itoa(p.number) }

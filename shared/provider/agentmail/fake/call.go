@@ -80,12 +80,20 @@ var routes = []route{
 	{"DELETE", "/v0/pods/{pod}/webhooks/{item}", DeleteWebhook, "webhook_delete", 204, (*Server).deleteWebhook},
 }
 
+// patterns are the routes' paths, in their parts.
+var patterns = func() (all [][]string) {
+	for _, r := range routes {
+		all = append(all, strings.Split(r.path, "/"))
+	}
+	return all
+}()
+
 // match finds the route of a request, and the ids in its path. It splits the path before it is
 // unescaped, for an id may hold an escaped slash.
 func match(method, escapedPath string) (found route, ids pathIDs) {
 	segments := strings.Split(escapedPath, "/")
-	for _, r := range routes {
-		pattern := strings.Split(r.path, "/")
+	for i, r := range routes {
+		pattern := patterns[i]
 		if r.method != method || len(pattern) != len(segments) {
 			continue
 		}
