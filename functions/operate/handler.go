@@ -52,6 +52,9 @@ var commands = map[string]func(*function, context.Context, request) (any, error)
 	"rotate_all":   (*function).rotateAll,
 	"end_rotation": (*function).endRotation,
 	"rotations":    (*function).rotations,
+	// what all users have at a provider is removed
+	"drain":     (*function).drain,
+	"end_drain": (*function).endDrain,
 	// a user who is disabled and not deleted
 	"suspend": (*function).suspend,
 	"enable":  (*function).enable,
@@ -69,7 +72,7 @@ func (f *function) run(ctx context.Context, event []byte) (any, error) {
 	}
 	command, ok := commands[r.Command]
 	if !ok {
-		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations, suspend, enable"}
+		return nil, &credential.FieldError{Field: "command", Problem: "must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations, drain, end_drain, suspend, enable"}
 	}
 	return command(f, ctx, r)
 }
@@ -94,24 +97,28 @@ func (f *function) audit(ctx context.Context, r request) (any, error) {
 	return f.engine.Audit(ctx, managed.AuditRequest{Provider: r.Provider, Cursor: r.Cursor, Repair: r.Repair, By: r.By})
 }
 
-// auditDue goes on with the audits that are due, and with the rotations of all keys that are under
-// way, and shows where they stand: {"command":"audit_due"}. The schedule asks for it every few
+// auditDue goes on with the audits that are due, and with the rotations of all keys and the
+// drainings that are under way, and shows where they stand: {"command":"audit_due"}. The schedule asks for it every few
 // minutes; whoever does beside it does no harm.
 func (f *function) auditDue(ctx context.Context, _ request) (any, error) {
 	var audits []managed.ScheduledAudit
 	var auditErr error
-	var audit sync.WaitGroup
-	audit.Go(func() { audits, auditErr = f.engine.AuditsDue(ctx) })
+	var drainings []managed.DrainStatus
+	var drainErr error
+	var others sync.WaitGroup
+	others.Go(func() { audits, auditErr = f.engine.AuditsDue(ctx) })
+	others.Go(func() { drainings, drainErr = f.engine.DrainsDue(ctx) })
 	rotations, err := f.engine.RotationsDue(ctx)
-	audit.Wait()
-	err = errors.Join(auditErr, err)
+	others.Wait()
+	err = errors.Join(auditErr, drainErr, err)
 	if err != nil {
 		return nil, err
 	}
 	return struct {
 		Audits    []managed.ScheduledAudit `json:"audits"`
 		Rotations []managed.RotationStatus `json:"rotations"`
-	}{audits, rotations}, nil
+		Drainings []managed.DrainStatus    `json:"drainings"`
+	}{audits, rotations, drainings}, nil
 }
 
 // parked lists the revocations that are parked: {"command":"parked"}.
@@ -338,6 +345,35 @@ func (f *function) rotations(ctx context.Context, _ request) (any, error) {
 	return struct {
 		Rotations []managed.RotationStatus `json:"rotations"`
 	}{all}, nil
+}
+
+// drain has removed what all users have at a provider, whose mode has to be draining, with all that
+// is in it: {"command":"drain","provider":"…","by":"…","reason":"…"}. The schedule goes on with it.
+// It shows where that stands, as providers does.
+func (f *function) drain(ctx context.Context, r request) (any, error) {
+	o, err := r.drainOrder()
+	if err != nil {
+		return nil, err
+	}
+	return f.engine.Drain(ctx, o)
+}
+
+// endDrain ends a draining before its time; what was asked for is removed:
+// {"command":"end_drain","provider":"…","by":"…","reason":"…"}.
+func (f *function) endDrain(ctx context.Context, r request) (any, error) {
+	o, err := r.drainOrder()
+	if err != nil {
+		return nil, err
+	}
+	return f.engine.EndDrain(ctx, o)
+}
+
+// drainOrder is the provider that a request is about, which says who asks for it, and why.
+func (r request) drainOrder() (managed.DrainOrder, error) {
+	if !credential.ValidProvider(r.Provider) {
+		return managed.DrainOrder{}, errProvider
+	}
+	return managed.DrainOrder{Provider: r.Provider, Order: r.order()}, r.named()
 }
 
 // errProvider refuses a name that no provider can have.

@@ -17,6 +17,8 @@ const (
 	OnDemand Mode = "on_demand"
 	// Frozen: those who have it keep it, also if it has to be made anew. Nobody else gets it.
 	Frozen Mode = "frozen"
+	// Draining: as Frozen, and an operator may have removed what all users have there (Drain).
+	Draining Mode = "draining"
 	// Off: what users have there is neither shown nor handed out, and nothing is made.
 	Off Mode = "off"
 )
@@ -61,7 +63,7 @@ func (e *Engine) keeps(provider string, slot store.Slot) bool {
 	switch e.mode(provider) {
 	case Auto:
 		return has || slot.RetractedBy != store.ByUser
-	case OnDemand, Frozen:
+	case OnDemand, Frozen, Draining:
 		return has
 	default:
 		return false

@@ -241,6 +241,8 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 		return r.markAndRevoke(ctx, key)
 	case slot.State == store.Retracting:
 		return r.revoke(ctx, slot)
+	case r.isToDrain(slot):
+		return r.drained(ctx, slot)
 	default:
 		return r.resume(ctx, slot)
 	}

@@ -43,6 +43,8 @@ type ProviderStatus struct {
 	Audit AuditStatus `json:"audit"`
 	// Rotation is where the rotations of all keys stand.
 	Rotation RotationStatus `json:"rotation"`
+	// Draining is where its draining stands.
+	Draining DrainStatus `json:"draining"`
 }
 
 // Waiting counts the slots with work left.
@@ -146,6 +148,10 @@ func (e *Engine) providerStatus(ctx context.Context, p Provider) (ProviderStatus
 		return ProviderStatus{}, err
 	}
 	s.Rotation, err = e.rotationStatus(ctx, p.Name())
+	if err != nil {
+		return ProviderStatus{}, err
+	}
+	s.Draining, err = e.drainStatus(ctx, p.Name())
 	if err != nil {
 		return ProviderStatus{}, err
 	}

@@ -140,7 +140,7 @@ type general struct {
 }
 
 // modes are those that MANAGED_PROVIDERS may name.
-var modes = []managed.Mode{managed.Auto, managed.OnDemand, managed.Frozen, managed.Off}
+var modes = []managed.Mode{managed.Auto, managed.OnDemand, managed.Frozen, managed.Draining, managed.Off}
 
 // split takes the general settings out of what MANAGED_PROVIDERS has for a provider; the rest are
 // its own.

@@ -39,6 +39,7 @@ func TestWhichProvidersThereAreIsASetting(t *testing.T) {
 		`{"agent_mail":{"mode":"frozen"},"open_router":` + router + `}`:     {"agent_mail": managed.Frozen, "open_router": managed.Auto},
 		"\ufeff" + ` {"open_router":` + router + `}`:                        {"agent_mail": managed.Off, "open_router": managed.Auto},
 		`{"open_router":` + strings.Replace(router, "auto", "off", 1) + `}`: {"agent_mail": managed.Off, "open_router": managed.Off},
+		`{"agent_mail":{"mode":"draining"}}`:                                {"agent_mail": managed.Draining},
 	} {
 		c := configured(value)
 		if !slices.Equal(names(c), slices.Sorted(maps.Keys(c.Modes))) || len(c.Faults) > 0 {
@@ -73,7 +74,7 @@ func TestASettingThatCannotWorkTakesOutItsProvider(t *testing.T) {
 	for value, fault := range map[string]string{
 		`{` + mail + `,"open_router":{"mode":"auto","workspace":"w"}}`:                      "limit",
 		`{` + mail + `,"open_router":{"mode":"auto","limit":1,"workspace":"w","limits":2}}`: "limits",
-		`{` + mail + `,"open_router":{"mode":"draining","limit":1,"workspace":"w"}}`:        "mode",
+		`{` + mail + `,"open_router":{"mode":"drained","limit":1,"workspace":"w"}}`:         "mode",
 		`{` + mail + `,"open_router":{"limit":1,"workspace":"w"}}`:                          "mode",
 		`{` + mail + `,"open_router":{"mode":"auto","limit":1,"limit":2,"workspace":"w"}}`:  "twice",
 		`{` + mail + `,"open_router":{"mode":"auto","limit":"1","workspace":"w"}}`:          "limit",

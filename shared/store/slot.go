@@ -130,6 +130,8 @@ const (
 	ReasonAudit = "audit"
 	// ReasonRotation: somebody asked for another key.
 	ReasonRotation = "rotation"
+	// ReasonDraining: what the slot has is to be removed, because its provider is drained.
+	ReasonDraining = "draining"
 	// ReasonSuspended: the user is suspended, and nothing of theirs is worked on.
 	ReasonSuspended = "suspended"
 	// ReasonEnabled: the user is suspended no more.

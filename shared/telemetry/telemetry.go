@@ -81,6 +81,10 @@ const (
 	// RotationsOfAllEnded: those that came to their end.
 	RotationsAsked      = "RotationsAsked"
 	RotationsOfAllEnded = "RotationsOfAllEnded"
+	// DrainingAsked: credentials whose removal a draining of a provider has asked for.
+	// DrainingsEnded: drainings that came to their end, or were ended by another mode.
+	DrainingAsked  = "DrainingAsked"
+	DrainingsEnded = "DrainingsEnded"
 	// AuditsOverdue: scheduled audits that are under way when the next one is due. Counted with
 	// each invocation.
 	AuditsOverdue = "AuditsOverdue"

@@ -153,6 +153,8 @@ type World struct {
 
 	table  string
 	direct *dynamodb.Client
+	// mode is that of Provider, for engines that are made from now on.
+	mode *atomic.Pointer[managed.Mode]
 	// party is what answers behind the proxy before AgentMail.
 	party *atomic.Pointer[http.Handler]
 	// where each of the world's proxies is, and what it stands before
@@ -172,6 +174,7 @@ func New(t testing.TB, o Options) *World {
 		Pool:    standin.NewPool(standin.PoolConfig{UserPoolID: poolID}),
 		urls:    map[*fault.Proxy]string{},
 		targets: map[*fault.Proxy]string{},
+		mode:    &atomic.Pointer[managed.Mode]{},
 	}
 	if o.Beside != nil {
 		w.Clock = o.Beside.Clock
@@ -289,6 +292,7 @@ func (w *World) config(now func() time.Time, url func(*fault.Proxy) string) mana
 	return managed.Config{
 		Store:     store.New(db, w.table, now),
 		Providers: w.providers(url(w.AgentMail)),
+		Modes:     w.modes(),
 		OptOut:    map[string]bool{Provider: w.options.OptOut},
 		OrgKeys:   keys,
 		Seal:      w.sealer(url(w.KMS)),
@@ -304,6 +308,17 @@ func (w *World) config(now func() time.Time, url func(*fault.Proxy) string) mana
 		Log:       telemetry.Logger(w.logs, slog.LevelDebug),
 		Metrics:   telemetry.NewMetrics(w.logs),
 	}
+}
+
+// SetMode sets the mode of Provider for engines that are made from now on.
+func (w *World) SetMode(mode managed.Mode) { w.mode.Store(&mode) }
+
+func (w *World) modes() map[string]managed.Mode {
+	mode := w.mode.Load()
+	if mode == nil {
+		return nil
+	}
+	return map[string]managed.Mode{Provider: *mode}
 }
 
 // errNoWait: in this world only the test moves the clock.

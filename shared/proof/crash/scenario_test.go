@@ -220,6 +220,42 @@ var scenarios = []*scenario{
 		_, _ = p.RotationsDue(p.Context)
 		r.round(0)
 	}, after: (*run).allReplaced},
+	{name: "a provider is drained", sampled: true, users: []string{alice, bob}, before: func(r *run) {
+		listed(r)
+		r.process().list(bob)
+		r.recover()
+		r.w.SetMode(managed.Draining)
+	}, do: func(r *run) {
+		r.drain()
+		r.drainsOn()
+		r.round(0)
+		r.round(managed.LastLook)
+		r.drainsOn()
+	}, after: func(r *run) { r.drained(alice, bob) }},
+	{name: "deletion while a provider is drained", sampled: true, users: []string{alice}, deleted: []string{bob}, before: func(r *run) {
+		listed(r)
+		r.process().list(bob)
+		r.recover()
+		r.w.SetMode(managed.Draining)
+		r.drain()
+		r.drainsOn()
+	}, do: func(r *run) {
+		r.advance(time.Millisecond)
+		p := r.process()
+		r.before(p, "/v0/pods", func() { r.process().remove(bob) })
+		p.reconcile()
+	}, after: func(r *run) { r.drained(alice) }},
+	{name: "a list while a provider is drained", users: []string{alice}, before: func(r *run) {
+		listed(r)
+		r.w.SetMode(managed.Draining)
+		r.drain()
+		r.drainsOn()
+		r.advance(time.Millisecond)
+	}, do: func(r *run) {
+		p := r.process()
+		r.before(p, "UpdateItem", func() { r.process().list(alice) })
+		p.reconcile()
+	}, after: func(r *run) { r.drained(alice) }},
 	{name: "suspension before the claim", users: []string{alice}, do: suspendedDuring("TransactWriteItems"), after: enabled},
 	{name: "suspension before the key", apart: true, users: []string{alice}, do: suspendedDuring("/api-keys"), after: enabled},
 	{name: "suspension in an overlap", apart: true, users: []string{alice}, before: func(r *run) { rotated(overlap)(r); r.round(0) }, do: func(r *run) {
@@ -458,6 +494,49 @@ func (r *run) allReplaced() {
 			r.violated("the key of %s was to be replaced, and the slot is %+v", user, slot)
 		}
 	}
+}
+
+// drain begins to drain the provider. An error is for the operator to repeat it.
+func (r *run) drain() {
+	p := r.process()
+	_, _ = p.Drain(p.Context, managed.DrainOrder{Provider: agent, Order: theSearch})
+}
+
+// drainsOn has the draining go on, as soon as a job is free whose process has died.
+func (r *run) drainsOn() {
+	r.advance(3 * time.Minute)
+	p := r.process()
+	_, _ = p.DrainsDue(p.Context)
+}
+
+// drained has the draining go on to its end, and be ordered again if it was never begun. Nothing of
+// these users' is there then; and they get another one once the provider is for everybody again.
+func (r *run) drained(users ...string) {
+	var s managed.DrainStatus
+	for n := 0; n < 20 && (s.Ended == nil || s.UnderWay != nil); n++ {
+		if s.UnderWay == nil {
+			r.advance(3 * time.Minute)
+			r.drain()
+		}
+		r.drainsOn()
+		r.recover()
+		all, err := r.process().DrainsDue(context.Background())
+		r.check(err)
+		if len(all) == 1 {
+			s = all[0]
+		}
+	}
+	if s.Ended == nil || s.UnderWay != nil {
+		r.violated("the draining does not end: %+v", s)
+	}
+	for _, user := range users {
+		r.check(r.w.NothingThere(user, agent))
+		slot, _, err := r.w.Slot(user, agent)
+		if err != nil || slot.State != store.Off {
+			r.violated("%s was to be drained, and the slot is %+v, %v", user, slot, err)
+		}
+	}
+	r.w.SetMode(managed.Auto)
 }
 
 func audited(r *run) {

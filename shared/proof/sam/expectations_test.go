@@ -230,7 +230,7 @@ var expectations = map[string]map[string]expectation{
 		"audit-due": {
 			given: (*world).amiss,
 			answer: `{"audits":[{"provider":"agent_mail","under_way":null,"complete":{"begun_at":"*","ended_at":"*","resources":2,"slots":1,` +
-				`"findings":{"left_behind":1,"missing_key":1},"states":{"ready":1}}}*],"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}*]}`,
+				`"findings":{"left_behind":1,"missing_key":1},"states":{"ready":1}}}*],"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}*],"drainings":[{"provider":"agent_mail","under_way":null,"ended":null}*]}`,
 			then: func(w *world) {
 				w.slotIs(store.Absent)
 				job, err := w.table.Job(w.t.Context(), "AUDIT#"+agentmail.Name)
@@ -275,14 +275,41 @@ var expectations = map[string]map[string]expectation{
 		},
 		"rotate-all-due": {
 			given:  func(w *world) { w.rotatesAll(time.Now().Add(-time.Minute)) },
-			answer: `{"audits":*,"rotations":[{"provider":"agent_mail","under_way":{"begun_at":"*","by":"somebody",*"asked":1,"passes":1,"left":1,"met":0},"ended":null}*]}`,
+			answer: `{"audits":*,"rotations":[{"provider":"agent_mail","under_way":{"begun_at":"*","by":"somebody",*"asked":1,"passes":1,"left":1,"met":0},"ended":null}*],"drainings":*}`,
 			then:   (*world).rotates,
 		},
 		"end-rotation": {
 			given:  func(w *world) { w.rotatesAll(time.Now()) },
 			answer: `{"provider":"agent_mail","under_way":null,"ended":{*"stopped":"ended by somebody@example.com: the wrong overlap"}}`,
 		},
-		"rotations":         {answer: `{"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}*]}`},
+		"rotations": {answer: `{"rotations":[{"provider":"agent_mail","under_way":null,"ended":null}*]}`},
+		"drain": {
+			given: func(w *world) {
+				w.managed(userID)
+				w.draining()
+			},
+			answer: `{"provider":"agent_mail","under_way":{"begun_at":"*","by":"somebody@example.com","reason":"the contract ends",` +
+				`"asked":0,"passes":0,"found":null,"finding":{*}},"ended":null}`,
+			then: stillManaged(userID),
+		},
+		"drain-without-reason":  {given: (*world).draining, answer: `{"status":422,"detail":"reason: is required"}`},
+		"drain-in-another-mode": {given: managedOf(userID), answer: `{"status":409,"detail":"Its mode is not draining: *"}`, then: stillManaged(userID)},
+		"drain-due": {
+			given: (*world).drains,
+			answer: `{"audits":*,"rotations":*,"drainings":[{"provider":"agent_mail","under_way":{"begun_at":"*","by":"somebody",*"asked":1,"passes":1,` +
+				`"found":{"removed":0,"removing":0,"left":1,"suspended":0,"deleted":0,"parked":0,"unreadable":0},*"at_least":"5m0s"},"ended":null}*]}`,
+			then: func(w *world) {
+				slot := w.read().Slots[agentmail.Name]
+				if slot.State != store.Ready || slot.Reason != store.ReasonDraining {
+					w.t.Errorf("the slot is %+v", slot)
+				}
+			},
+		},
+		"end-drain": {
+			given:  (*world).drains,
+			answer: `{"provider":"agent_mail","under_way":null,"ended":{*"stopped":"ended by somebody@example.com: it was renewed"}}`,
+			then:   stillManaged(userID),
+		},
 		"suspend":           {given: managedOf(userID), answer: `{"suspended":true}`, then: (*world).isSuspended},
 		"suspend-by-nobody": {given: managedOf(userID), answer: `{"status":422,"detail":"by: is required"}`, then: stillManaged(userID)},
 		// Of theirs something waited.
@@ -315,7 +342,7 @@ var expectations = map[string]map[string]expectation{
 			answer: `{"providers":[{"provider":"agent_mail","mode":"auto","deployment_id":"aaaa2222","org_key":true,"organization":"another one",` +
 				`"key_organization":"` + fake.OrganizationID + `","differs":true,"stays":"A revoked key *","slots":null,` +
 				`"waiting":{"due":0,"later":0,"parked":0,"reasons":{}},"last_failure":null,"audit":{"under_way":null,"complete":null},` +
-				`"rotation":{"provider":"agent_mail","under_way":null,"ended":null}}*],"more":false}`,
+				`"rotation":{"provider":"agent_mail","under_way":null,"ended":null},"draining":{"provider":"agent_mail","under_way":null,"ended":null}}*],"more":false}`,
 		},
 		"accept-organization": {given: (*world).pinnedElsewhere, answer: `{"accepted":true}`, then: func(w *world) {
 			d, err := w.table.Deployment(w.t.Context(), agentmail.Name)
@@ -325,7 +352,7 @@ var expectations = map[string]map[string]expectation{
 		}},
 		"accept-organization-without-reason": {answer: `{"status":422,"detail":"reason: is required"}`},
 		"unknown-command": {
-			answer: `{"status":422,"detail":"command: must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations, suspend, enable"}`,
+			answer: `{"status":422,"detail":"command: must be one of audit, audit_due, parked, force, redrive, end_holdback, retry, providers, accept_organization, rotate, rotate_all, end_rotation, rotations, drain, end_drain, suspend, enable"}`,
 		},
 	},
 
@@ -347,6 +374,11 @@ var expectations = map[string]map[string]expectation{
 				w.inPool(userID, false)
 				w.hasManaged(thirdID)
 			},
+		},
+		"schedule-draining": {
+			given:  (*world).asksToDrain,
+			answer: `{"done":1,"failed":0,"more":false}`,
+			then:   func(w *world) { w.slotIs(store.Retracting) },
 		},
 	},
 

@@ -460,6 +460,42 @@ func (w *world) rotatesAll(from time.Time) {
 	}
 }
 
+// draining has the provider in that mode.
+func (w *world) draining() {
+	w.values["MANAGED_PROVIDERS"] = `{"agent_mail":{"mode":"draining"}}`
+}
+
+// drains gives the user a managed credential, at a provider that is being drained.
+func (w *world) drains() {
+	w.t.Helper()
+	w.managed(userID)
+	w.draining()
+	c := w.config
+	c.Modes = map[string]managed.Mode{agentmail.Name: managed.Draining}
+	engine, err := managed.New(c)
+	if err == nil {
+		_, err = engine.Drain(w.t.Context(), managed.DrainOrder{Provider: agentmail.Name, Order: managed.Order{By: "somebody", Reason: "the end"}})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// asksToDrain has the draining ask for the removal of what the user has.
+func (w *world) asksToDrain() {
+	w.t.Helper()
+	w.drains()
+	c := w.config
+	c.Modes = map[string]managed.Mode{agentmail.Name: managed.Draining}
+	engine, err := managed.New(c)
+	if err == nil {
+		_, err = engine.DrainsDue(w.t.Context())
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // asksAll checks that all keys are to be replaced, and nobody was asked for one yet.
 func (w *world) asksAll() {
 	w.t.Helper()
