@@ -279,21 +279,17 @@ func (c *DrainCount) add(slot store.Slot) {
 // becomes of it after that is as if the user had given it up.
 func (r *round) drained(ctx context.Context, slot store.Slot) error {
 	err := r.cfg.Store.Retract(ctx, slot, store.ByDraining)
-	switch {
-	case errors.Is(err, store.ErrStale):
-		return nil // another worker was faster: it stays due, or the next pass asks again
-	case errors.Is(err, credential.ErrAccountDeleted):
-		return r.markAndRevoke(ctx, slot.Key())
-	case errors.Is(err, credential.ErrAccountSuspended):
-		return r.postponeSuspended(ctx, slot)
-	case err != nil:
+	if errors.Is(err, store.ErrStale) || isRefused(err) {
+		return nil // another worker was faster, or they were deleted or suspended: it stays due
+	}
+	if err != nil {
 		return err
 	}
 	r.cfg.Log.InfoContext(ctx, "a user's credential is removed, because the provider is drained", "user", slot.User, "provider", slot.Provider)
 	slots, err := r.cfg.Store.Slots(ctx, slot.User, slot.Provider)
 	now := slots[slot.Provider]
 	if isRefused(err) || err == nil && now.State != store.Retracting {
-		return nil // deleted or suspended since: it stays due
+		return nil
 	}
 	if err != nil {
 		return err

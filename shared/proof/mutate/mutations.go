@@ -1236,8 +1236,8 @@ var mutations = []mutation{
 	{
 		rule: "on demand, nothing is made that nobody asked for",
 		file: managedDir + "/mode.go",
-		old:  "\tcase OnDemand, Frozen:\n\t\treturn has",
-		new:  "\tcase OnDemand, Frozen:\n\t\treturn true",
+		old:  "\tcase OnDemand, Frozen, Draining:\n\t\treturn has",
+		new:  "\tcase OnDemand, Frozen, Draining:\n\t\treturn true",
 		test: managedDir, run: "OnDemandMakesForWhoAsks|AFrozenProvider",
 	},
 	{
@@ -1687,13 +1687,6 @@ var mutations = []mutation{
 		old:  "slot.Reason != store.ReasonDraining && slot.Reason != store.ReasonSuspended",
 		new:  "true",
 		test: managedDir, run: "DrainingAsksForNoMore|OnceTheyAreEnabled",
-	},
-	{
-		rule: "a deletion overtakes a draining",
-		file: managedDir + "/drain.go",
-		old:  "\tcase errors.Is(err, credential.ErrAccountDeleted):\n\t\treturn r.markAndRevoke(ctx, slot.Key())\n",
-		new:  "\tcase errors.Is(err, credential.ErrAccountDeleted):\n\t\treturn r.cfg.Store.Release(ctx, slot, store.Release{State: store.Off, Settled: true})\n",
-		test: managedDir, run: "DeletionOvertakesADraining",
 	},
 	{
 		rule: "made-up key ids have the issuer asked once in a while",
