@@ -102,6 +102,7 @@ func (w *World) Lend(t testing.TB, o Options) *World {
 	lent := *w
 	lent.t = t
 	lent.options = o.withDefaults()
+	lent.mode = &atomic.Pointer[managed.Mode]{}
 	w.Heal()
 	w.Clock.forget()
 	w.Mail.Reset()
