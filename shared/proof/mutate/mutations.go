@@ -206,7 +206,7 @@ var mutations = []mutation{
 	{
 		rule: "an unknown outcome is sticky on failure",
 		file: managedDir + "/provision.go",
-		old:  "Settled:  c.attempt.Settled(),",
+		old:  "Settled:   c.attempt.Settled(),",
 		new:  "Settled:  true,",
 		test: managedDir, run: "UnknownCreate",
 	},
