@@ -1,6 +1,6 @@
 // Program mutate tests the tests: it takes one guard at a time out of the code and checks that a
-// test fails. The working tree is not touched; the compiler is given the changed file in place of
-// the real one.
+// test fails. The working tree is not touched; the compiler is given changed files in place of the
+// real ones.
 //
 //	go run ./shared/proof/mutate            all of them
 //	go run ./shared/proof/mutate -only sticky   those whose rule has that in it, a regular expression
@@ -96,7 +96,7 @@ func run(ctx context.Context, only string, update bool) error {
 	}
 	defer os.RemoveAll(scratch)
 	l := &laboratory{root: root, scratch: scratch}
-	passed, err := l.baseline(ctx, chosen)
+	subjects, err := l.baseline(ctx, chosen)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func run(ctx context.Context, only string, update bool) error {
 	all.SetLimit(runtime.NumCPU())
 	for i, m := range chosen {
 		all.Go(func() error {
-			caught, err := l.try(ctx, m, fmt.Sprint(i), passed[m.test])
+			caught, err := l.try(ctx, m, i, subjects[m.test])
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -172,35 +172,51 @@ type laboratory struct {
 	scratch string // a directory for what is built
 }
 
-// baseline runs, on the code as it is, every test that a mutation is to be noticed by, and returns
-// the names of those that pass, by package. It is an error if one fails, or if a mutation has none.
-func (l *laboratory) baseline(ctx context.Context, chosen []mutation) (map[string][]string, error) {
-	patterns := map[string][]string{}
-	for _, m := range chosen {
+// subject is a package whose tests are to notice mutations.
+type subject struct {
+	binary string       // of its tests, with many mutations in it
+	has    map[int]bool // which those are
+	passed []string     // the tests that pass while none of them is chosen
+}
+
+// baseline builds each package that is to notice mutations, with all of them in it that can be, and
+// runs with none chosen every test that one is to be noticed by. It is an error if a test fails, or
+// if a mutation has none.
+func (l *laboratory) baseline(ctx context.Context, mutations []mutation) (map[string]subject, error) {
+	patterns, of := map[string][]string{}, map[string]map[int]mutation{}
+	for i, m := range mutations {
 		patterns[m.test] = append(patterns[m.test], m.run)
+		if of[m.test] == nil {
+			of[m.test] = map[int]mutation{}
+		}
+		of[m.test][i] = m
 	}
-	passed := map[string][]string{}
+	subjects := map[string]subject{}
 	var mu sync.Mutex
 	var all errgroup.Group
 	all.SetLimit(runtime.NumCPU())
 	for test, runs := range patterns {
 		all.Go(func() error {
-			binary := filepath.Join(l.scratch, strings.ReplaceAll(test, "/", "-")+".test")
-			err := l.build(ctx, test, binary)
+			name := strings.ReplaceAll(test, "/", "-")
+			code, err := l.compose(name, of[test])
 			if err != nil {
 				return err
 			}
-			var names []string
+			s := subject{binary: filepath.Join(l.scratch, name+".test"), has: code.has}
+			err = l.build(ctx, test, s.binary, "-overlay", code.overlay)
+			if err != nil {
+				return fmt.Errorf("%s, with all its mutations in it: %w", test, err)
+			}
 			for _, run := range together(runs) {
-				out, err := l.test(ctx, binary, test, run)
+				out, err := l.test(ctx, s.binary, test, run, none)
 				if err != nil {
 					return fmt.Errorf("%s: the tests fail with no guard taken out: %w\n%s", test, err, out)
 				}
-				names = append(names, those(passes, out)...)
+				s.passed = append(s.passed, those(passes, out)...)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			passed[test] = names
+			subjects[test] = s
 			return nil
 		})
 	}
@@ -208,17 +224,17 @@ func (l *laboratory) baseline(ctx context.Context, chosen []mutation) (map[strin
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range chosen {
+	for _, m := range mutations {
 		top, _, _ := strings.Cut(m.run, "/")
 		pattern, err := regexp.Compile(top)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.rule, err)
 		}
-		if !slices.ContainsFunc(passed[m.test], pattern.MatchString) {
+		if !slices.ContainsFunc(subjects[m.test].passed, pattern.MatchString) {
 			return nil, fmt.Errorf("%s: no test of %s has %q in its name", m.rule, m.test, m.run)
 		}
 	}
-	return passed, nil
+	return subjects, nil
 }
 
 // together are as few patterns as are for the same tests. One of subtests stands by itself: an
@@ -257,10 +273,14 @@ func (l *laboratory) build(ctx context.Context, test, binary string, more ...str
 	return nil
 }
 
-// test runs those tests of a binary and returns what they print.
-func (l *laboratory) test(ctx context.Context, binary, test, run string) ([]byte, error) {
+// none is no mutation's number.
+const none = -1
+
+// test runs those tests of a binary, with the mutation of that number, and returns what they print.
+func (l *laboratory) test(ctx context.Context, binary, test, run string, number int) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, binary, "-test.v", "-test.failfast", "-test.timeout=5m", "-test.run="+run)
 	cmd.Dir = filepath.Join(l.root, test)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", variable, number))
 	return cmd.CombinedOutput()
 }
 
@@ -289,28 +309,23 @@ var errSurvived = errors.New("survived: no test failed")
 
 // try runs the tests with the guard taken out, and returns the name of the first that fails and had
 // passed before.
-func (l *laboratory) try(ctx context.Context, m mutation, name string, passed []string) (string, error) {
-	overlay, err := l.overlay(m, name)
+func (l *laboratory) try(ctx context.Context, m mutation, number int, of subject) (string, error) {
+	binary, remove, err := l.binary(ctx, m, m.test, number, of)
 	if err != nil {
 		return "", err
 	}
-	binary := filepath.Join(l.scratch, name+".test")
-	err = l.build(ctx, m.test, binary, "-overlay", overlay)
-	if err != nil {
-		return "", err
-	}
-	defer os.Remove(binary)
-	out, err := l.test(ctx, binary, m.test, m.run)
+	defer remove()
+	out, err := l.test(ctx, binary, m.test, m.run, number)
 	if err == nil {
 		return "", errSurvived
 	}
 	for _, caught := range those(failures, out) {
-		if !slices.Contains(passed, caught) {
+		if !slices.Contains(of.passed, caught) {
 			continue
 		}
 		_, subtests, _ := strings.Cut(m.run, "/")
 		for range again {
-			_, err = l.test(ctx, binary, m.test, "^"+caught+"$/"+subtests)
+			_, err = l.test(ctx, binary, m.test, "^"+caught+"$/"+subtests, number)
 			if err != nil {
 				return "`" + caught + "`", nil
 			}
@@ -320,6 +335,28 @@ func (l *laboratory) try(ctx context.Context, m mutation, name string, passed []
 	return "", fmt.Errorf("no test ran to its failure:\n%s", out)
 }
 
+// binary is the one of a package's tests that has the mutation in it, and what removes it afterwards:
+// the one that many are in, or one of its own.
+func (l *laboratory) binary(ctx context.Context, m mutation, test string, number int, of subject) (binary string, remove func(), err error) {
+	if of.has[number] {
+		return of.binary, func() {}, nil
+	}
+	overlay, err := l.overlay(m, fmt.Sprint(number))
+	if err != nil {
+		return "", nil, err
+	}
+	binary = filepath.Join(l.scratch, fmt.Sprintf("%d.test", number))
+	return binary, func() { _ = os.Remove(binary) }, l.build(ctx, test, binary, "-overlay", overlay)
+}
+
+// apply takes the guard out of the code.
+func (m mutation) apply(code string) (string, error) {
+	if n := strings.Count(code, m.old); n != 1 {
+		return "", fmt.Errorf("%s has the guard of %q %d times, not once: bring the mutation up to date", m.file, m.rule, n)
+	}
+	return strings.Replace(code, m.old, m.new, 1), nil
+}
+
 // overlay writes down the mutated file, and what has the compiler take it in place of the real one.
 func (l *laboratory) overlay(m mutation, name string) (string, error) {
 	file := filepath.Join(l.root, m.file)
@@ -327,8 +364,9 @@ func (l *laboratory) overlay(m mutation, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if n := strings.Count(string(code), m.old); n != 1 {
-		return "", fmt.Errorf("%s has the guard %d times, not once: bring the mutation up to date", m.file, n)
+	changed, err := m.apply(string(code))
+	if err != nil {
+		return "", err
 	}
 	mutant := filepath.Join(l.scratch, name+".go")
 	overlay := filepath.Join(l.scratch, name+".json")
@@ -337,7 +375,7 @@ func (l *laboratory) overlay(m mutation, name string) (string, error) {
 		return "", err
 	}
 	return overlay, errors.Join(
-		os.WriteFile(mutant, []byte(strings.Replace(string(code), m.old, m.new, 1)), 0o600),
+		os.WriteFile(mutant, []byte(changed), 0o600),
 		os.WriteFile(overlay, replacement, 0o600),
 	)
 }

@@ -150,7 +150,7 @@ func TestWhatDoesNotCompileHasNotSurvived(t *testing.T) {
 		{new: "return nothing"},
 	} {
 		m := mutation{rule: "guarded", file: "g.go", old: "return true", new: c.new, test: "."}
-		caught, err := l.try(t.Context(), m, "0", []string{"TestGuarded"})
+		caught, err := l.try(t.Context(), m, 0, subject{passed: []string{"TestGuarded"}})
 		if caught != c.caught || errors.Is(err, errSurvived) != c.survived || (err == nil) != c.fine {
 			t.Errorf("%q is caught by %q, and the error is %v", c.new, caught, err)
 		}

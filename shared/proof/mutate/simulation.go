@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -23,6 +24,9 @@ import (
 
 // simulated are the packages that the simulation runs.
 var simulated = []string{"shared/managed/", "shared/store/", "shared/provider/", "shared/orgkey/"}
+
+// simulation is its package.
+const simulation = "shared/proof/sim"
 
 // search says what the simulation is to look for.
 type search struct {
@@ -61,21 +65,37 @@ func simulate(ctx context.Context, s search) error {
 	}
 	defer os.RemoveAll(scratch)
 	l := &laboratory{root: root, scratch: scratch}
+	chosen := map[int]mutation{}
+	for i, m := range candidates {
+		in := func(folder string) bool {
+			return strings.HasPrefix(m.file, folder) && !strings.Contains(m.file, "/fake/")
+		}
+		if pattern.MatchString(m.rule) && slices.ContainsFunc(simulated, in) {
+			chosen[i] = m
+		}
+	}
+	of := subject{binary: filepath.Join(scratch, "sim.test")}
+	if len(s.reports) == 0 { // of the others' some do not compile
+		code, err := l.compose("sim", chosen)
+		if err != nil {
+			return err
+		}
+		of.has = code.has
+		err = l.build(ctx, simulation, of.binary, "-overlay", code.overlay)
+		if err != nil {
+			return err
+		}
+	}
 	fmt.Println("| rule taken out | seed | seconds | as |\n|---|---|---|---|")
 	var mu sync.Mutex
 	var failures []error
 	found, tried, broken := 0, 0, 0
 	var all errgroup.Group
 	all.SetLimit(runtime.GOMAXPROCS(0))
-	for i, m := range candidates {
-		in := func(folder string) bool {
-			return strings.HasPrefix(m.file, folder) && !strings.Contains(m.file, "/fake/")
-		}
-		if !pattern.MatchString(m.rule) || !slices.ContainsFunc(simulated, in) {
-			continue
-		}
+	for _, i := range slices.Sorted(maps.Keys(chosen)) {
+		m := chosen[i]
 		all.Go(func() error {
-			what, err := l.simulated(ctx, m, fmt.Sprint(i), s.schedules)
+			what, err := l.simulated(ctx, m, i, of, s.schedules)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -105,21 +125,16 @@ var violation = regexp.MustCompile(`seed (\d+), after [\d.]+ s: (I\d|liveness|.{
 const longestRun = 20 * time.Minute
 
 // simulated returns what the simulation found; "" for nothing.
-func (l *laboratory) simulated(ctx context.Context, m mutation, name string, schedules int) (string, error) {
-	overlay, err := l.overlay(m, name)
+func (l *laboratory) simulated(ctx context.Context, m mutation, number int, of subject, schedules int) (string, error) {
+	binary, remove, err := l.binary(ctx, m, simulation, number, of)
 	if err != nil {
 		return "", err
 	}
-	binary := filepath.Join(l.scratch, name+".test")
-	err = l.build(ctx, "shared/proof/sim", binary, "-overlay", overlay, "-ldflags=-s -w")
-	if err != nil {
-		return "", err
-	}
-	defer os.Remove(binary)
+	defer remove()
 	ctx, cancel := context.WithTimeout(ctx, longestRun)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, "-test.run=^TestNoScheduleBreaksAPromise$", "-worker", "-story=false", fmt.Sprintf("-schedules=%d", schedules))
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", fmt.Sprintf("%s=%d", variable, number))
 	out, err := cmd.CombinedOutput()
 	took := 0.0 // in seconds of a processor, however many others wanted it
 	if cmd.ProcessState != nil {
