@@ -18,6 +18,8 @@ AsShown ==
   LET e == Event IN
   /\ tomb' = e[3] /\ slot'.state = e[4] /\ slot'.owner = e[5] /\ slot'.attempt = e[6] /\ slot'.lease = e[7]
   /\ slot'.pod = e[8] /\ slot'.key = e[9] /\ (slot'.gone # "no") = e[10]
+  /\ slot'.retiring = e[16] /\ (slot'.state = "ready" => slot'.wish = e[15]) /\ (slot'.due => e[17])
+  /\ slot'.put = e[18]
   /\ pod' = e[11] /\ keys' = e[12] /\ lag' = e[13] /\ \A a \in 1..Len(e[14]) : phase'[a] = e[14][a]
 
 (* What nobody sees. *)
@@ -28,25 +30,33 @@ Unseen(a) ==
   /\ UNCHANGED <<tomb, slot, phase, pod, keys, lag>>
 
 (* A deletion takes effect at once here; what was sent may arrive when its sender has given up. Then it   *)
-(* removes what has that one name, which no slot of a living user stores.                                *)
+(* removes what has that one name, which no slot of a living user stores, or names as retiring.           *)
 LateDeletion ==
   /\ by \in 1..slot.attempt
   /\ keys' = keys \intersect Event[12] /\ (slot.state = "ready" => slot.key \notin keys \ keys')
+  /\ (slot.state = "ready" /\ slot.key \in keys /\ ~slot.over => slot.retiring \notin keys \ keys')
   /\ pod' = Event[11] /\ (pod' = pod \/ (pod' = 0 /\ slot.state \in {"revoking", "absent"}))
-  /\ UNCHANGED <<tomb, slot, phase, worker, flight, lag, hand>>
+  /\ UNCHANGED <<tomb, slot, phase, worker, flight, lag, hand, before, resumes>>
 
 (* Once in Slot, and here as often as somebody did it. *)
 ByHandAgain ==
   /\ hand' = TRUE /\ slot.state = "ready" /\ keys' = keys \ {slot.key}
-  /\ UNCHANGED <<tomb, slot, phase, worker, flight, pod, lag>>
+  /\ UNCHANGED <<tomb, slot, phase, worker, flight, pod, lag, before, resumes>>
+
+(* Whoever enabled the user may be late: they are suspended again, and another one has resumed meanwhile. *)
+ResumesLate ==
+  /\ slot' = [slot EXCEPT !.put = FALSE]
+  /\ UNCHANGED <<tomb, phase, worker, flight, pod, keys, lag, hand, before, resumes>>
 
 Seen ==
   CASE kind = "send" -> SendPod(by) \/ SendPodAgain(by) \/ SendKey(by)
     [] kind = "arrives" -> \/ \E m \in flight : m.by = by /\ (EffectAndAnswer(m) \/ EffectWithoutAnswer(m))
                            \/ UNCHANGED vars   \* a pod's create that was sent again
     [] kind = "look" -> UNCHANGED vars
+    [] kind = "ask" -> Ask
+    [] kind = "retire" -> IF slot.state = "ready" /\ ~slot.over THEN OverlapEnds ELSE UNCHANGED vars
     [] kind = "claim" -> ClaimToProvision \/ ClaimToSweep \/ ClaimToRevoke
-    [] kind = "write" -> IF by = 0 THEN Bury \/ Mark \/ Rest
+    [] kind = "write" -> IF by = 0 THEN Bury \/ Mark \/ Rest \/ Suspend \/ Enable \/ PutOff \/ Resume \/ ResumesLate
                          ELSE \/ Commit(by) \/ CommitLooksLost(by) \/ Fail(by) \/ Swept(by) \/ Suspects(by) \/ SweepFails(by)
                               \/ Revoked(by) \/ RevokeFails(by)
     [] kind = "delete" -> Delete(by) \/ RemoveKey(by) \/ RemovePod(by) \/ Lost(by) \/ SealFails(by) \/ LateDeletion

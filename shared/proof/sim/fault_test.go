@@ -26,8 +26,7 @@ type config struct {
 	rates     []float64 // of each of the ways
 	stale     float64
 	tasks     int
-	// plain leaves out what the specification does: rotation, new org keys, and what happens to
-	// whole pods.
+	// plain leaves out what the specification does, and rotates instead.
 	plain bool
 	// switches are how often users are disabled and enabled in the user pool.
 	switches int

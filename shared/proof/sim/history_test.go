@@ -49,6 +49,12 @@ type shown struct {
 	keys           []int64
 	lag            string
 	phases         []int
+	// wish says that another key was asked for, due that there is work to do by itself, and put that
+	// this was put off because the user is suspended.
+	wish, due, put bool
+	retiring       int64
+	// over: by the clock of some process, what is retiring has had its time.
+	over bool
 }
 
 func newHistories(w *world) *histories {
@@ -129,6 +135,10 @@ func (h *histories) changed(of *history, kind string, c *call) {
 	if kind == "write" {
 		by = 0
 		switch {
+		case now.attempt > was.attempt && now.owner == 0: // another key was asked for
+			kind, now.over = "ask", now.retiring != 0
+			of.claimed = append(of.claimed, time.Time{})
+			now.phases = append(slices.Clone(now.phases), 2)
 		case now.attempt > was.attempt:
 			kind, by = "claim", now.attempt
 			item := h.item(of)
@@ -144,6 +154,7 @@ func (h *histories) changed(of *history, kind string, c *call) {
 			}
 		}
 	}
+	was.due = now.due // that a check was asked for is no event
 	if fmt.Sprint(was) != fmt.Sprint(now) {
 		of.add(kind, by, now)
 	}
@@ -153,7 +164,7 @@ func (of *history) add(kind string, by int64, now shown) {
 	of.steps = append(of.steps, step{kind, by, now})
 }
 
-// pass lets the time go on to now: leases end, and the replica lags or does not.
+// pass lets the time go on to now: leases and overlaps end, and the replica lags or does not.
 func (h *histories) pass(of *history) {
 	for {
 		last := of.steps[len(of.steps)-1].shown
@@ -173,6 +184,11 @@ func (h *histories) pass(of *history) {
 		last.phases = slices.Clone(last.phases)
 		last.phases[next]++
 		of.add("time", int64(next+1), last)
+	}
+	retiring := of.steps[len(of.steps)-1].shown
+	if retiring.retiring != 0 && !retiring.over && !h.w.now().Add(apart).Before(timeOf(h.item(of)["retire_at"])) {
+		retiring.over = true
+		of.add("retire", 0, retiring)
 	}
 	lie, lies := h.w.lying[of.caller]
 	if !lies {
@@ -201,7 +217,11 @@ func (h *histories) shows(of *history) shown {
 	now := shown{tomb: last.tomb, state: "absent", attempt: last.attempt, lag: last.lag, phases: last.phases}
 	tombstone := h.w.table.Item(store.SlotKey(of.user, of.provider).PK, "ACCOUNT")
 	switch {
-	case tombstone == nil || now.tomb == "rests": // it may be due once more, to remove the user from the pool
+	case tombstone == nil:
+		now.tomb = "none"
+	case tombstone["status"] != nil:
+		now.tomb = "suspended"
+	case now.tomb == "rests": // it may be due once more, to remove the user from the pool
 	case tombstone["due_at"] == nil:
 		now.tomb = "rests"
 	default:
@@ -220,6 +240,11 @@ func (h *histories) shows(of *history) shown {
 		now.lease, now.gone = item["lease_until"] != nil, item["gone_since"] != nil
 		now.pod = h.pods[textOf(item["resource_id"])]
 		now.key = attemptIn(h.w.mail.keyNames[textOf(item["key_id"])])
+		now.retiring = attemptIn(h.w.mail.keyNames[textOf(item["retiring_key_id"])])
+		now.over = last.over && now.retiring == last.retiring && now.retiring != 0
+		now.wish, now.due = item["rotate"] != nil, item["due_at"] != nil
+		claimed := timeOf(item["due_at"]).Equal(timeOf(item["lease_until"])) // which leaves the reason as it was
+		now.put = textOf(item["reason"]) == store.ReasonSuspended && !claimed
 	}
 	for _, pod := range h.w.mail.pods(of.user) {
 		now.there = h.pods[pod.ID]
@@ -257,8 +282,8 @@ func (of *history) String() string {
 // String is the step as a tuple of TLA+.
 func (s step) String() string {
 	flag := func(b bool) string { return strings.ToUpper(strconv.FormatBool(b)) }
-	return fmt.Sprintf("<<%q, %d, %q, %q, %d, %d, %s, %d, %d, %s, %d, {%s}, %q, <<%s>>>>", s.kind, s.by, s.tomb, s.state, s.owner, s.attempt,
-		flag(s.lease), s.pod, s.key, flag(s.gone), s.there, joined(s.keys), s.lag, joined(s.phases))
+	return fmt.Sprintf("<<%q, %d, %q, %q, %d, %d, %s, %d, %d, %s, %d, {%s}, %q, <<%s>>, %s, %d, %s, %s>>", s.kind, s.by, s.tomb, s.state, s.owner, s.attempt,
+		flag(s.lease), s.pod, s.key, flag(s.gone), s.there, joined(s.keys), s.lag, joined(s.phases), flag(s.wish), s.retiring, flag(s.due), flag(s.put))
 }
 
 func joined[T any](all []T) string {

@@ -90,7 +90,7 @@ var alterations = []struct {
 	}},
 	{"a commit that settles while the key before it may be there", func(steps []step) bool {
 		for i, s := range steps {
-			if s.kind == "write" && s.state == "ready" && s.lease && s.key != steps[i-1].key && steps[i-1].key != 0 {
+			if s.kind == "write" && s.state == "ready" && s.lease && s.key != steps[i-1].key && steps[i-1].key != 0 && s.retiring == 0 {
 				for j := i; j < len(steps) && steps[j].attempt == s.attempt; j++ {
 					steps[j].lease = false
 				}
@@ -134,6 +134,47 @@ var alterations = []struct {
 		}
 		return false
 	}},
+	{"a rotation whose wish is lost", func(steps []step) bool {
+		for i, s := range steps {
+			if s.kind == "ask" && i+1 < len(steps) {
+				for j := i + 1; j < len(steps) && steps[j].key == s.key; j++ {
+					steps[j].wish = false
+				}
+				return true
+			}
+		}
+		return false
+	}},
+	{"a commit that does not name the key which it replaces", func(steps []step) bool {
+		for i, s := range steps {
+			if s.kind == "write" && s.retiring != 0 && s.retiring != steps[i-1].retiring {
+				for j := i; j < len(steps); j++ {
+					if steps[j].retiring == s.retiring {
+						steps[j].retiring = 0
+					}
+				}
+				return true
+			}
+		}
+		return false
+	}},
+	{"a key that goes before it has retired", func(steps []step) bool {
+		for i, s := range steps {
+			if s.kind != "retire" || s.state != "ready" {
+				continue
+			}
+			for _, later := range steps[i+1:] {
+				if later.kind == "ask" || later.state != "ready" || later.key != s.key {
+					break
+				}
+				if later.kind == "delete" && !slices.Contains(later.keys, s.retiring) && slices.Contains(later.keys, s.key) {
+					steps[i].kind = "look" // no time passes
+					return true
+				}
+			}
+		}
+		return false
+	}},
 	{"a claim after the tombstone", func(steps []step) bool {
 		for i, s := range steps {
 			if s.kind == "claim" && s.state == "provisioning" {
@@ -147,6 +188,19 @@ var alterations = []struct {
 		}
 		return false
 	}},
+	{"a slot that is revoked although its user is suspended, and not deleted", func(steps []step) bool {
+		for i, s := range steps {
+			if s.state == "revoking" && steps[i-1].state != "revoking" && s.tomb == "stands" {
+				for j := range steps {
+					if steps[j].tomb == "stands" {
+						steps[j].tomb = "suspended"
+					}
+				}
+				return true
+			}
+		}
+		return false
+	}},
 }
 
 // TestTheSpecificationAcceptsTheSimulationsHistories has TLC hold histories to docs/spec, and sees
@@ -156,9 +210,15 @@ func TestTheSpecificationAcceptsTheSimulationsHistories(t *testing.T) {
 		t.Skip("only with -tlc, the jar of TLC: make spec")
 	}
 	all, seeds := recorded(t, *first, *held)
-	events := 0
+	events, rotated, suspended := 0, 0, 0
 	for _, h := range all {
 		events += len(h.steps) - 1
+		if slices.ContainsFunc(h.steps, func(s step) bool { return s.retiring != 0 }) {
+			rotated++
+		}
+		if slices.ContainsFunc(h.steps, func(s step) bool { return s.tomb == "suspended" }) {
+			suspended++
+		}
 	}
 	var altered []*history
 	for _, a := range alterations {
@@ -188,7 +248,8 @@ func TestTheSpecificationAcceptsTheSimulationsHistories(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	fmt.Printf("%d histories of %d schedules, %d events, accepted; %d altered ones refused\n", len(all), seeds, events, len(refusals))
+	fmt.Printf("%d histories of %d schedules, %d events, accepted, %d with a rotation and %d with a suspension; %d altered ones refused\n",
+		len(all), seeds, events, rotated, suspended, len(refusals))
 }
 
 // until is the history up to an event, one to a line.
