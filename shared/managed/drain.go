@@ -71,7 +71,7 @@ type DrainCount struct {
 }
 
 // remains is how many slots may still have something at the third party.
-func (c DrainCount) remains() int {
+func (c *DrainCount) remains() int {
 	return c.Removing + c.Left + c.Suspended + c.Deleted + c.Unreadable
 }
 
