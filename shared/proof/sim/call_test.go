@@ -57,7 +57,9 @@ type call struct {
 	user  string
 	// write says that it changes something; create that it makes something at a third party.
 	write, create, transaction bool
-	do                         func() (any, error)
+	// unfenced says that nothing keeps it from taking effect when it is long out of date.
+	unfenced bool
+	do       func() (any, error)
 	// part does a part of it; nil where there are none.
 	part   func() (any, error)
 	sent   time.Time
@@ -488,7 +490,8 @@ func (d db) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...f
 	return retried[*dynamodb.UpdateItemOutput](ctx, d.p, func() *call {
 		return &call{
 			op: "UpdateItem", about: func() string { return keyText(in.Key) + textOfAll(in.ExpressionAttributeValues) }, write: true,
-			before: func() { d.p.claims(in.ExpressionAttributeValues) },
+			unfenced: in.ExpressionAttributeValues[":suspended"] != nil,
+			before:   func() { d.p.claims(in.ExpressionAttributeValues) },
 			do: func() (any, error) {
 				out, err := d.p.w.table.UpdateItem(ctx, in)
 				if err == nil {
@@ -504,7 +507,8 @@ func (d db) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...f
 	return retried[*dynamodb.DeleteItemOutput](ctx, d.p, func() *call {
 		return &call{
 			op: "DeleteItem", about: func() string { return keyText(in.Key) + textOfAll(in.ExpressionAttributeValues) }, write: true,
-			do: func() (any, error) { return d.p.w.table.DeleteItem(ctx, in) },
+			unfenced: in.ExpressionAttributeValues[":suspended"] != nil,
+			do:       func() (any, error) { return d.p.w.table.DeleteItem(ctx, in) },
 		}
 	})
 }

@@ -126,7 +126,7 @@ func (w *world) way(c *call, rng *rand.Rand) way {
 	case hung:
 		return way{name: name, none: true, silent: true}
 	case late:
-		if !c.write {
+		if !c.write || c.unfenced {
 			return plain
 		}
 		w.at(w.now().Add(delay+c.own), func() { w.reply(c, *gone) })
@@ -145,7 +145,7 @@ func (w *world) way(c *call, rng *rand.Rand) way {
 		}
 		return way{name: name, delay: delay, answer: failure(c, some)}
 	case twice:
-		if !c.write || c.create || c.transaction { // no network doubles a POST, and the SDK's token makes one of two transactions
+		if !c.write || c.create || c.transaction || c.unfenced { // no network doubles a POST, and the SDK's token makes one of two transactions
 			return plain
 		}
 		return way{name: name, delay: delay, again: min(far, effectTime-time.Second)}
