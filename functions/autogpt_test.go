@@ -105,7 +105,7 @@ func TestAutoGPTsClientsFindWhatTheyRelyOn(t *testing.T) {
 				want(t, http.StatusForbidden, `{"detail":"AutoGPT-managed credentials cannot be deleted"}`)
 		},
 		"metadata has AutoGPT's fields, null where the type has none, and ours": func(t *testing.T, s *service, _, token string) {
-			fields := []string{"autogpt_managed", "created_at", "expires_at", "hint", "host", "id", "is_managed", "is_system", "provider", "scopes",
+			fields := []string{"autogpt_managed", "created_at", "expires_at", "hint", "host", "id", "is_managed", "is_system", "last_used_on", "provider", "scopes",
 				"stored", "title", "type", "username"}
 			for _, c := range []struct{ body, shown string }{
 				{`{"type":"api_key","api_key":"s3cret"}`, ``},

@@ -70,6 +70,7 @@ var routes = []struct{ method, path, body, function string }{
 	{"DELETE", "/github/credentials/" + someID, "", "delete-guard"},
 	{"PUT", "/agent_mail/managed", "", "list-with-provision"},
 	{"DELETE", "/agent_mail/managed", "", "list-with-provision"},
+	{"POST", "/agent_mail/managed/replace", "", "list-with-provision"},
 	{"DELETE", "/account", "", "user-cleanup"},
 }
 

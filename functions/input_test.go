@@ -180,7 +180,7 @@ func TestWhatTheServiceDecidesIsIgnoredInABody(t *testing.T) {
 	token := s.token(alice)
 	forged := credential.ManagedID(agentmail.Name, alice)
 	m := s.create(token, "github", `{"id":"`+forged+`","provider":"agent_mail","metadata":{"pod_id":"x"},"autogpt_managed":false,"is_system":true,`+
-		`"created_at":5,"hint":"x","stored":null,"type":"api_key","api_key":"x"}`)
+		`"created_at":5,"hint":"x","stored":null,"last_used_on":"2026-11-30","type":"api_key","api_key":"x"}`)
 	if m.ID == forged || m.Provider != "github" || m.Managed || m.System {
 		t.Errorf("created: %+v", m)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/lambda"
 	"managed-credentials/shared/local/stack/stacktest"
@@ -51,6 +52,85 @@ func TestAFunctionErrorIsOneLineOfJSON(t *testing.T) {
 	if len(lines) != 1 || lines[0]["requestId"] == nil || !strings.Contains(lines[0]["error"].(string), "no such table") {
 		t.Errorf("the errors are %v", lines)
 	}
+}
+
+// What the runbook tells operators to ask of the log finds who was handed what, and nothing else.
+func TestTheRunbooksQueryFindsWhoWasHandedAKey(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.list(s.token(alice))
+	own := s.create(s.token(alice), "github", `{"type":"api_key","api_key":"not-a-real-key"}`)
+	for provider, id := range map[string]string{agentmail.Name: "", "github": own.ID} {
+		s.resolve(alice, provider, id).want(t, http.StatusOK, "")
+	}
+	if !s.logsThat(func(log string) bool { return strings.Count(log, `"secret released"`) == 2 }) {
+		t.Fatal("two releases are not in the log")
+	}
+	fields, conditions := runbooksQuery(t)
+	conditions["user"], conditions["provider"] = alice, agentmail.Name
+	var found []map[string]any
+	for line := range strings.Lines(s.log.String()) {
+		var entry map[string]any
+		_, text, _ := strings.Cut(line, "] ")
+		if json.Unmarshal([]byte(text), &entry) != nil {
+			continue
+		}
+		matches := true
+		for name, want := range conditions {
+			matches = matches && entry[name] == want
+		}
+		if matches {
+			found = append(found, entry)
+		}
+	}
+	if len(found) != 1 || found[0]["audit"] != true || found[0]["attempt"] != 1.0 || found[0]["credential"] != credential.ManagedID(agentmail.Name, alice) {
+		t.Fatalf("the query finds %v", found)
+	}
+	for _, name := range fields {
+		if found[0][name] == nil || found[0][name] == "" {
+			t.Errorf("the line has no %s: %v", name, found[0])
+		}
+	}
+}
+
+// runbooksQuery are the fields that the runbook's query shows, but for CloudWatch's own, and what
+// it asks of each.
+func runbooksQuery(t *testing.T) (fields []string, conditions map[string]any) {
+	t.Helper()
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runbook, err := os.ReadFile(filepath.Join(root, "docs", "runbook.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, query, _ := strings.Cut(string(runbook), "--query-string '")
+	query, _, _ = strings.Cut(query, "'")
+	conditions = map[string]any{}
+	for part := range strings.SplitSeq(query, "|") {
+		verb, rest, _ := strings.Cut(strings.TrimSpace(part), " ")
+		switch verb {
+		case "fields":
+			for name := range strings.SplitSeq(rest, ", ") {
+				if !strings.HasPrefix(name, "@") {
+					fields = append(fields, name)
+				}
+			}
+		case "filter":
+			for condition := range strings.SplitSeq(rest, " and ") {
+				name, value, ok := strings.Cut(condition, " = ")
+				if !ok {
+					t.Fatalf("the runbook's query asks for %s", condition)
+				}
+				conditions[name] = strings.Trim(value, `"`)
+			}
+		}
+	}
+	if len(fields) < 4 || len(conditions) < 3 {
+		t.Fatalf("the runbook's query is %s", query)
+	}
+	return fields, conditions
 }
 
 // The SDK warns of a date that it cannot read.

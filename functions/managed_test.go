@@ -2,6 +2,7 @@ package functions_test
 
 import (
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,12 +19,15 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// removable lets users have their managed credential removed, and onDemand makes it for who asks,
-// too.
+// removable lets users have their managed credential removed and its key replaced, and onDemand
+// makes it for who asks, too.
 var (
-	removable = map[string]string{"MANAGED_PROVIDERS": `{"agent_mail":{"mode":"auto","opt_out":true}}`}
+	removable = map[string]string{"MANAGED_PROVIDERS": `{"agent_mail":{"mode":"auto","opt_out":true,"replace":"0s"}}`}
 	onDemand  = map[string]string{"MANAGED_PROVIDERS": `{"agent_mail":{"mode":"on_demand","opt_out":true}}`}
 )
+
+// onManaged are the routes by which users say what becomes of a managed credential.
+var onManaged = map[string]string{"PUT": "/managed", "DELETE": "/managed", "POST": "/managed/replace"}
 
 // wantsRetry fails the test unless the answer says when to ask again.
 func (a answer) wantsRetry(t *testing.T) {
@@ -92,8 +96,9 @@ func TestWhatNobodyOffersOrMayRemoveIsRefused(t *testing.T) {
 	s.call("PUT", "/github/managed", token, "").want(t, http.StatusNotFound, `{"detail":"No managed credential is offered there."}`)
 	s.call("DELETE", "/agent_mail/managed", token, "").
 		want(t, http.StatusForbidden, `{"detail":"This managed credential cannot be removed."}`)
-	for _, method := range []string{"PUT", "DELETE"} {
-		s.call(method, "/Git%20Hub/managed", token, "").
+	s.call("POST", "/agent_mail/managed/replace", token, "").want(t, http.StatusNotFound, `{"detail":"No managed credential is offered there."}`)
+	for method, path := range onManaged {
+		s.call(method, "/Git%20Hub"+path, token, "").
 			want(t, http.StatusUnprocessableEntity, `{"detail":"provider: must match [a-z0-9_]{1,64}; github is probably meant"}`)
 	}
 }
@@ -134,10 +139,65 @@ func TestAManagedCredentialWithoutItsTableIs503(t *testing.T) {
 	s.Faults.DynamoDB.SetHook(func(*fault.Call) fault.Fault {
 		return fault.Respond(http.StatusBadRequest, nil, []byte(`{"__type":"AccessDeniedException"}`))
 	})
-	for _, method := range []string{"PUT", "DELETE"} {
-		a := s.call(method, "/agent_mail/managed", token, "")
+	for method, path := range onManaged {
+		a := s.call(method, "/agent_mail"+path, token, "")
 		a.want(t, http.StatusServiceUnavailable, "")
 		a.wantsRetry(t)
+	}
+}
+
+func TestAKeyIsReplacedOverTheAPI(t *testing.T) {
+	t.Parallel()
+	s := start(t, map[string]string{"MANAGED_PROVIDERS": `{"agent_mail":{"mode":"auto","replace":"1h"}}`})
+	token := s.token(alice)
+	replace := func() answer { return s.call("POST", "/agent_mail/managed/replace", token, "") }
+	stands := func(pattern string) {
+		t.Helper()
+		a := s.call("GET", "/credentials", token, "")
+		a.want(t, http.StatusOK, "")
+		if got := a.header.Get("Managed-Credentials"); !regexp.MustCompile("^agent_mail=ready" + pattern + "$").MatchString(got) {
+			t.Errorf("the header is %q, not like %q", got, pattern)
+		}
+	}
+	replace().want(t, http.StatusNotFound, `{"detail":"Credentials not found"}`)
+	stands(";replaceable=3600")
+	before := decode[map[string]any](t, s.resolve(alice, agentmail.Name, "").body)
+	a := replace()
+	a.want(t, http.StatusAccepted, `{"provider":"agent_mail","state":"ready","retry_at":null,"detail":"Another key is being made. The one that you have works until then."}`)
+	a.wantsRetry(t)
+	stands(";replacing")
+	a = replace()
+	a.want(t, http.StatusConflict, `{"provider":"agent_mail","state":"ready","retry_at":null,"detail":"This key is being replaced already. Please wait a minute or two until that is done."}`)
+	a.wantsRetry(t)
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	stands(";retire_at=[0-9]+")
+	a = replace()
+	a.want(t, http.StatusConflict, "")
+	a.wantsRetry(t)
+	now := decode[map[string]any](t, s.resolve(alice, agentmail.Name, "").body)
+	if now["id"] != before["id"] || now["api_key"] == before["api_key"] || now["retiring_attempt"] != before["attempt"] {
+		t.Errorf("before it was %v, and now it is %v", before["attempt"], now["attempt"])
+	}
+	s.call("DELETE", "/account", token, "")
+	replace().want(t, http.StatusUnauthorized, "")
+}
+
+func TestReplacingAKeyAgainHasAPauseThatSaysUntilWhen(t *testing.T) {
+	t.Parallel()
+	s := start(t, removable)
+	token := s.token(alice)
+	s.list(token)
+	s.call("POST", "/agent_mail/managed/replace", token, "").want(t, http.StatusAccepted, "")
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	var a answer
+	for a.status = http.StatusConflict; a.status == http.StatusConflict; { // until the old key has gone
+		s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+		a = s.call("POST", "/agent_mail/managed/replace", token, "")
+	}
+	a.want(t, http.StatusTooManyRequests, "")
+	a.wantsRetry(t)
+	if !strings.HasPrefix(a.body, `{"provider":"agent_mail","state":"ready","retry_at":1`) {
+		t.Errorf("the answer is %s", a.body)
 	}
 }
 

@@ -381,7 +381,7 @@ func TestSystemCredentials(t *testing.T) {
 	token := s.token(alice)
 	id := credential.SystemID("openai")
 	s.call("GET", "/openai/credentials", token, "").want(t, http.StatusOK,
-		`[{"id":"`+id+`","provider":"openai","type":"api_key","title":"Use Credits for OpenAI","scopes":null,"username":null,"host":null,"autogpt_managed":false,"is_system":true,"created_at":null,"expires_at":null,"hint":null,"stored":null,"is_managed":false}]`)
+		`[{"id":"`+id+`","provider":"openai","type":"api_key","title":"Use Credits for OpenAI","scopes":null,"username":null,"host":null,"autogpt_managed":false,"is_system":true,"created_at":null,"expires_at":null,"hint":null,"stored":null,"last_used_on":null,"is_managed":false}]`)
 	s.call("GET", "/openai/credentials/"+id, token, "").want(t, http.StatusOK, "")
 	s.call("GET", "/github/credentials/"+id, token, "").want(t, http.StatusNotFound, "")
 	s.call("DELETE", "/openai/credentials/"+id, token, "").want(t, http.StatusForbidden, `{"detail":"System-managed credentials cannot be deleted"}`)

@@ -15,7 +15,7 @@ import (
 
 func TestWhoIsSuspendedGets403EverywhereAndEverythingBackOnceEnabled(t *testing.T) {
 	t.Parallel()
-	s := start(t, nil)
+	s := start(t, removable)
 	token := s.token(alice)
 	listed := s.list(token)
 	own := s.create(token, "github", `{"type":"api_key","api_key":"not-a-real-key"}`)
@@ -38,6 +38,7 @@ func TestWhoIsSuspendedGets403EverywhereAndEverythingBackOnceEnabled(t *testing.
 		{"PUT", path, `{"type":"api_key","api_key":"another"}`},
 		{"DELETE", path, ""},
 		{"PUT", "/agent_mail/managed", ""},
+		{"POST", "/agent_mail/managed/replace", ""},
 	} {
 		s.call(c[0], c[1], token, c[2]).want(t, http.StatusForbidden, suspended)
 	}

@@ -34,6 +34,7 @@ func newHandler(log *slog.Logger, f function) *gateway.Handler {
 		"GET /{provider}/credentials/{id}": f.get,
 		"PUT /{provider}/managed":          f.want,
 		"DELETE /{provider}/managed":       f.retract,
+		"POST /{provider}/managed/replace": f.replace,
 	})
 }
 
@@ -71,17 +72,27 @@ func (f function) list(ctx context.Context, user, only string) (gateway.Response
 	return response, nil
 }
 
-// standings is the header Managed-Credentials: a dictionary of tokens in the sense of RFC 9651,
-// with a time in Unix seconds, and whether the user may have it removed, as parameters.
+// standings is the header Managed-Credentials: a dictionary of tokens in the sense of RFC 9651. As
+// parameters it has times in Unix seconds, whether the user may have it removed, for how many
+// seconds the key serves on that they have replaced, and whether that is under way.
 func standings(all []managed.Standing) string {
 	members := make([]string, len(all))
 	for i, s := range all {
 		members[i] = s.Provider + "=" + string(s.State)
-		if !s.RetryAt.IsZero() {
+		if !s.RetryAt.IsZero() && s.State != managed.StandingReady {
 			members[i] += fmt.Sprintf(";retry_at=%d", s.RetryAt.Unix())
 		}
 		if s.Removable {
 			members[i] += ";removable"
+		}
+		if s.Replaceable {
+			members[i] += fmt.Sprintf(";replaceable=%d", int(s.Overlap.Seconds()))
+		}
+		if s.Replacing {
+			members[i] += ";replacing"
+		}
+		if !s.RetireAt.IsZero() {
+			members[i] += fmt.Sprintf(";retire_at=%d", s.RetireAt.Unix())
 		}
 	}
 	return strings.Join(members, ", ")
@@ -126,9 +137,9 @@ func (f function) want(ctx context.Context, r gateway.Request) (gateway.Response
 	}
 	standing := listing.Standings[0]               // of the one provider
 	if standing.State == managed.StandingOffered { // they have had it removed a moment ago
-		return stands(http.StatusTooManyRequests, standing), nil
+		return stands(http.StatusTooManyRequests, standing, waits[standing.State]), nil
 	}
-	return stands(http.StatusAccepted, standing), nil
+	return stands(http.StatusAccepted, standing, waits[standing.State]), nil
 }
 
 // retract has the user's managed credential at a provider removed, with all that is in its
@@ -145,9 +156,44 @@ func (f function) retract(ctx context.Context, r gateway.Request) (gateway.Respo
 	case standing.State == managed.StandingOffered:
 		return gateway.Response{Status: http.StatusNoContent}, nil
 	case standing.State == managed.StandingProvisioning:
-		return stands(http.StatusConflict, standing), nil
+		return stands(http.StatusConflict, standing, waits[standing.State]), nil
 	}
-	return stands(http.StatusAccepted, standing), nil
+	return stands(http.StatusAccepted, standing, waits[standing.State]), nil
+}
+
+// replace has the key of the user's managed credential at a provider replaced.
+func (f function) replace(ctx context.Context, r gateway.Request) (gateway.Response, error) {
+	err := gateway.CheckProvider(r.Provider)
+	if err != nil {
+		return gateway.Response{}, err
+	}
+	replacement, err := f.engine.Replace(ctx, r.User, r.Provider)
+	if err != nil {
+		return gateway.Response{}, err
+	}
+	status := http.StatusConflict
+	switch replacement.Refused {
+	case "":
+		status = http.StatusAccepted
+	case managed.ReplaceTooSoon:
+		status = http.StatusTooManyRequests
+	default:
+	}
+	of := replaces[replacement.Refused]
+	if replacement.Standing.State != managed.StandingReady {
+		of = waits[replacement.Standing.State]
+	}
+	return stands(status, replacement.Standing, of), nil
+}
+
+// replaces are what a client is told of a wish for another key.
+var replaces = map[managed.ReplaceRefusal]told{
+	"":                      {30 * time.Second, "Another key is being made. The one that you have works until then."},
+	managed.ReplaceNever:    {0, "This key cannot be replaced: another one would not open what this one does. You need do nothing."},
+	managed.ReplaceNotReady: {10 * time.Second, "This key is being looked at just now. Please try again in a moment."},
+	managed.ReplaceUnderWay: {30 * time.Second, "This key is being replaced already. Please wait a minute or two until that is done."},
+	managed.ReplaceRetiring: {time.Minute, "This key was replaced a short while ago, and the one before it still works. Please wait until that has ended."},
+	managed.ReplaceTooSoon:  {time.Minute, "This key was made for you a short while ago. Please wait before you have it replaced again."},
 }
 
 // standing is how one managed credential stands, as the API shows it.
@@ -159,12 +205,15 @@ type standing struct {
 	Detail string `json:"detail"`
 }
 
-// waits are how long a client waits until it asks again, and what it may show meanwhile, where
-// nothing says until when.
-var waits = map[managed.StandingState]struct {
+// told is how long a client waits until it asks again, where nothing says until when, and what it
+// may show meanwhile. 0 is for ever.
+type told struct {
 	wait   time.Duration
 	detail string
-}{
+}
+
+// waits are what a client is told of a managed credential that it waits for.
+var waits = map[managed.StandingState]told{
 	managed.StandingProvisioning: {2 * time.Second, "It is being set up."},
 	managed.StandingFailed:       {time.Minute, "It could not be set up yet, and is tried again."},
 	managed.StandingUnavailable:  {time.Minute, "It cannot be set up at present."},
@@ -173,16 +222,16 @@ var waits = map[managed.StandingState]struct {
 }
 
 // stands answers with how a managed credential stands, and when to ask again.
-func stands(status int, s managed.Standing) gateway.Response {
-	of := waits[s.State]
+func stands(status int, s managed.Standing, of told) gateway.Response {
 	body := standing{Provider: s.Provider, State: s.State, Detail: of.detail}
 	if !s.RetryAt.IsZero() {
 		at := s.RetryAt.Unix()
 		body.RetryAt = &at
 		of.wait = max(time.Second, clock.Until(s.RetryAt).Round(time.Second))
 	}
-	return gateway.Response{Status: status, Body: body, Header: map[string]string{
-		"managed-credentials": standings([]managed.Standing{s}),
-		"retry-after":         strconv.Itoa(int(of.wait / time.Second)),
-	}}
+	header := map[string]string{"managed-credentials": standings([]managed.Standing{s})}
+	if of.wait > 0 {
+		header["retry-after"] = strconv.Itoa(int(of.wait / time.Second))
+	}
+	return gateway.Response{Status: status, Body: body, Header: header}
 }

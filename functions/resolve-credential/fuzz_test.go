@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/gateway"
+	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/managed/managedtest"
 	"managed-credentials/shared/seal"
@@ -144,6 +146,38 @@ func TestAnExpiredCredentialIsNotReleased(t *testing.T) {
 	answer, err := handler.Invoke(t.Context(), []byte(`{"user_id":"`+alice+`","provider":"github","credential_id":"`+expiredID+`"}`))
 	if err != nil || string(answer) != `{"status":409,"detail":"The credential has expired: its user has to replace it"}` {
 		t.Errorf("the answer is %s, %v", answer, err)
+	}
+}
+
+// A table that takes no writes keeps no executor from its credential, and that is counted.
+func TestAUseThatCannotBeNotedReleasesTheSecret(t *testing.T) {
+	name, client := managedtest.Table(t)
+	table := fault.New(aws.ToString(client.Options().BaseEndpoint))
+	table.SetHook(func(c *fault.Call) fault.Fault {
+		if c.Op == "UpdateItem" {
+			return fault.Respond(http.StatusBadRequest, nil, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException"}`))
+		}
+		return nil
+	})
+	proxied := httptest.NewServer(table)
+	t.Cleanup(proxied.Close)
+	var counted bytes.Buffer
+	c := store.Sealed{Metadata: credential.Metadata{ID: aliceID, Provider: "github"}}
+	f := &function{
+		table: store.New(store.Client(aws.Config{
+			Region: "us-east-1", BaseEndpoint: &proxied.URL, Credentials: client.Options().Credentials,
+		}), name, nil),
+		log: slog.New(slog.DiscardHandler), metrics: telemetry.NewMetrics(&counted),
+	}
+	f.noteUse(t.Context(), alice, c)
+	if !strings.Contains(counted.String(), `"UsesNotNoted":1`) {
+		t.Errorf("counted is %s", &counted)
+	}
+	counted.Reset()
+	c.System = true
+	f.noteUse(t.Context(), alice, c)
+	if counted.Len() > 0 || table.Count("UpdateItem") != 1 {
+		t.Error("of a system credential a use is noted")
 	}
 }
 

@@ -77,7 +77,27 @@ func (f *function) resolve(ctx context.Context, event []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.noteUse(ctx, r.UserID, c)
 	return answer(c, material), nil
+}
+
+// usePatience is how long an executor is kept waiting, once a day and credential, for the day to be
+// noted on which it was used.
+const usePatience = 500 * time.Millisecond
+
+// noteUse notes the day on which a user's credential is handed out. That it cannot be noted is
+// counted, and no reason to hand out nothing.
+func (f *function) noteUse(ctx context.Context, user string, c store.Sealed) {
+	if c.System {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, usePatience)
+	defer cancel()
+	err := f.table.NoteUse(ctx, user, c)
+	if err != nil {
+		f.metrics.Count(telemetry.UsesNotNoted, "", 1)
+		f.log.WarnContext(ctx, "the day of the use could not be noted", "user", user, "provider", c.Provider, "credential", c.ID, "error", err)
+	}
 }
 
 // errExpired: nothing of the credential can be used any more, by what its user said of it. A

@@ -60,6 +60,9 @@ type Metadata struct {
 	// Stored names the secret fields that there are, each header as "headers." and its name; nil
 	// where that is not known.
 	Stored []string `json:"stored"`
+	// LastUsedOn is the day, in UTC, on which its secret was last handed out, such as "2026-11-30";
+	// nil where that is not known.
+	LastUsedOn *string `json:"last_used_on"`
 	// Revision is another one after each change. It is an ETag's text.
 	Revision string `json:"-"`
 }

@@ -165,7 +165,7 @@ func TestWhatIsAType(t *testing.T) {
 // Clients read these names, and null where a type has no such field.
 func TestMetadataIsShownUnderTheAPIsNames(t *testing.T) {
 	t.Parallel()
-	title, username, hint := "Mail", "ada", "abcd"
+	title, username, hint, used := "Mail", "ada", "abcd", "2026-11-30"
 	created, expires := int64(5), int64(6)
 	for _, c := range []struct {
 		metadata credential.Metadata
@@ -175,19 +175,19 @@ func TestMetadataIsShownUnderTheAPIsNames(t *testing.T) {
 			credential.System("openai", "Use Credits for OpenAI"),
 			`{"id":"331b65ec-da3c-5c26-b6ba-e71ce538f6f4","provider":"openai","type":"api_key","title":"Use Credits for OpenAI",` +
 				`"scopes":null,"username":null,"host":null,"autogpt_managed":false,"is_system":true,` +
-				`"created_at":null,"expires_at":null,"hint":null,"stored":null,"is_managed":false}`,
+				`"created_at":null,"expires_at":null,"hint":null,"stored":null,"last_used_on":null,"is_managed":false}`,
 		},
 		{
 			credential.Metadata{ID: "1", Provider: "github", Type: credential.OAuth2, Title: &title, Username: &username, Scopes: []string{},
-				CreatedAt: &created, ExpiresAt: &expires, Hint: &hint, Stored: []string{"access_token"}, Revision: "r"},
+				CreatedAt: &created, ExpiresAt: &expires, Hint: &hint, Stored: []string{"access_token"}, LastUsedOn: &used, Revision: "r"},
 			`{"id":"1","provider":"github","type":"oauth2","title":"Mail",` +
 				`"scopes":[],"username":"ada","host":null,"autogpt_managed":false,"is_system":false,` +
-				`"created_at":5,"expires_at":6,"hint":"abcd","stored":["access_token"],"is_managed":false}`,
+				`"created_at":5,"expires_at":6,"hint":"abcd","stored":["access_token"],"last_used_on":"2026-11-30","is_managed":false}`,
 		},
 		{
 			credential.Metadata{Managed: true},
 			`{"id":"","provider":"","type":"","title":null,"scopes":null,"username":null,"host":null,"autogpt_managed":true,"is_system":false,` +
-				`"created_at":null,"expires_at":null,"hint":null,"stored":null,"is_managed":true}`,
+				`"created_at":null,"expires_at":null,"hint":null,"stored":null,"last_used_on":null,"is_managed":true}`,
 		},
 	} {
 		got, err := json.Marshal(c.metadata)

@@ -10,7 +10,7 @@ import (
 
 // ignored are the members of a body that the service decides itself: what AutoGPT's clients send of
 // a credential beside its fields, and what an answer of ours has. docs/openapi.yaml lists them.
-var ignored = []string{"id", "provider", "metadata", "is_system", "created_at", "hint", "stored"}
+var ignored = []string{"id", "provider", "metadata", "is_system", "created_at", "hint", "stored", "last_used_on"}
 
 // common are the members of a body that belong to no type.
 var common = []string{"type", "title", "autogpt_managed", "is_managed"}

@@ -23,6 +23,9 @@ type Config struct {
 	Titles map[string]string
 	// OptOut are the providers whose credential users may have removed.
 	OptOut map[string]bool
+	// Replace are the providers whose key users may have replaced, with how long the one that they
+	// have then serves on beside the new one.
+	Replace map[string]time.Duration
 	// Faults are the providers whose settings cannot work, with what is wrong: they make nothing,
 	// and what is to be revoked there waits. None of them is among Providers.
 	Faults map[string]error

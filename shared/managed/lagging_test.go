@@ -95,6 +95,11 @@ func TestAProfileIsNotRotated(t *testing.T) {
 	if !errors.As(err, &conflict) || !strings.Contains(conflict.Detail, "networks") {
 		t.Errorf("all of them: got %v", err)
 	}
+	allowed := w.EngineWith(func(c *managed.Config) { c.Replace = map[string]time.Duration{ayrshare.Name: 0} })
+	r, err := allowed.Replace(t.Context(), alice, ayrshare.Name)
+	if err != nil || r.Refused != managed.ReplaceNever || r.Standing.Replaceable {
+		t.Errorf("by its user: %v %+v", err, r)
+	}
 	w.Converge()
 	if now := shares.Profiles(); len(now) != 1 || strings.Contains(w.Logs(), `"rotation`) {
 		t.Errorf("there are %+v", now)

@@ -33,6 +33,13 @@ type Standing struct {
 	RetryAt time.Time
 	// Removable: there is one, and the user may have it removed.
 	Removable bool
+	// Replaceable: the user may have its key replaced, which then serves on for Overlap.
+	Replaceable bool
+	Overlap     time.Duration
+	// Replacing: another key is being made. RetireAt is until when the one before that serves on,
+	// once it is there; zero if none does.
+	Replacing bool
+	RetireAt  time.Time
 }
 
 // StandingState is a Standing's state.
@@ -367,7 +374,7 @@ func (l *listing) result(own []credential.Metadata, only string) Listing {
 	for _, name := range slices.Sorted(maps.Keys(l.standing)) {
 		standing := l.standing[name]
 		standing.Provider = name
-		standing.Removable = l.cfg.OptOut[name] && (standing.State == StandingReady || standing.State == StandingFailed)
+		l.noteOptions(&standing, l.slots[name])
 		r.Standings = append(r.Standings, standing)
 	}
 	return r

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"time"
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/credential"
@@ -78,7 +79,7 @@ func agentMail(env *config.Env, settings []byte) (managed.Provider, error) {
 // for it.
 func Configure(c *managed.Config, env *config.Env) {
 	c.Providers, c.Modes, c.OptOut = nil, map[string]managed.Mode{}, map[string]bool{}
-	c.Titles, c.Faults = map[string]string{}, map[string]error{}
+	c.Replace, c.Titles, c.Faults = map[string]time.Duration{}, map[string]string{}, map[string]error{}
 	setting := env.ManagedProviders()
 	for name := range setting.Named {
 		if constructors[name] == nil {
@@ -108,6 +109,9 @@ func Configure(c *managed.Config, env *config.Env) {
 		case err == nil:
 			c.Providers = append(c.Providers, p)
 			c.Modes[name], c.OptOut[name] = general.Mode, general.OptOut
+			if general.Replace != nil {
+				c.Replace[name] = *general.Replace
+			}
 			if general.Title != "" {
 				c.Titles[name] = general.Title
 			}
@@ -135,6 +139,9 @@ type general struct {
 	Mode managed.Mode `json:"mode"`
 	// OptOut: users may have their credential removed.
 	OptOut bool `json:"opt_out"`
+	// Replace is for how long a key serves on beside the one by which its user has had it replaced;
+	// nil if users may not.
+	Replace *time.Duration
 	// Title is what users see of the credential; "" is what the provider calls it.
 	Title string `json:"title"`
 }
@@ -163,6 +170,13 @@ func split(value []byte) (general, []byte, error) {
 	if ok && json.Unmarshal(optOut, &g.OptOut) != nil {
 		return general{}, nil, errors.New("opt_out has to be true or false")
 	}
+	replace, ok := settings["replace"]
+	if ok {
+		g.Replace, err = overlap(replace)
+		if err != nil {
+			return general{}, nil, err
+		}
+	}
 	title, ok := settings["title"]
 	if ok && (json.Unmarshal(title, &g.Title) != nil || !readable.MatchString(g.Title)) {
 		return general{}, nil, errors.New("title has to be a text of one line, of 1 to 100 characters")
@@ -170,8 +184,20 @@ func split(value []byte) (general, []byte, error) {
 	delete(settings, "title")
 	delete(settings, "mode")
 	delete(settings, "opt_out")
+	delete(settings, "replace")
 	rest, err := json.Marshal(settings)
 	return g, rest, err
+}
+
+// overlap reads for how long a key serves on that was replaced.
+func overlap(value json.RawMessage) (*time.Duration, error) {
+	var text string
+	err := json.Unmarshal(value, &text)
+	d, malformed := time.ParseDuration(text)
+	if err != nil || malformed != nil || d < 0 || d > managed.LongestOverlap {
+		return nil, fmt.Errorf("replace has to be a duration from 0s to %dh, such as 1h", int(managed.LongestOverlap.Hours()))
+	}
+	return &d, nil
 }
 
 // readable is what a title looks like: no control characters, and nothing that cannot be seen.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/managed"
@@ -64,6 +65,22 @@ func TestWhatUsersSeeOfAProvidersCredentialIsASetting(t *testing.T) {
 		c := configured(`{"agent_mail":{"mode":"auto","title":` + title + `}}`)
 		if c.Faults["agent_mail"] == nil || !strings.Contains(c.Faults["agent_mail"].Error(), "title") {
 			t.Errorf("%s: %q, faults: %v", title, c.Titles, c.Faults)
+		}
+	}
+}
+
+func TestWhoMayReplaceTheirKeyIsASetting(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{`"0s"`: 0, `"90m"`: 90 * time.Minute, `"720h"`: managed.LongestOverlap} {
+		c := configured(`{"agent_mail":{"mode":"auto","replace":` + value + `},"open_router":{"mode":"auto","limit":1,"workspace":"w"}}`)
+		if !maps.Equal(c.Replace, map[string]time.Duration{"agent_mail": want}) || len(c.Faults) > 0 {
+			t.Errorf("%s: %v, faults: %v", value, c.Replace, c.Faults)
+		}
+	}
+	for _, value := range []string{`true`, `60`, `null`, `""`, `"1 h"`, `"-1s"`, `"721h"`} {
+		c := configured(`{"agent_mail":{"mode":"auto","replace":` + value + `}}`)
+		if c.Faults["agent_mail"] == nil || !strings.Contains(c.Faults["agent_mail"].Error(), "replace has to be a duration from 0s to 720h") {
+			t.Errorf("%s: %v, faults: %v", value, c.Replace, c.Faults)
 		}
 	}
 }

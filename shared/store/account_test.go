@@ -59,7 +59,7 @@ func TestASlotIsReadWithAllThatItHolds(t *testing.T) {
 		User: user, Provider: provider, Title: title, State: store.Provisioning, Owner: "owner", Attempt: 7, Tries: 2, LeaseUntil: leaseEnd,
 		DueAt: leaseEnd, Committed: 3, Resource: credential.Resource{ID: "pod", KeyID: "key", OrgID: "org"}, Reason: "transient",
 		GoneSince: now.Add(-time.Minute), Left: 4, LeftSince: now.Add(-time.Hour), ExpiresAt: now.AddDate(1, 0, 0), CreatedAt: now.Add(-time.Hour),
-		ReportFrom: now.Add(5 * time.Minute), ReportPause: 10 * time.Minute,
+		ReportFrom: now.Add(5 * time.Minute), ReportPause: 10 * time.Minute, LastUsedOn: "2025-12-31",
 	}
 	if got := tb.slot(claimedItem); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -68,7 +68,7 @@ func TestASlotIsReadWithAllThatItHolds(t *testing.T) {
 	bare := claimedItem.with(attributes{
 		"owner": nil, "lease_until": nil, "due_at": nil, "due_shard": nil, "tries": nil, "reason": nil, "committed": nil,
 		"resource_id": nil, "key_id": nil, "org_id": nil, "secret": nil, "created_at": nil,
-		"gone_since": nil, "left": nil, "left_since": nil, "expires_at": nil, "report_from": nil, "report_pause": nil,
+		"gone_since": nil, "left": nil, "left_since": nil, "expires_at": nil, "report_from": nil, "report_pause": nil, "last_used_on": nil,
 	})
 	if got := tb.slot(bare); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -29,6 +29,7 @@ const (
 	attrCreatedAt = "created_at"
 	attrExpiresAt = "expires_at"
 	attrHint      = "hint"
+	attrLastUsed  = "last_used_on"
 
 	// Users' own credentials.
 	attrScopes   = "scopes"
@@ -181,6 +182,16 @@ func shownTime(item map[string]types.AttributeValue, name string) time.Time {
 func shownText(item map[string]types.AttributeValue, name string) string {
 	r := reader{item: item}
 	return r.textOrEmpty(name)
+}
+
+// shownDay is a day, such as "2026-11-30"; "" for none.
+func shownDay(item map[string]types.AttributeValue, name string) string {
+	day := shownText(item, name)
+	_, err := time.Parse(time.DateOnly, day)
+	if err != nil {
+		return ""
+	}
+	return day
 }
 
 func shownTexts(item map[string]types.AttributeValue, name string) []string {

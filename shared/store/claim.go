@@ -40,8 +40,7 @@ func (s *Store) Claim(ctx context.Context, slots []Slot, next State, leaseUntil 
 			", #autogpt_managed = " + values.flag("managed", true) +
 			", #created_at = if_not_exists(#created_at, " + values.time("now", s.now()) + ")"
 		if !slot.AskFrom.IsZero() {
-			expression += ", #ask_from = " + values.time("ask_from", slot.AskFrom) +
-				", #ask_pause = " + values.num("ask_pause", slot.AskPause.Milliseconds())
+			expression += ", " + slot.asked(values)
 		}
 		if next == Provisioning && slot.RetractedBy != "" {
 			expression += " REMOVE #retracted_by"
@@ -104,6 +103,11 @@ func (s Slot) claimed(owner string, next State, leaseUntil time.Time) Slot {
 	s.LeaseUntil = time.UnixMilli(leaseUntil.UnixMilli())
 	s.DueAt = s.LeaseUntil
 	return s
+}
+
+// asked is the part of an update that notes from when on the user may ask again.
+func (s Slot) asked(values args) string {
+	return "#ask_from = " + values.time("ask_from", s.AskFrom) + ", #ask_pause = " + values.num("ask_pause", s.AskPause.Milliseconds())
 }
 
 // claim is the part of an update that all claims share. The slot is due when its lease ends, so

@@ -103,16 +103,27 @@ func (s *Store) Report(ctx context.Context, slot Slot, pause time.Duration) erro
 // retires already does so now. It returns ErrStale if the slot is not as it was read. A repeat asks
 // anew, as long as no other key was made.
 func (s *Store) Rotate(ctx context.Context, slot Slot, overlap time.Duration) error {
+	return s.rotate(ctx, slot, overlap, args{}, "")
+}
+
+// Replace is Rotate because the slot's user asks for it. The caller gives AskFrom and AskPause as
+// they are to be from then on.
+func (s *Store) Replace(ctx context.Context, slot Slot, overlap time.Duration) error {
 	values := args{}
+	return s.rotate(ctx, slot, overlap, values, ", "+slot.asked(values))
+}
+
+// rotate writes the wish for another key, and with it what else is to be set.
+func (s *Store) rotate(ctx context.Context, slot Slot, overlap time.Duration, values args, set string) error {
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
 	now := values.time("now", s.now())
-	asked := slot
-	asked.Reason = ReasonRotation
+	wished := slot
+	wished.Reason = ReasonRotation
 	expression := "SET #rotate = " + values.num("overlap", overlap.Milliseconds()) +
 		", #attempt = " + values.num("attempt", slot.Attempt+1) +
 		", #due_at = " + now +
-		", #due_shard = " + values.str("shard", asked.shard()) +
-		", #reason = " + values.str("reason", asked.Reason)
+		", #due_shard = " + values.str("shard", wished.shard()) +
+		", #reason = " + values.str("reason", wished.Reason) + set
 	if slot.Retiring.KeyID != "" {
 		expression += ", #retire_at = " + now
 	}

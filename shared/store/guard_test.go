@@ -155,7 +155,7 @@ func TestWhatCanBeDecodedCanBeChanged(t *testing.T) {
 		"whole": {}, "without a title": {"title": nil}, "with an empty title": {"title": ""}, "without a username": {"username": nil},
 		"without scopes": {"scopes": nil}, "with empty scopes": {"scopes": ""}, "with a host": {"host": "example.com"},
 		"of a newer version, that adds": {"added": "something"}, "without a time": {"created_at": nil},
-		"with a time that is none": {"created_at": "then", "expires_at": -1}, "with a hint and a list that are none": {"hint": 5, "stored": "api_key"}, "of another type": {"type": "user_password"},
+		"with a time that is none": {"created_at": "then", "expires_at": -1}, "with a hint, a list and a day that are none": {"hint": 5, "stored": "api_key", "last_used_on": "today"}, "of another type": {"type": "user_password"},
 	} {
 		item := ownItem.with(change)
 		for verb, try := range guards {

@@ -225,7 +225,7 @@ func (s *Store) change(ctx context.Context, key Key, c ownChange) (credential.Me
 
 // ownProjection is what decodeOwn reads.
 const ownProjection = "#pk, #sk, #v, #type, #title, #autogpt_managed, #scopes, #username, #host, #created_at, #expires_at, " +
-	"#hint, #stored, #revision"
+	"#hint, #stored, #revision, #last_used_on"
 
 // changed is the credential after the change with that revision: a transaction gives nothing back.
 func (s *Store) changed(ctx context.Context, key Key, revision string) (credential.Metadata, error) {
@@ -353,6 +353,9 @@ func decodeOwn(item map[string]types.AttributeValue) (credential.Metadata, error
 	}
 	if hint := shownText(item, attrHint); hint != "" {
 		m.Hint = &hint
+	}
+	if day := shownDay(item, attrLastUsed); day != "" {
+		m.LastUsedOn = &day
 	}
 	scopes := r.textOrNil(attrScopes)
 	if scopes != nil {

@@ -246,6 +246,9 @@ func TestTheRolesAllowWhatTheStoreNames(t *testing.T) {
 		{"UpdateItem", []string{"ResolveCredential MarkReported"}, func(tb *table) error {
 			return tb.Report(t.Context(), tb.slot(claimedItem), time.Minute)
 		}},
+		{"UpdateItem", []string{"ResolveCredential NoteUse"}, func(tb *table) error {
+			return tb.NoteUse(t.Context(), user, store.Sealed{Metadata: credential.Metadata{ID: ownID, Provider: "github"}})
+		}},
 		{"BatchGetItem", []string{"Operate ReadJobs"}, func(tb *table) error {
 			_, err := tb.Job(t.Context(), "job")
 			return err

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"managed-credentials/shared/credential"
@@ -70,6 +72,33 @@ func (s *Store) Sealed(ctx context.Context, user, provider, id string) (Sealed, 
 	}
 	sealed.Ciphertext = secret.Value
 	return sealed, nil
+}
+
+// NoteUse notes on a user's credential, as it was just read, that its secret is handed out today: a
+// day in UTC. It writes nothing if that is on record already, as it is for all but the first use of
+// a day. No other write goes by what it writes. Who writes the item just now has it for themselves:
+// then the next use is noted. Safe to repeat.
+func (s *Store) NoteUse(ctx context.Context, user string, c Sealed) error {
+	today := s.now().UTC().Format(time.DateOnly)
+	if c.LastUsedOn != nil && *c.LastUsedOn >= today {
+		return nil
+	}
+	values := args{}
+	day := values.str("today", today)
+	expression := "SET #last_used_on = " + day
+	condition := "attribute_exists(#pk) AND (attribute_not_exists(#last_used_on) OR #last_used_on < " + day + ")"
+	_, err := s.db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName:                 &s.table,
+		Key:                       CredentialKey(user, c.Provider, c.ID).item(),
+		UpdateExpression:          &expression,
+		ConditionExpression:       &condition,
+		ExpressionAttributeNames:  names(expression, condition),
+		ExpressionAttributeValues: values,
+	})
+	if isConflict(err) {
+		return nil
+	}
+	return outcome(err, nil, "noting the use")
 }
 
 // one reads one item together with the user's tombstone.

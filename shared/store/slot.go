@@ -78,6 +78,8 @@ type Slot struct {
 	CreatedAt time.Time
 	// Hint is the end of the stored key, to be shown; "" for none.
 	Hint string
+	// LastUsedOn is the day on which the secret was last handed out; "" where that is not known.
+	LastUsedOn string
 	// UnknownSince is when an audit first found that the user pool does not know the user; zero if
 	// the last one found them. Only Scan reads it.
 	UnknownSince time.Time
@@ -96,8 +98,9 @@ type Slot struct {
 	Retiring Retiring
 	// RetractedBy is who had the credential removed; "" unless the slot is retracting or off.
 	RetractedBy Retractor
-	// AskFrom is from when on the user may ask again for what would not be made by itself yet; zero
-	// if they never did. AskPause is how long the pause was that ends then.
+	// AskFrom is from when on the user may ask again for what would not be made by itself, or not
+	// yet: another key, or one in place of what they gave up. Zero if they never did. AskPause is
+	// how long the pause was that ends then.
 	AskFrom  time.Time
 	AskPause time.Duration
 }
@@ -196,6 +199,9 @@ func (s Slot) Metadata() credential.Metadata {
 	if s.Hint != "" {
 		m.Hint = &s.Hint
 	}
+	if s.LastUsedOn != "" {
+		m.LastUsedOn = &s.LastUsedOn
+	}
 	return m
 }
 
@@ -235,6 +241,7 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 
 		CreatedAt:    shownTime(item, attrCreatedAt),
 		Hint:         shownText(item, attrHint),
+		LastUsedOn:   shownDay(item, attrLastUsed),
 		UnknownSince: r.timeOrZero(attrUnknownSince),
 		CommittedAt:  shownTime(item, attrCommittedAt),
 

@@ -256,7 +256,7 @@ var claimedItem = attributes{
 	"state": "provisioning", "owner": "owner", "attempt": 7, "lease_until": ms(leaseEnd), "due_at": ms(leaseEnd), "due_shard": "live.0",
 	"tries": 2, "reason": "transient", "committed": 3, "resource_id": "pod", "key_id": "key", "org_id": "org", "secret": []byte("ciphertext"),
 	"gone_since": ms(now.Add(-time.Minute)), "left": 4, "left_since": ms(now.Add(-time.Hour)), "expires_at": ms(now.AddDate(1, 0, 0)),
-	"report_from": ms(now.Add(5 * time.Minute)), "report_pause": 600_000,
+	"report_from": ms(now.Add(5 * time.Minute)), "report_pause": 600_000, "last_used_on": "2025-12-31",
 }
 
 // failedItem is a slot that failed cleanly: nobody's, and settled.

@@ -62,6 +62,8 @@ const (
 	// OpenFieldsChanged: secrets that were not handed out, because what stands beside them in the
 	// clear is not what they were sealed with.
 	OpenFieldsChanged = "OpenFieldsChanged"
+	// UsesNotNoted: secrets that were handed out, and of which it could not be noted on which day.
+	UsesNotNoted = "UsesNotNoted"
 	// CircuitOpened: a process leaves a third party alone for a while, after several slots in a row
 	// failed there; without provider, KMS.
 	CircuitOpened = "CircuitOpened"

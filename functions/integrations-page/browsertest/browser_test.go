@@ -37,7 +37,7 @@ func TestThePageInABrowser(t *testing.T) {
 	const prefix = "/team/keys"
 	mapped, _ := stacktest.Start(t, stack.Config{Prefix: prefix, Env: map[string]string{
 		"BRAND_NAME": "Acme", "BRAND_LOGO_URL": "https://acme.example/logo.svg", "BRAND_ACCENT": "#ffe600", "SUPPORT_URL": "https://acme.example/help",
-		"MANAGED_PROVIDERS": `{"agent_mail":{"mode":"auto","opt_out":true,"title":"Mail (managed by Acme)"}}`,
+		"MANAGED_PROVIDERS": `{"agent_mail":{"mode":"auto","opt_out":true,"replace":"90m","title":"Mail (managed by Acme)"}}`,
 	}})
 
 	command := exec.CommandContext(t.Context(), "npm", "test", "--silent")

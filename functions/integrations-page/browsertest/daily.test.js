@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { answer, api, check, focus, isList, local, look, own, resolve, row, signIn } from "./world.js";
 
 const strange = { provider: "acme", type: "api_key", title: "Plain", scopes: null, username: null, host: null, is_managed: false, autogpt_managed: false, is_system: false,
-  created_at: 1700000000, expires_at: null, hint: null, stored: ["api_key"] };
+  created_at: 1700000000, expires_at: null, hint: null, stored: ["api_key"], last_used_on: null };
 const titles = (page) => page.getByRole("heading", { level: 3 }).allTextContents();
 
 check("the list shows only whose it is, or what expires, if one wants it to", {}, async (page) => {

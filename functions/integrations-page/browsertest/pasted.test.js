@@ -168,7 +168,7 @@ check("an addition whose answer is lost is looked for, not made twice", { status
 });
 
 const strange = { provider: "acme", type: "api_key", title: "Plain", scopes: null, username: null, host: null, is_managed: false, autogpt_managed: false, is_system: false,
-  created_at: 1700000000, expires_at: null, hint: null, stored: ["api_key"] };
+  created_at: 1700000000, expires_at: null, hint: null, stored: ["api_key"], last_used_on: null };
 
 check("providers that are called like the parts of an object are providers", {}, async (page) => {
   const names = ["constructor", "__proto__", "toString", "hasOwnProperty"];

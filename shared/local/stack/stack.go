@@ -76,7 +76,8 @@ type Config struct {
 	// AllProviders starts the fakes of all other providers, too, and has users get keys there, in
 	// place of what Env has as MANAGED_PROVIDERS.
 	AllProviders bool
-	// AllAuto has users get keys at all of them without asking, whatever the fakes' modes.
+	// AllAuto has users get keys at all providers without asking, whatever the fakes' modes, and
+	// lets them have these replaced.
 	AllAuto bool
 	// DynamoDB is a running DynamoDB Local to use. Nil means that the stack starts one.
 	DynamoDB *dynamodb.Server
@@ -353,15 +354,20 @@ func (s *Stack) startFakes(cfg Config) error {
 }
 
 // useFakes has users get keys at the fakes, by the origins at which the functions find these.
-func (s *Stack) useFakes(env *environment, urls map[string]string) error {
+func (s *Stack) useFakes(cfg Config, env *environment, urls map[string]string) error {
 	if s.Fakes == nil {
 		return nil
 	}
-	providers := map[string]any{agentmail.Name: map[string]any{"mode": managed.Auto}}
+	providers := map[string]map[string]any{agentmail.Name: {"mode": managed.Auto}}
 	for name, f := range s.Fakes {
 		settings := f.Settings(urls[name])
 		settings["mode"] = cmp.Or(f.Mode, string(managed.Auto))
 		providers[name] = settings
+	}
+	if cfg.AllAuto {
+		for _, settings := range providers {
+			settings["replace"] = "1s"
+		}
 	}
 	text, err := json.Marshal(providers)
 	env.values["MANAGED_PROVIDERS"] = string(text)
@@ -443,7 +449,7 @@ func (s *Stack) connect(cfg Config, env *environment) error {
 			return err
 		}
 	}
-	return s.useFakes(env, urls)
+	return s.useFakes(cfg, env, urls)
 }
 
 // reach is where the functions find a service: behind a proxy, if there are to be faults.

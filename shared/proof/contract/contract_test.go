@@ -186,7 +186,7 @@ type reply struct {
 const (
 	unknown = "/github/credentials/0e0a1f3c-5c86-4f0e-8f5e-7f3d3c1d2b4a"
 	valid   = `{"id":"0e0a1f3c-5c86-4f0e-8f5e-7f3d3c1d2b4a","provider":"github","type":"api_key","title":null,"scopes":null,"username":null,` +
-		`"host":null,"autogpt_managed":false,"is_managed":false,"is_system":false,"created_at":5,"expires_at":null,"hint":null,"stored":null}`
+		`"host":null,"autogpt_managed":false,"is_managed":false,"is_system":false,"created_at":5,"expires_at":null,"hint":null,"stored":null,"last_used_on":null}`
 )
 
 // json is the answer of a function.

@@ -17,9 +17,10 @@ import (
 const room = 20
 
 // One user does the worst that the API lets them do, many times at once: they create the largest
-// credentials up to the limit and beyond it, replace, delete and list them, report good keys as
-// rejected, send what no one should, and delete their account while all that goes on. Nobody else
-// notices, no function needs more memory than it has, and in the end nothing is left of them.
+// credentials up to the limit and beyond it, change, delete and list them, have their managed keys
+// replaced and report good ones as rejected, send what no one should, and delete their account
+// while all that goes on. Nobody else notices, no function needs more memory than it has, and in
+// the end nothing is left of them.
 func TestAHostileUserHarmsNobodyElse(t *testing.T) {
 	t.Parallel()
 	s := start(t, map[string]string{"LEASE": "10s", "PROVISION_BUDGET": "2s", "MAX_CREDENTIALS": fmt.Sprint(room)})
@@ -94,7 +95,7 @@ func (s *service) misbehave(user, token string) int {
 	path := fmt.Sprintf("/provider_%d/credentials", rand.IntN(3))
 	largest := fmt.Sprintf(`{"type":"api_key","title":%q,"api_key":%q}`, strings.Repeat("界", 256), strings.Repeat("k", 3900))
 	var status int
-	switch rand.IntN(8) {
+	switch rand.IntN(9) {
 	case 0, 1, 2:
 		status, _, _ = s.call("POST", path, token, largest)
 	case 3:
@@ -108,6 +109,9 @@ func (s *service) misbehave(user, token string) int {
 		status, _, _ = s.call("POST", "/local/resolve", "", fmt.Sprintf(`{"sub":%q,"provider":%q,"rejected_attempt":1}`, user, one))
 	case 7:
 		status, _, _ = s.call("POST", path, token, strings.Repeat("[", 60_000))
+	case 8:
+		one := provider.Names()[rand.IntN(len(provider.Names()))]
+		status, _, _ = s.call("POST", "/"+one+"/managed/replace", token, "")
 	}
 	return status
 }

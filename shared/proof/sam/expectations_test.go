@@ -214,7 +214,13 @@ var expectations = map[string]map[string]expectation{
 			answer: `202 {"provider":"agent_mail","state":"retracting","retry_at":null,"detail":"It is being removed."}`,
 			then:   func(w *world) { w.slotIs(store.Retracting) },
 		},
-		"retract-not-theirs": {given: ownOf("github"), answer: notFound, then: noPods},
+		"replace": {
+			given:  managedOf(userID),
+			answer: `202 {"provider":"agent_mail","state":"ready","retry_at":null,"detail":"Another key is being made. The one that you have works until then."}`,
+			then:   (*world).rotates,
+		},
+		"replace-not-offered": {answer: `404 {"detail":"No managed credential is offered there."}`, then: noPods},
+		"retract-not-theirs":  {given: ownOf("github"), answer: notFound, then: noPods},
 	},
 
 	"operate": {

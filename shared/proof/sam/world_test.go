@@ -123,7 +123,7 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 		"SEAL_OPEN_FIELDS":             "true",
 		"SUSPENSION":                   "true",
 		"AGENTMAIL_ADOPTS":             "true",
-		"MANAGED_PROVIDERS":            `{"agent_mail":{"mode":"auto","opt_out":true}}`,
+		"MANAGED_PROVIDERS":            `{"agent_mail":{"mode":"auto","opt_out":true,"replace":"1h"}}`,
 		"USER_POOL_ID":                 poolID,
 		"PROVISION_BUDGET":             budget.String(),
 		"JWT_ISSUER":                   "https://auth.example.com",

@@ -199,6 +199,10 @@ func (w *world) doing(what, user string, number int, rng *rand.Rand) func() {
 		overlap := time.Duration(rng.IntN(3)) * time.Duration(rng.IntN(60)) * time.Second
 		return func() {
 			spawn(func(ctx context.Context, p *process) {
+				if overlap > 30*time.Second { // the user asks for it
+					_, _ = p.Replace(ctx, user, provider)
+					return
+				}
 				_ = p.Rotate(ctx, managed.Rotation{User: user, Provider: provider, Overlap: overlap})
 			})
 		}

@@ -410,7 +410,7 @@ func (w *world) process() *process {
 	}
 	var err error
 	p.Engine, err = managed.New(managed.Config{
-		Store: p.table, Providers: providers, OptOut: w.optOut(), OrgKeys: newKeys(p), Seal: w.bug.seals(p.sealer), Users: userPool{p},
+		Store: p.table, Providers: providers, OptOut: w.optOut(), Replace: w.replace(), OrgKeys: newKeys(p), Seal: w.bug.seals(p.sealer), Users: userPool{p},
 		Lease: lease, Budget: budget, Holdback: w.config.holdback, Suspends: true, GoneFloor: 10, GoneShare: 0.02, Now: p.now, Wait: p.wait,
 		Log: slog.New(logs{w: w, p: p}), Metrics: telemetry.NewMetrics(logs{w: w, p: p}),
 	})
@@ -429,6 +429,18 @@ func (w *world) optOut() map[string]bool {
 	}
 	return all
 }
+
+// replace lets users have their key replaced at each provider.
+func (w *world) replace() map[string]time.Duration {
+	all := map[string]time.Duration{}
+	for _, name := range w.config.providers {
+		all[name] = replaceOverlap
+	}
+	return all
+}
+
+// replaceOverlap is for how long a key serves on that its user has had replaced.
+const replaceOverlap = 40 * time.Second
 
 // wait is a pause that the player ends, so that of two that end at once one goes first.
 func (p *process) wait(ctx context.Context, d time.Duration) error {

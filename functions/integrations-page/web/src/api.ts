@@ -3,6 +3,7 @@ import type { components } from "./openapi";
 import type { Credential } from "./rules";
 import { accessToken, renew, renewSilently } from "./session";
 import { parseStandings, type Standing } from "./standings";
+import { when } from "./words";
 
 /** Problem is what went wrong with a request, in a text for the user. */
 export class Problem extends Error {
@@ -84,6 +85,15 @@ export async function retract(provider: string): Promise<Standing | null> {
   return response.status === 204 ? null : (parseStandings(response.headers.get("managed-credentials"))[0] ?? null);
 }
 
+/**
+ * replace has the key of a managed credential replaced, and returns how it stands then. Safe to
+ * repeat: while one is being made, no other is.
+ */
+export async function replace(provider: string): Promise<Standing | null> {
+  const response = await call("POST", `${encodeURIComponent(provider)}/managed/replace`);
+  return parseStandings(response.headers.get("managed-credentials"))[0] ?? null;
+}
+
 /** remove deletes a credential. One that is gone already is no problem. */
 export async function remove(c: Credential): Promise<void> {
   try {
@@ -148,8 +158,9 @@ async function send(method: string, path: string, { fields, headers }: Load): Pr
 }
 
 async function problemOf(response: Response): Promise<Problem> {
-  const body = (await response.json().catch(() => ({}))) as { detail?: string };
+  const body = (await response.json().catch(() => ({}))) as { detail?: string; retry_at?: number | null };
   const detail = body.detail ?? "";
+  const again = body.retry_at ? ` You can do that ${when(body.retry_at, Date.now())}.` : "";
   switch (response.status) {
     case 401: // API Gateway says no more than "Unauthorized"; the API itself speaks of a deleted account alone.
       return new Problem(401, detail || "You are not signed in any more.", "", detail !== "");
@@ -160,9 +171,9 @@ async function problemOf(response: Response): Promise<Problem> {
       return new Problem(422, sentence(text), field === "body" ? "" : field);
     }
     case 429:
-      return new Problem(429, "There are too many requests right now. Please try again in a moment.");
+      return new Problem(429, detail ? detail + again : "There are too many requests right now. Please try again in a moment.");
     default:
-      return new Problem(response.status, detail ? sentence(detail) : "The service cannot answer right now. Please try again.");
+      return new Problem(response.status, detail ? sentence(detail) + again : "The service cannot answer right now. Please try again.");
   }
 }
 

@@ -10,6 +10,7 @@ import { CredentialForm } from "./form";
 import { Group } from "./group";
 import { Name } from "./name";
 import { Remove } from "./remove";
+import { Replace } from "./replace";
 import { Retract } from "./retract";
 import { type Credential, kindOf, mayChange } from "./rules";
 import { Abandoned, signOut, type User } from "./session";
@@ -27,6 +28,7 @@ type Open =
   | { what: "edit"; seen: Seen }
   | { what: "remove"; these: Credential[] }
   | { what: "retract"; provider: string; called: string }
+  | { what: "replace"; provider: string; called: string; overlap: number }
   | { what: "account" }
   | null;
 
@@ -178,6 +180,20 @@ export function Credentials({ user, onAccountDeleted }: Props) {
     void load();
   }
 
+  /** replaced says that the key of a managed credential is being replaced. */
+  function replaced(provider: string, called: string, standing: Standing | null) {
+    setOpen(null);
+    if (standing) setListing((old) => old && { ...old, standings: old.standings.map((s) => (s.provider === provider ? standing : s)) });
+    setNews(
+      <>
+        The key of <bdi translate={false}>{called}</bdi> is being replaced.
+      </>,
+    );
+    const row = credentials.find((c) => c.provider === provider && kindOf(c) === "Managed");
+    requestAnimationFrame(() => (document.getElementById(`credential-${row?.id}`) ?? heading.current)?.focus()); // The button is gone.
+    void load();
+  }
+
   async function copyId(c: Credential) {
     try {
       await navigator.clipboard.writeText(c.id);
@@ -302,6 +318,7 @@ export function Credentials({ user, onAccountDeleted }: Props) {
                 onEdit={(c) => void edit(c)}
                 onWant={setUp}
                 onRetract={(provider, called) => setOpen({ what: "retract", provider, called })}
+                onReplace={(provider, called, overlap) => setOpen({ what: "replace", provider, called, overlap })}
                 onRemove={(c) => setOpen({ what: "remove", these: [c] })}
               />
             ))}
@@ -350,6 +367,15 @@ export function Credentials({ user, onAccountDeleted }: Props) {
           called={open.called}
           onClose={() => setOpen(null)}
           onDone={(standing) => retracted(open.provider, open.called, standing)}
+        />
+      )}
+      {open?.what === "replace" && (
+        <Replace
+          provider={open.provider}
+          called={open.called}
+          overlap={open.overlap}
+          onClose={() => setOpen(null)}
+          onDone={(standing) => replaced(open.provider, open.called, standing)}
         />
       )}
       {open?.what === "account" && <DeleteAccount onClose={() => setOpen(null)} onDone={onAccountDeleted} />}

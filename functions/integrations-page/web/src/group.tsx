@@ -1,9 +1,21 @@
 // One provider's credentials.
 import { useState } from "preact/hooks";
 import { memo } from "./memo";
-import { type Credential, kindOf, mayChange, mayRetract, whyNot } from "./rules";
+import { type Credential, kindOf, mayChange, mayReplace, mayRetract, whyNot } from "./rules";
 import { mayAsk, type Standing } from "./standings";
-import { awaitedName, detailOf, foldedScopes, lifeOf, nameOf, providerName, standsText, typeName, when } from "./words";
+import {
+  awaitedName,
+  detailOf,
+  foldedScopes,
+  lifeOf,
+  nameOf,
+  providerName,
+  rotationOf,
+  standsText,
+  typeName,
+  usedText,
+  when,
+} from "./words";
 
 interface Actions {
   onSelect: (these: Credential[], on: boolean) => void;
@@ -14,6 +26,8 @@ interface Actions {
   onWant: (provider: string) => Promise<void>;
   /** Asks whether a managed credential, which the row calls so, is to be removed. */
   onRetract: (provider: string, called: string) => void;
+  /** Asks whether a managed credential's key, which serves on for a while, is to be replaced. */
+  onReplace: (provider: string, called: string, overlap: number) => void;
 }
 
 interface GroupProps extends Actions {
@@ -81,6 +95,8 @@ const Row = memo(
     const kind = kindOf(c);
     const detail = detailOf(c);
     const life = lifeOf(c, Date.now());
+    const used = usedText(c);
+    const rotation = rotationOf(standing, Date.now());
     return (
       <li id={`credential-${c.id}`} class={fresh ? "row fresh" : "row"} tabIndex={-1} data-kind={kind}>
         {mayChange(c) ? (
@@ -120,6 +136,12 @@ const Row = memo(
             </details>
           )}
           {life.text && <p class={`quiet ${life.state}`}>{life.text}</p>}
+          {used && <p class="quiet">{used}</p>}
+          {rotation && (
+            <p class="quiet" role="status">
+              {rotation}
+            </p>
+          )}
         </div>
         <div class="tags">
           <span class={`tag ${kind.toLowerCase()}`}>{kind}</span>
@@ -135,11 +157,21 @@ const Row = memo(
             </button>
             <CopyId c={c} onCopyId={actions.onCopyId} />
           </div>
-        ) : mayRetract(standing) ? (
+        ) : mayReplace(standing) || mayRetract(standing) ? (
           <div class="do">
-            <button class="danger" aria-label={`Remove ${nameOf(c)}`} onClick={() => actions.onRetract(c.provider, nameOf(c))}>
-              Remove
-            </button>
+            {mayReplace(standing) && (
+              <button
+                aria-label={`Replace key of ${nameOf(c)}`}
+                onClick={() => actions.onReplace(c.provider, nameOf(c), standing!.replaceable!)}
+              >
+                Replace key
+              </button>
+            )}
+            {mayRetract(standing) && (
+              <button class="danger" aria-label={`Remove ${nameOf(c)}`} onClick={() => actions.onRetract(c.provider, nameOf(c))}>
+                Remove
+              </button>
+            )}
           </div>
         ) : (
           <p class="do why">{whyNot[kind]}</p>

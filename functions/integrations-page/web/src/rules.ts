@@ -32,6 +32,12 @@ export const mayChange = (c: Credential): boolean => kindOf(c) === "Yours";
  */
 export const mayRetract = (s: Standing | undefined): boolean => s?.removable === true;
 
+/**
+ * mayReplace tells whether the user may have the key of a managed credential replaced. That, too,
+ * is the owner's setting, of which the list tells.
+ */
+export const mayReplace = (s: Standing | undefined): boolean => typeof s?.replaceable === "number";
+
 /** whyNot is the reason that a row shows in place of its actions. */
 export const whyNot: Record<Kind, string> = {
   Yours: "",

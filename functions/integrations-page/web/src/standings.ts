@@ -11,6 +11,12 @@ export interface Standing {
   retryAt: number | null;
   /** Whether the user may have it removed. */
   removable: boolean;
+  /** For how many seconds its key serves on if the user has it replaced; null if they may not. */
+  replaceable: number | null;
+  /** Whether another key is being made. */
+  replacing: boolean;
+  /** Until when the key before this one works, in Unix seconds; null if it does not. */
+  retireAt: number | null;
 }
 
 /**
@@ -23,12 +29,19 @@ export function parseStandings(header: string | null): Standing[] {
     const found = /^\s*([a-z0-9_]+)=(ready|provisioning|failed|unavailable|offered|retracting)((?:;[^,]*)?)\s*$/.exec(member);
     if (!found) continue;
     const parameters = found[3] ?? "";
-    const retry = /;\s*retry_at=(\d+)/.exec(parameters);
+    const number = (name: string): number | null => {
+      const found = new RegExp(`;\\s*${name}=(\\d+)`).exec(parameters);
+      return found ? Number(found[1]) : null;
+    };
+    const has = (name: string): boolean => new RegExp(`;\\s*${name}\\s*(;|$)`).test(parameters);
     standings.push({
       provider: found[1]!,
       state: found[2] as Standing["state"],
-      retryAt: retry ? Number(retry[1]) : null,
-      removable: /;\s*removable\s*(;|$)/.test(parameters),
+      retryAt: number("retry_at"),
+      removable: has("removable"),
+      replaceable: number("replaceable"),
+      replacing: has("replacing"),
+      retireAt: number("retire_at"),
     });
   }
   return standings;
@@ -47,7 +60,7 @@ export function nextLook(standings: Standing[], looks: number, now: number): num
   const waits: number[] = [];
   const patience = Math.min(2000 * 1.5 ** looks, 30_000);
   for (const s of standings) {
-    if (s.state === "provisioning" || s.state === "retracting") waits.push(patience);
+    if (s.state === "provisioning" || s.state === "retracting" || s.replacing) waits.push(patience);
     if (s.state === "failed" && s.retryAt !== null) waits.push(Math.max(s.retryAt * 1000 - now + 500, patience));
   }
   return waits.length === 0 ? null : Math.min(...waits);

@@ -78,6 +78,22 @@ export function slug(typed: string): string {
   return found?.provider ?? typed.toLowerCase().replace(/[\s.-]+/g, "_");
 }
 
+/**
+ * overlapOf says what becomes of a key that is replaced, which then works for so many seconds more.
+ */
+export function overlapOf(seconds: number): string {
+  if (seconds === 0) return "The key that your agents have now stops working as soon as the new one is there.";
+  const [n, unit] = seconds < 120 ? [seconds, "second"] : seconds < 7200 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];
+  return `The key that your agents have now works until the new one is there, and for ${count(Math.floor(n as number), unit as string)} after that.`;
+}
+
+/** rotationOf says how the replacing of a credential's key stands; "" if there is nothing to say. */
+export function rotationOf(s: Pick<Standing, "replacing" | "retireAt"> | undefined, now: number): string {
+  if (s?.replacing) return "A new key is being made. The present one works until then.";
+  if (s?.retireAt && s.retireAt * 1000 > now) return `Its key was replaced. The one before works until ${at(s.retireAt)}.`;
+  return "";
+}
+
 /** visible is a text without blanks at its ends; "" if nothing of it can be seen. */
 export const visible = (text: string | null): string =>
   /^[\s\p{Cf}\p{Default_Ignorable_Code_Point}]*$/u.test(text ?? "") ? "" : text!.trim();
@@ -142,6 +158,12 @@ export function lifeOf(c: Credential, now: number): { text: string; state: "" | 
 const dates = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
 
 const date = (ms: number): string => dates.format(ms);
+
+// A day of the API's is one in UTC.
+const days = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+
+/** usedText says on which day a credential was last used; "" if that is not known. */
+export const usedText = (c: Credential): string => (c.last_used_on ? `Last used ${days.format(Date.parse(c.last_used_on))}` : "");
 
 /** plain is a text as a search compares it: without case and accents. */
 export const plain = (text: string): string => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();

@@ -44,16 +44,18 @@ test("the size is that of the secret fields, in bytes", () => {
 });
 
 test("standings are read, and what is not known is left out", () => {
+  const settled = { replaceable: null, replacing: false, retireAt: null };
   assert.deepEqual(parseStandings(null), []);
   assert.deepEqual(
     parseStandings(
-      "agent_mail=ready;removable, open_router=failed;retry_at=12;removable, x=resting, __proto__=provisioning, y=offered;retry_at=9",
+      "agent_mail=ready;removable, z=ready;removable;replaceable=0;replacing;retire_at=7, open_router=failed;retry_at=12;removable, x=resting, __proto__=provisioning, y=offered;retry_at=9",
     ),
     [
-      { provider: "agent_mail", state: "ready", retryAt: null, removable: true },
-      { provider: "open_router", state: "failed", retryAt: 12, removable: true },
-      { provider: "__proto__", state: "provisioning", retryAt: null, removable: false },
-      { provider: "y", state: "offered", retryAt: 9, removable: false },
+      { provider: "agent_mail", state: "ready", retryAt: null, removable: true, ...settled },
+      { provider: "z", state: "ready", retryAt: null, removable: true, replaceable: 0, replacing: true, retireAt: 7 },
+      { provider: "open_router", state: "failed", retryAt: 12, removable: true, ...settled },
+      { provider: "__proto__", state: "provisioning", retryAt: null, removable: false, ...settled },
+      { provider: "y", state: "offered", retryAt: 9, removable: false, ...settled },
     ],
   );
 });
@@ -61,6 +63,7 @@ test("standings are read, and what is not known is left out", () => {
 test("the list is looked at again while it may change, more and more rarely", () => {
   const setUp = [{ provider: "a", state: "provisioning", retryAt: null }];
   assert.equal(nextLook([{ provider: "a", state: "ready", retryAt: null }], 0, 0), null);
+  assert.equal(nextLook([{ provider: "a", state: "ready", retryAt: null, replacing: true }], 0, 0), 2000);
   assert.deepEqual(
     [0, 1, 2, 50].map((looks) => nextLook(setUp, looks, 0)),
     [2000, 3000, 4500, 30_000],

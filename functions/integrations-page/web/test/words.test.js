@@ -11,11 +11,14 @@ import {
   lifeOf,
   lossOf,
   nameOf,
+  overlapOf,
   plain,
   providerName,
+  rotationOf,
   slug,
   standsText,
   typesOf,
+  usedText,
   visible,
   when,
 } from "../src/words";
@@ -37,6 +40,7 @@ const own = {
   expires_at: null,
   hint: null,
   stored: null,
+  last_used_on: null,
 };
 
 test("providers have names, also those that nobody knows, and that are called like parts of an object", () => {
@@ -154,4 +158,27 @@ test("what does not say that it is the user's is not taken for theirs", () => {
   }
   assert.equal(kindOf({ is_system: true, autogpt_managed: true }), "Platform");
   assert.ok(kept(own, "Yours", now) && !kept(own, "Managed", now) && kept(own, "All", now));
+});
+
+test("what becomes of a key that is replaced is said, and how that stands", () => {
+  assert.match(overlapOf(0), /stops working as soon as the new one is there/);
+  for (const [seconds, text] of [
+    [1, "1 second"],
+    [60, "60 seconds"],
+    [5400, "90 minutes"],
+    [7200, "2 hours"],
+    [2_592_000, "720 hours"],
+  ]) {
+    assert.ok(overlapOf(seconds).endsWith(`, and for ${text} after that.`), overlapOf(seconds));
+  }
+  assert.equal(rotationOf(undefined, now), "");
+  assert.equal(rotationOf({ replacing: false, retireAt: in_(-1) }, now), "");
+  assert.match(rotationOf({ replacing: true, retireAt: in_(1) }, now), /is being made/);
+  assert.match(rotationOf({ replacing: false, retireAt: in_(1) }, now), /works until/);
+});
+
+test("the day of the last use is that of UTC, wherever somebody is", () => {
+  assert.equal(usedText(own), "");
+  const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+  assert.equal(usedText({ ...own, last_used_on: "2026-11-30" }), `Last used ${day.format(Date.UTC(2026, 10, 30, 12))}`);
 });
