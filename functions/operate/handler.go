@@ -97,8 +97,9 @@ func (f *function) audit(ctx context.Context, r request) (any, error) {
 	return f.engine.Audit(ctx, managed.AuditRequest{Provider: r.Provider, Cursor: r.Cursor, Repair: r.Repair, By: r.By})
 }
 
-// auditDue goes on with the audits that are due, and with the rotations of all keys and the
-// drainings that are under way, and shows where they stand: {"command":"audit_due"}. The schedule asks for it every few
+// auditDue goes on with the audits that are due, with the rotations of all keys and the drainings
+// that are under way, and with the walks for keys that are too old, and shows where they stand:
+// {"command":"audit_due"}. The schedule asks for it every few
 // minutes; whoever does beside it does no harm.
 func (f *function) auditDue(ctx context.Context, _ request) (any, error) {
 	var audits []managed.ScheduledAudit
@@ -262,9 +263,6 @@ func (f *function) acceptOrganization(ctx context.Context, r request) (any, erro
 	}{true}, nil
 }
 
-// defaultOverlap is for how long a replaced key serves on, if rotate does not say.
-const defaultOverlap = 24 * time.Hour
-
 // rotate has another key made for a user, under the same id. The one that they have serves on for
 // the overlap, a day if none is given; 0s ends it as soon as the new one is there:
 // {"command":"rotate","user_id":"…","provider":"…","overlap":"8h","by":"…","reason":"…"}.
@@ -296,7 +294,7 @@ func (f *function) rotate(ctx context.Context, r request) (any, error) {
 // overlap is for how long a replaced key is to serve on.
 func (r request) overlap() (time.Duration, error) {
 	if r.Overlap == "" {
-		return defaultOverlap, nil
+		return managed.DefaultOverlap, nil
 	}
 	overlap, err := time.ParseDuration(r.Overlap)
 	if err != nil || overlap < 0 || overlap > managed.LongestOverlap {

@@ -41,6 +41,7 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 
 		AuditEvery: env.AuditEvery(),
+		MaxKeyAge:  env.MaxKeyAge(),
 		Suspends:   env.Suspends(),
 	}
 	provider.Configure(&c, env)

@@ -123,6 +123,19 @@ func (e *Env) AuditEvery() time.Duration {
 	return e.Duration("AUDIT_EVERY", DefaultAuditEvery)
 }
 
+// MinKeyAge is the least that may be allowed as the age of a managed key.
+const MinKeyAge = 24 * time.Hour
+
+// MaxKeyAge is how old a managed key may become before another one is made; 0, if it is not set,
+// for as old as it likes.
+func (e *Env) MaxKeyAge() time.Duration {
+	d := e.Duration("MAX_KEY_AGE", 0)
+	if d > 0 && d < MinKeyAge {
+		e.errs = append(e.errs, fmt.Errorf("MAX_KEY_AGE has to be at least %v, such as 2160h, not %v", MinKeyAge, d))
+	}
+	return d
+}
+
 // DeletesUnknown says whether a repair deletes the users whom an audit reports as unknown to the
 // user pool.
 func (e *Env) DeletesUnknown() bool {

@@ -34,6 +34,7 @@ func read() error {
 	e.UnknownAfter()
 	e.DeletesUnknown()
 	e.AuditEvery()
+	e.MaxKeyAge()
 	e.LogLevel()
 	e.SystemCredentials()
 	e.SealOpenFields()
@@ -53,7 +54,7 @@ func set(t *testing.T, others map[string]string) {
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
 		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SUSPENSION": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
 		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1", "DELETION_HOLDBACK": "24h",
-		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true", "AUDIT_EVERY": "168h",
+		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true", "AUDIT_EVERY": "168h", "MAX_KEY_AGE": "2160h",
 		"BRAND_NAME": "Acme", "BRAND_LOGO_URL": "https://acme.example/logo.svg", "BRAND_ACCENT": "#00a37a", "SUPPORT_URL": "mailto:help@acme.example",
 	}
 	maps.Copy(all, others)
@@ -81,6 +82,9 @@ func TestVariablesAreRead(t *testing.T) {
 	if week, never := e.AuditEvery(), config.Environ().AuditEvery(); week != 0 || never != 0 {
 		t.Errorf("never is every %v, %v", week, never)
 	}
+	if e.MaxKeyAge() != 90*24*time.Hour {
+		t.Errorf("keys may have an age of %v", e.MaxKeyAge())
+	}
 	if e.MaxCredentials() != 7 {
 		t.Errorf("a user may have %d credentials", e.MaxCredentials())
 	}
@@ -98,7 +102,7 @@ func TestVariablesAreRead(t *testing.T) {
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
 		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "SUSPENSION": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": "",
-		"AUDIT_DELETES_UNKNOWN": "", "AUDIT_EVERY": ""})
+		"AUDIT_DELETES_UNKNOWN": "", "AUDIT_EVERY": "", "MAX_KEY_AGE": ""})
 	if held := config.Environ().Holdback(); held != 0 {
 		t.Errorf("what is deleted is held back for %v", held)
 	}
@@ -108,6 +112,9 @@ func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	}
 	if e.UnknownAfter() != 24*time.Hour || e.AuditEvery() != 24*time.Hour {
 		t.Errorf("a user is unknown after %v, and audits are %v apart", e.UnknownAfter(), e.AuditEvery())
+	}
+	if e.MaxKeyAge() != 0 {
+		t.Errorf("keys may have an age of %v", e.MaxKeyAge())
 	}
 	if e.GoneFloor() != 10 || e.GoneShare() != 0.02 {
 		t.Errorf("an audit goes by %d and %v", e.GoneFloor(), e.GoneShare())
@@ -135,6 +142,7 @@ func TestEachWrongVariableIsNamed(t *testing.T) {
 		"AUDIT_GONE_SHARE":      {"5%", "-0.1", "1.1", "NaN", " 0"},
 		"AUDIT_DELETES_UNKNOWN": {"yes", "1", " true"},
 		"AUDIT_EVERY":           {"24", "0h", "1d", "Never", "-1h"},
+		"MAX_KEY_AGE":           {"90", "23h", "90d", "0h", "-48h", "never"},
 		"SEAL_OPEN_FIELDS":      {"yes", "1", "TRUE", " true"},
 		"SUSPENSION":            {"yes", "1", "TRUE", " true"},
 		"LOG_LEVEL":             {"LOUD", "5", " INFO"},

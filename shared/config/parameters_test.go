@@ -220,6 +220,11 @@ var settings = map[string]setting{
 		good: []string{"never", "1h", "24h", "168h"},
 		bad:  []string{"24", "0h", "1d", "daily"},
 	},
+	"MAX_KEY_AGE": {
+		read: env((*config.Env).MaxKeyAge),
+		good: []string{"", "24h", "29h", "30h", "99h", "100h", "2160h", "87600h"},
+		bad:  []string{"1h", "23h", "0h", "-48h", "90d", "2160", "never"},
+	},
 	"AUDIT_DELETES_UNKNOWN": {
 		read: env((*config.Env).DeletesUnknown),
 		good: []string{"true", "false"},

@@ -60,6 +60,9 @@ type Config struct {
 	// AuditEvery is how long after one audit has begun the next one is due; 0 for none but those
 	// that are asked for.
 	AuditEvery time.Duration
+	// MaxKeyAge is how old a key may become before another one is made, some hours at least; 0 for
+	// as old as it likes.
+	MaxKeyAge time.Duration
 	// MostAskedDue is how many slots of a provider may be due, of users who live, for a walk over
 	// all of them to ask for more work; 0 means 1,500, what reconcile does in about five minutes.
 	MostAskedDue int

@@ -52,6 +52,9 @@ type Runs[R any] struct {
 	UnderWay *R `json:"under_way"`
 	// Ended is the last one that came to its end, or was ended; null before there was one.
 	Ended *R `json:"ended"`
+	// Aged is the last one that nobody asked for, because keys had become too old: under way if it
+	// has not ended; null before there was one.
+	Aged *R `json:"aged,omitempty"`
 }
 
 // runsOf is what a job has noted; nothing, if that cannot be read.

@@ -41,13 +41,14 @@ func (c *claim) provision(ctx context.Context) store.Slot {
 		Resource:   grant.Resource,
 		Began:      c.began,
 		ExpiresAt:  grant.ExpiresAt,
+		RenewAt:    c.e.renewAt(c.slot.User, c.slot.Provider, c.began, grant.ExpiresAt),
 		Hint:       material.Hint(),
 		// Where another key was stored before that the slot does not name any more, it may be there
 		// after all: the sweep that is due then removes it.
 		Settled: c.attempt.Settled() && (c.slot.Resource.KeyID == "" || c.retires),
 	}
 	if c.retires {
-		made.RetireAt = c.e.cfg.Now().Add(c.slot.Overlap)
+		made.RetireAt = earliest(c.e.cfg.Now().Add(c.slot.Overlap), made.RenewAt)
 	}
 	return c.commit(ctx, made)
 }

@@ -12,6 +12,7 @@ import (
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/store"
+	"managed-credentials/shared/telemetry"
 )
 
 // Report counts what a round of reconcile did.
@@ -276,6 +277,10 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 		return errNotNow
 	}
 	now := r.cfg.Now()
+	renews := next == store.Ready && r.renews(slot, now)
+	if renews {
+		slot.Rotates, slot.Overlap = true, max(0, min(DefaultOverlap, slot.ExpiresAt.Sub(now)))
+	}
 	slot.Title = p.Title()
 	claimed, err := r.cfg.Store.Claim(ctx, []store.Slot{slot}, next, now.Add(r.cfg.Lease))
 	switch {
@@ -287,6 +292,9 @@ func (r *round) resume(ctx context.Context, slot store.Slot) error {
 		return r.postponeSuspended(ctx, slot)
 	case err != nil:
 		return err
+	}
+	if renews {
+		r.cfg.Metrics.Count(telemetry.KeysExpiring, slot.Provider, 1)
 	}
 	c := x.claimed(slot, claimed[0], now)
 	if next == store.Ready {

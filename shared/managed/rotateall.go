@@ -32,19 +32,20 @@ type RotationOfAll struct {
 // RotationStatus is where the rotations of all keys of a provider stand.
 type RotationStatus = Runs[RotationRun]
 
-// RotationRun is one rotation of all keys of a provider.
+// RotationRun is one walk that replaces keys of a provider.
 type RotationRun struct {
 	BegunAt time.Time `json:"begun_at"`
 	EndedAt time.Time `json:"ended_at,omitzero"`
-	By      string    `json:"by"`
-	Reason  string    `json:"reason"`
-	// Overlap is for how long the keys from before serve on.
+	// By is empty where nobody asked for it but the settings.
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+	// Overlap is for how long the keys that are replaced serve on.
 	Overlap string `json:"overlap"`
 	// Asked is how many rotations were asked for; fewer, where an invocation died before it noted
 	// that.
 	Asked int `json:"asked"`
 	// Passes is how many times the walk came to the end of the table. Left is how many slots it met
-	// in the last one that had a key from before.
+	// in the last one that had a key from before, or one that is too old.
 	Passes int `json:"passes"`
 	Left   int `json:"left"`
 	// Met is the same of the pass that is under way, as far as it has come, and Unreadable how many
@@ -91,6 +92,9 @@ func (e *Engine) RotateAll(ctx context.Context, r RotationOfAll) (RotationStatus
 			return s.UnderWay.conflict()
 		}
 		s.UnderWay = run
+		if s.Aged != nil && s.Aged.EndedAt.IsZero() { // what it looks for is replaced now
+			s.Aged = nil
+		}
 		return nil
 	})
 }
@@ -131,7 +135,9 @@ func (e *Engine) Rotations(ctx context.Context) ([]RotationStatus, error) {
 }
 
 // RotationsDue goes on with the rotation of all keys of each provider that is under way, each
-// provider's by itself, and returns where they stand. An error means that the table failed.
+// provider's by itself, and returns where they stand. Where none is, it goes on with the walk for
+// keys that are older than Config.MaxKeyAge, and begins it where it is due. An error means that the
+// table failed.
 //
 // Safe to repeat, and to run twice at once: a rotation goes on in one of them.
 func (e *Engine) RotationsDue(ctx context.Context) ([]RotationStatus, error) {
@@ -141,7 +147,8 @@ func (e *Engine) RotationsDue(ctx context.Context) ([]RotationStatus, error) {
 	for i, p := range e.cfg.Providers {
 		lanes.Go(func() {
 			var job store.Job
-			job, errs[i] = e.goOn(ctx, rotationJob(p.Name()), e.rotationWanted, func(ctx context.Context, job *store.Job) { e.goOnRotating(ctx, p.Name(), job) })
+			wanted := func(job store.Job) bool { return e.rotationWanted(p.Name(), job) }
+			job, errs[i] = e.goOn(ctx, rotationJob(p.Name()), wanted, func(ctx context.Context, job *store.Job) { e.goOnRotating(ctx, p.Name(), job) })
 			all[i] = runsOf[RotationRun](p.Name(), job)
 		})
 	}
@@ -153,10 +160,14 @@ func (e *Engine) RotationsDue(ctx context.Context) ([]RotationStatus, error) {
 func rotationJob(provider string) string { return "ROTATION#" + provider }
 
 // rotationWanted reports whether a rotation is under way, and clocks that are apart agree that it
-// has begun: else the keys that it asks for could seem to be from before.
-func (e *Engine) rotationWanted(job store.Job) bool {
-	run := runsOf[RotationRun]("", job).UnderWay
-	return run != nil && e.cfg.Now().After(run.BegunAt.Add(store.SkewMargin))
+// has begun: else the keys that it asks for could seem to be from before. Without one it reports
+// whether old keys are to be looked for.
+func (e *Engine) rotationWanted(provider string, job store.Job) bool {
+	s := runsOf[RotationRun](provider, job)
+	if s.UnderWay != nil {
+		return e.cfg.Now().After(s.UnderWay.BegunAt.Add(store.SkewMargin))
+	}
+	return e.agingWalk(provider, s.Aged)
 }
 
 func (e *Engine) rotationStatus(ctx context.Context, provider string) (RotationStatus, error) {
@@ -170,24 +181,41 @@ func (r *RotationRun) conflict() error {
 		r.BegunAt.UTC().Format(time.RFC3339), r.By, r.Reason, r.Overlap)}
 }
 
-// goOnRotating is one invocation's part of a rotation of all keys.
+// goOnRotating is one invocation's part of a rotation of all keys, or of a walk for old ones.
 func (e *Engine) goOnRotating(ctx context.Context, provider string, job *store.Job) {
 	status := runsOf[RotationRun](provider, *job)
 	run := status.UnderWay
+	if run == nil {
+		run = e.agingRun(&status, job)
+	}
 	run.Stopped = ""
 	overlap, err := time.ParseDuration(run.Overlap)
 	if err == nil {
-		err = e.walk(ctx, provider, job, &rotator{Engine: e, provider: provider, run: run, overlap: overlap})
+		err = e.walk(ctx, provider, job, &rotator{Engine: e, provider: provider, run: run, aging: run == status.Aged, overlap: overlap})
 	}
 	if err != nil {
 		run.Stopped = err.Error()
-		e.cfg.Log.WarnContext(ctx, "the rotation of all keys does not get on", "provider", provider, "error", err)
+		e.cfg.Log.WarnContext(ctx, "the walk through all keys does not get on", "provider", provider, "error", err)
 	}
-	if !run.EndedAt.IsZero() {
+	if run == status.UnderWay && !run.EndedAt.IsZero() {
 		status.Ended, status.UnderWay = run, nil
 		e.cfg.Metrics.Count(telemetry.RotationsOfAllEnded, provider, 1)
 	}
 	status.note(job)
+}
+
+// agingRun is the walk for old keys that is under way; a new one, from the start of the table, if
+// none is.
+func (e *Engine) agingRun(status *RotationStatus, job *store.Job) *RotationRun {
+	if status.Aged == nil || !status.Aged.EndedAt.IsZero() {
+		status.Aged = &RotationRun{
+			BegunAt: e.cfg.Now(),
+			Reason:  fmt.Sprintf("no key is to be older than %v", e.cfg.MaxKeyAge),
+			Overlap: e.agingOverlap().String(),
+		}
+		job.Cursor = ""
+	}
+	return status.Aged
 }
 
 // rotator is one invocation's walk.
@@ -195,20 +223,23 @@ type rotator struct {
 	*Engine
 	provider string
 	run      *RotationRun
-	overlap  time.Duration
+	// aging: it looks for keys that are too old, and not for those from before it began.
+	aging   bool
+	overlap time.Duration
 }
 
 // anew forgets what the pass has met.
 func (w *rotator) anew() { w.run.Met, w.run.Unreadable = 0, 0 }
 
 // endPass ends a pass over the table, and with it the rotation, if it has met no key from before.
+// Of a walk for old keys one pass is all: what it could not ask now, the next one does.
 func (w *rotator) endPass(ctx context.Context) {
 	run := w.run
 	run.Passes++
 	run.Left, run.Met = run.Met, 0
 	w.cfg.Log.InfoContext(ctx, "a pass over all keys has ended", "provider", w.provider, "begun_at", run.BegunAt, "asked", run.Asked, "left", run.Left,
 		"unreadable", run.Unreadable)
-	if run.Left == 0 {
+	if run.Left == 0 || w.aging {
 		run.EndedAt = w.cfg.Now()
 		return
 	}
@@ -223,11 +254,11 @@ func (w *rotator) page(ctx context.Context, from store.Key) (int, store.Key, err
 		return 0, from, err
 	}
 	others := func(k store.Key) bool { return k.Provider() != w.provider }
-	slots = slices.DeleteFunc(slots, func(s store.Slot) bool { return others(s.Key()) || !w.fromBefore(s) })
+	slots = slices.DeleteFunc(slots, func(s store.Slot) bool { return others(s.Key()) || !w.concerns(s) })
 	n, err := askEach(slots, w.asksNow, func(slot store.Slot) error { return w.cfg.Store.Rotate(ctx, slot, w.overlap) })
 	w.run.Asked += n
 	if n > 0 {
-		w.cfg.Metrics.Count(telemetry.RotationsAsked, w.provider, n)
+		w.cfg.Metrics.Count(w.metric(), w.provider, n)
 	}
 	if err != nil {
 		return n, from, err
@@ -235,6 +266,22 @@ func (w *rotator) page(ctx context.Context, from store.Key) (int, store.Key, err
 	w.run.Met += len(slots)
 	w.run.Unreadable += len(slices.DeleteFunc(unreadable, others))
 	return n, next, nil
+}
+
+// metric is the one that counts what the walk asks for.
+func (w *rotator) metric() string {
+	if w.aging {
+		return telemetry.KeysTooOld
+	}
+	return telemetry.RotationsAsked
+}
+
+// concerns reports whether a slot's key is one that the walk looks for.
+func (w *rotator) concerns(slot store.Slot) bool {
+	if w.aging {
+		return w.tooOld(slot)
+	}
+	return w.fromBefore(slot)
 }
 
 // fromBefore reports whether a slot has a key from before the run that is to go by it, or may yet
@@ -252,7 +299,7 @@ func (w *rotator) stores(slot store.Slot) bool {
 	return slot.Committed > 0 && slot.Resource.KeyID != "" && slot.CommittedAt.Before(w.run.BegunAt)
 }
 
-// asksNow reports whether a slot with a key from before is to be asked for another one now. It is
+// asksNow reports whether a slot that the walk looks for is to be asked for another key now. It is
 // not if somebody works on it, or if it waits for that already, unless it would keep the one from
 // before for longer.
 func (w *rotator) asksNow(slot store.Slot) bool {
@@ -261,8 +308,8 @@ func (w *rotator) asksNow(slot store.Slot) bool {
 	case askable(slot, w.overlap) != nil:
 		return false
 	case slot.Rotates:
-		return slot.DueAt.IsZero() || slot.Overlap > w.overlap // a version that knew of no wishes may have dropped it
+		return slot.DueAt.IsZero() || slot.Overlap > w.overlap && !w.aging // a version that knew of no wishes may have dropped it
 	default:
-		return w.stores(slot) || slot.Retiring.At.After(soon)
+		return w.aging || w.stores(slot) || slot.Retiring.At.After(soon)
 	}
 }

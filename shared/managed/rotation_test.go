@@ -3,6 +3,7 @@ package managed_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -327,4 +328,39 @@ func TestOnlyAReadyCredentialAtRestIsRotated(t *testing.T) {
 	}
 	remove(t, e, bob)
 	refused(order(bob, 0), credential.ErrAccountDeleted)
+}
+
+// What docs/scale.md reckons with.
+func TestARotationCostsWhatItMay(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	reconcile(t, w.Engine()) // after which the process knows its org key
+	rotate(t, w, alice, time.Hour)
+	for _, pass := range []struct {
+		name         string
+		table, third []string
+	}{
+		// What is read of the deployment, and asked about the org key, is once in a process.
+		{"the new key", []string{batchGet, transact, batchGet, update}, []string{"GET api-keys", "GET me", "POST pods", "GET api-keys", "POST api-keys"}},
+		{"the old one", []string{batchGet, transact, batchGet, update}, []string{"GET api-keys", "DELETE " + slot(t, w, alice).Resource.KeyID}},
+	} {
+		w.DynamoDB.Reset()
+		w.AgentMail.Reset()
+		reconcile(t, w.Engine())
+		index := func(op string) bool { return op == query } // of all due work at once
+		if got := slices.DeleteFunc(ops(w.DynamoDB), index); !slices.Equal(got, pass.table) {
+			t.Errorf("%s: DynamoDB calls: %v", pass.name, got)
+		}
+		var third []string
+		for _, op := range ops(w.AgentMail) {
+			third = append(third, op[:strings.Index(op, " ")+1]+op[strings.LastIndex(op, "/")+1:])
+		}
+		if !slices.Equal(third, pass.third) {
+			t.Errorf("%s: AgentMail calls: %v", pass.name, third)
+		}
+		w.Clock.Advance(time.Hour)
+	}
+	w.Converge()
+	w.CheckExactlyOne(alice)
 }

@@ -46,6 +46,8 @@ func (c *claim) sweep(ctx context.Context) {
 		return
 	case c.attempt.Keeps(c.slot.Retiring.KeyID):
 		release.DueAt = c.slot.Retiring.At
+	default:
+		release.DueAt = c.e.renewalOf(c.slot)
 	}
 	c.release(ctx, release)
 }

@@ -14,7 +14,7 @@ import (
 // projection is every attribute but the ciphertext: what may be read where nothing is decrypted.
 const projection = "#pk, #sk, #v, #type, #title, #autogpt_managed, #scopes, #username, #host, " +
 	"#state, #owner, #attempt, #tries, #lease_until, #due_at, #committed, #resource_id, #key_id, #org_id, #reason, " +
-	"#gone_since, #left, #left_since, #held_until, #expires_at, #report_from, #report_pause, #created_at, #hint, #stored, #revision, " +
+	"#gone_since, #left, #left_since, #held_until, #expires_at, #report_from, #report_pause, #created_at, #committed_at, #hint, #stored, #revision, " +
 	"#rotate, #retiring_key_id, #retiring_attempt, #retire_at, #retracted_by, #ask_from, #ask_pause, #status, #last_used_on"
 
 // Account is all that the table holds of one user, without ciphertexts.

@@ -14,7 +14,7 @@ import (
 const scanLimit = 100
 
 // scanned is what is read of a slot on a walk over all of them.
-const scanned = projection + ", #unknown_since, #committed_at"
+const scanned = projection + ", #unknown_since"
 
 // Scan reads a page of all users' slots, from an item of the table on, and the item after which to
 // go on; the zero Key is the start, and the end. It goes over the whole table and is eventually

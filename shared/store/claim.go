@@ -132,6 +132,8 @@ type Made struct {
 	ExpiresAt time.Time
 	// Hint is the end of the key, to be stored in the clear; nil for none.
 	Hint *string
+	// RenewAt is when it is to be replaced because it expires; zero if it is not.
+	RenewAt time.Time
 	// RetireAt is until when the key that was stored before serves on, named by the slot as the
 	// retiring one; zero if it is not to.
 	RetireAt time.Time
@@ -142,7 +144,7 @@ type Made struct {
 
 // Commit stores the secret that the claim made, and ends the claim and any rotation that was asked
 // for. If not all is settled, the lease stands on and the slot is due when it ends; else it is due
-// when the key that was stored before retires, if that is kept.
+// when the key that was stored before retires, if that is kept, or when this one is to be replaced.
 //
 // It returns ErrLost if the claim was lost. Any other error leaves the outcome unknown: nothing may
 // be changed or destroyed then.
@@ -176,8 +178,11 @@ func (s *Store) Commit(ctx context.Context, slot Slot, m Made) error {
 	switch {
 	case !m.Settled:
 		set += ", #due_at = " + values.time("due", slot.ClaimableAt())
-	case m.RetireAt.IsZero():
+	case m.RetireAt.IsZero() && m.RenewAt.IsZero():
 		remove += ", #lease_until, #due_at, #due_shard"
+	case m.RetireAt.IsZero():
+		remove += ", #lease_until"
+		set += ", #due_at = " + values.time("due", m.RenewAt)
 	default:
 		remove += ", #lease_until"
 		set += ", #due_at = " + values.time("due", m.RetireAt)

@@ -84,7 +84,7 @@ type Slot struct {
 	// the last one found them. Only Scan reads it.
 	UnknownSince time.Time
 	// CommittedAt is when the claim began that made the stored key, which is no older than that;
-	// zero where that is not known, as of keys from before it was noted. Only Scan reads it.
+	// zero where that is not known, as of keys from before it was noted.
 	CommittedAt time.Time
 	// ReportFrom is from when on the stored key may be reported as rejected again; zero if it never
 	// was. ReportPause is how long the pause was that ends then. A commit removes both.

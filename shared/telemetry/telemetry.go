@@ -87,6 +87,10 @@ const (
 	// DrainingsEnded: drainings that came to their end, or were ended by another mode.
 	DrainingAsked  = "DrainingAsked"
 	DrainingsEnded = "DrainingsEnded"
+	// KeysTooOld: keys of which a walk has asked for another one, because of their age.
+	KeysTooOld = "KeysTooOld"
+	// KeysExpiring: tries to replace a key ahead of its expiry.
+	KeysExpiring = "KeysExpiring"
 	// AuditsOverdue: scheduled audits that are under way when the next one is due. Counted with
 	// each invocation.
 	AuditsOverdue = "AuditsOverdue"

@@ -51,6 +51,7 @@ func newEnvironment(override map[string]string) *environment {
 		"MANAGED_PROVIDERS":            "",
 		"MANAGED_LOGIN_URL":            "",
 		"MAX_CREDENTIALS":              "",
+		"MAX_KEY_AGE":                  "",
 		"ORG_KEYS_PREFIX":              "managed-credentials/org-keys/",
 		"ORG_KEYS_SECRET_ID":           "managed-credentials/org-keys",
 		"PROVISION_BUDGET":             "",

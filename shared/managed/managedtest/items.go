@@ -18,7 +18,8 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// NextDue is when the next work is due of users who are not suspended; zero if there is none.
+// NextDue is when the next work is due of users who are not suspended; zero if there is none. That
+// a key expires later is none yet.
 func (w *World) NextDue() time.Time {
 	var next time.Time
 	for _, item := range w.items() {
@@ -28,11 +29,24 @@ func (w *World) NextDue() time.Time {
 			continue
 		}
 		at := millis(w.t, due.Value)
+		if at.After(w.Clock.Now()) && waitsForExpiry(item) {
+			continue
+		}
 		if next.IsZero() || at.Before(next) {
 			next = at
 		}
 	}
 	return next
+}
+
+// waitsForExpiry reports whether a slot is at rest until its key is to be replaced.
+func waitsForExpiry(item map[string]types.AttributeValue) bool {
+	reason, _ := item["reason"].(*types.AttributeValueMemberS)
+	rests := reason == nil || reason.Value == ""
+	for _, name := range []string{"owner", "lease_until", "retire_at", "rotate"} {
+		rests = rests && item[name] == nil
+	}
+	return rests && item["expires_at"] != nil
 }
 
 func millis(t testing.TB, s string) time.Time {

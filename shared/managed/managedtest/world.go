@@ -112,6 +112,8 @@ type Options struct {
 	// Beside is a world whose AgentMail and clock this one shares; nil for one of its own. The
 	// deployment is another.
 	Beside *World
+	// MaxKeyAge is how old keys may become; 0 for as old as they like.
+	MaxKeyAge time.Duration
 	// OptOut lets the engines' users have their credential at Provider removed.
 	OptOut bool
 	// Unnamed leaves it to the engines to give the deployment its id.
@@ -302,6 +304,7 @@ func (w *World) config(now func() time.Time, url func(*fault.Proxy) string) mana
 		Holdback:  w.options.Holdback,
 		GoneFloor: config.DefaultGoneFloor,
 		GoneShare: config.DefaultGoneShare,
+		MaxKeyAge: w.options.MaxKeyAge,
 		Suspends:  true,
 		Now:       now,
 		Wait:      w.wait,

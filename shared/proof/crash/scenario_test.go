@@ -47,6 +47,8 @@ type scenario struct {
 	sampled bool
 	// apart: it is searched with clocks apart, too.
 	apart bool
+	// age is how old keys may become; 0 for as old as they like.
+	age time.Duration
 	// several: one process does several things at a time, so that it cannot be held as a whole.
 	several bool
 }
@@ -232,6 +234,25 @@ var scenarios = []*scenario{
 	{name: "deletion while a provider is drained", deleted: []string{alice}, before: asksToDrain, do: func(r *run) {
 		p := r.process()
 		r.before(p, "/v0/pods", func() { r.process().remove(alice) })
+		p.reconcile()
+	}},
+	{name: "keys that are too old", sampled: true, age: 24 * time.Hour, users: []string{alice, bob}, before: func(r *run) {
+		listed(r)
+		r.process().list(bob)
+		r.recover()
+		r.remember(alice, bob)
+		r.advance(24 * time.Hour)
+	}, do: func(r *run) {
+		r.walk()
+		r.round(0)
+	}, after: (*run).oldOnesReplaced},
+	{name: "a key that expires", apart: true, users: []string{alice}, before: expires, do: func(r *run) {
+		r.round(0)
+		r.round(time.Hour)
+	}, after: (*run).renewed},
+	{name: "deletion while a key that expires is replaced", deleted: []string{alice}, before: expires, do: func(r *run) {
+		p := r.process()
+		r.before(p, "UpdateItem", func() { r.process().remove(alice) })
 		p.reconcile()
 	}},
 	{name: "suspension before the claim", users: []string{alice}, do: suspendedDuring("TransactWriteItems"), after: enabled},
@@ -433,6 +454,52 @@ func (r *run) walk() {
 	_, _ = p.RotationsDue(p.Context)
 }
 
+// oldOnesReplaced has the schedule look for old keys until none that was remembered is stored.
+func (r *run) oldOnesReplaced() {
+	left := func() int {
+		n := 0
+		for user, key := range r.old {
+			if slotOf(r, user).Resource.KeyID == key {
+				n++
+			}
+		}
+		return n
+	}
+	for n := 0; n < 5 && left() > 0; n++ {
+		r.advance(time.Hour) // a walk begins once in that time
+		r.walk()
+		r.recover()
+	}
+	if left() > 0 {
+		r.violated("of %d keys that were too old %d are stored", len(r.old), left())
+	}
+}
+
+// expires leaves a slot behind whose key is to be replaced because it expires. What is made from now
+// on lives for longer.
+func expires(r *run) {
+	r.w.Mail.ExpireOrgKey(fake.OrgKey, r.w.Clock.Now().Add(4*time.Hour))
+	listed(r)
+	r.recover()
+	r.remember(alice)
+	r.advance(slotOf(r, alice).DueAt.Sub(r.w.Clock.Now()) + lease)
+	r.w.Mail.ExpireOrgKey(fake.OrgKey, r.w.Clock.Now().Add(1000*time.Hour))
+}
+
+func slotOf(r *run, user string) store.Slot {
+	slot, _, err := r.w.Slot(user, agent)
+	r.check(err)
+	return slot
+}
+
+// renewed is that the key which expires was replaced.
+func (r *run) renewed() {
+	slot := slotOf(r, alice)
+	if slot.Resource.KeyID == r.old[alice] || slot.ExpiresAt.Sub(r.w.Clock.Now()) < 100*time.Hour {
+		r.violated("the key was to be replaced, and the slot is %+v", slot)
+	}
+}
+
 // remember notes which keys these users have, all of which are from before what comes next.
 func (r *run) remember(users ...string) {
 	r.advance(time.Millisecond)
@@ -581,7 +648,7 @@ func threeKeys(r *run) {
 
 // inWorld are the options of the world in which the scenario happens.
 func (s *scenario) inWorld(t testing.TB) managedtest.Options {
-	o := managedtest.Options{Lease: lease, Budget: budget, UserPool: s.leave || s.pool, OptOut: true}
+	o := managedtest.Options{Lease: lease, Budget: budget, UserPool: s.leave || s.pool, OptOut: true, MaxKeyAge: s.age}
 	if s.budget > 0 {
 		o.Budget = s.budget
 	}

@@ -32,6 +32,8 @@ type config struct {
 	switches int
 	// leak is when all keys of the first provider are replaced; 0 for never.
 	leak time.Duration
+	// aging is from when on walks look for keys that are too old, as all of them are; 0 for never.
+	aging time.Duration
 }
 
 // The ways in which a call goes wrong.

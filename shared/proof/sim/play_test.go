@@ -390,6 +390,9 @@ func (w *world) play() {
 	if w.config.leak > 0 {
 		w.at(w.start.Add(w.config.leak), w.leaked)
 	}
+	if w.config.aging > 0 {
+		w.at(w.start.Add(w.config.aging), func() { w.walks(rand.New(rand.NewPCG(w.seed, 22))) })
+	}
 	w.planSwitches()
 	w.passed(horizon + time.Second)
 	w.over = true
@@ -762,7 +765,7 @@ func (w *world) leaked() {
 	w.walks(rng)
 }
 
-// walks lets the schedule go on with the rotation of all keys.
+// walks lets the schedule go on with the rotation of all keys, and look for old ones.
 func (w *world) walks(rng *rand.Rand) {
 	w.at(w.now().Add(time.Duration(5+rng.IntN(60))*time.Second), func() {
 		if w.over {

@@ -239,12 +239,15 @@ func newWorld(s schedule, heard heard) *world {
 	if leak := rand.New(rand.NewPCG(s.seed, 9)); s.bug == nil && leak.IntN(5) == 0 {
 		w.config.leak = time.Duration(leak.Int64N(int64(horizon)))
 	}
+	if aging := rand.New(rand.NewPCG(s.seed, 21)); s.bug == nil && aging.IntN(8) == 0 {
+		w.config.aging = time.Duration(aging.Int64N(int64(horizon)))
+	}
 	if pool := rand.New(rand.NewPCG(s.seed, 11)); s.bug == nil && pool.IntN(3) == 0 {
 		w.config.switches = 1 + pool.IntN(6)
 	}
 	if s.recorded {
 		w.config.adopts, w.config.holdback, w.config.lingers, w.config.plain = false, 0, 0, true
-		w.config.leak, w.config.switches = 0, 0
+		w.config.leak, w.config.switches, w.config.aging = 0, 0, 0
 	}
 	if s.recorded || s.bug != nil {
 		w.config.providers = []string{agentmail.Name}
@@ -412,13 +415,22 @@ func (w *world) process() *process {
 	p.Engine, err = managed.New(managed.Config{
 		Store: p.table, Providers: providers, OptOut: w.optOut(), Replace: w.replace(), OrgKeys: newKeys(p), Seal: w.bug.seals(p.sealer), Users: userPool{p},
 		Lease: lease, Budget: budget, Holdback: w.config.holdback, Suspends: true, GoneFloor: 10, GoneShare: 0.02, Now: p.now, Wait: p.wait,
-		Log: slog.New(logs{w: w, p: p}), Metrics: telemetry.NewMetrics(logs{w: w, p: p}),
+		Log: slog.New(logs{w: w, p: p}), Metrics: telemetry.NewMetrics(logs{w: w, p: p}), MaxKeyAge: w.maxKeyAge(),
 	})
 	if err != nil {
 		panic(err)
 	}
 	w.processes = append(w.processes, p)
 	return p
+}
+
+// maxKeyAge is so short that each key is too old for a walk, of which one is begun in an hour. The
+// key before it serves for a quarter of that.
+func (w *world) maxKeyAge() time.Duration {
+	if w.config.aging == 0 {
+		return 0
+	}
+	return 4 * time.Minute
 }
 
 // optOut lets users give up what they have at each provider.
