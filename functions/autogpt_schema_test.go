@@ -123,7 +123,7 @@ func TestWhatAutoGPTsSchemaLacksIsNamed(t *testing.T) {
 	without := func(all, others []string) string {
 		return strings.Join(slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(others, name) }), " ")
 	}
-	if got := without(ours, theirs); got != "autogpt_managed created_at expires_at hint is_system stored" {
+	if got := without(ours, theirs); got != "autogpt_managed created_at expires_at hint is_system last_used_on stored" {
 		t.Errorf("only ours are %s", got)
 	}
 	if got := without(theirs, ours); got != "mcp_auth_scheme service service_icon service_name" {

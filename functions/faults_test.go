@@ -112,8 +112,12 @@ func TestASecondListCostsOneQueryAndNoOtherCall(t *testing.T) {
 		t.Errorf("get: %s", got)
 	}
 	s.resolve(alice, agentmail.Name, "").want(t, http.StatusOK, "")
+	if got := count(); got != "BatchGetItem UpdateItem Decrypt" {
+		t.Errorf("the first resolve of a day: %s", got)
+	}
+	s.resolve(alice, agentmail.Name, "").want(t, http.StatusOK, "")
 	if got := count(); got != "BatchGetItem Decrypt" {
-		t.Errorf("resolve: %s", got)
+		t.Errorf("the second resolve: %s", got)
 	}
 	mine := s.create(token, "github", `{"type":"api_key","api_key":"x"}`)
 	if got := count(); got != "Query TransactWriteItems Encrypt" {

@@ -36,9 +36,9 @@ func TestAChangeOfTheSecretLosesNothingThatItDoesNotName(t *testing.T) {
 		"a header that is unknown": {hosts, `{"host":"example.com","headers":{"X-Key":"new","X-Other":"new","X-Never":null}}`, ""},
 	} {
 		path := "/acme/credentials/" + s.create(token, "acme", c.body).ID
-		before := s.call("GET", path, token, "")
-		m := decode[credential.Metadata](t, before.body)
+		m := decode[credential.Metadata](t, s.call("GET", path, token, "").body)
 		kept := s.resolve(alice, "acme", m.ID).body
+		before := s.call("GET", path, token, "") // with the day on which it was used
 		got := s.call("PUT", path, token, c.change)
 		if c.lost == "" {
 			if got.status != http.StatusOK || s.resolve(alice, "acme", m.ID).body == kept {

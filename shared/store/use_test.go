@@ -134,7 +134,8 @@ func TestAUseThatMeetsAnotherWriteIsNotRepeated(t *testing.T) {
 		t.Errorf("%v after %d writes", err, tb.proxy.Count("UpdateItem"))
 	}
 	tb.always("UpdateItem", fault.Respond(http.StatusBadRequest, nil, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException"}`)))
-	if err := tb.use(ownKey, now); err == nil {
+	err = tb.use(ownKey, now)
+	if err == nil {
 		t.Error("that it is not allowed is no error")
 	}
 }
