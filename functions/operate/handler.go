@@ -99,8 +99,8 @@ func (f *function) audit(ctx context.Context, r request) (any, error) {
 
 // auditDue goes on with the audits that are due, with the rotations of all keys and the drainings
 // that are under way, and with the walks for keys that are too old, and shows where they stand:
-// {"command":"audit_due"}. The schedule asks for it every few
-// minutes; whoever does beside it does no harm.
+// {"command":"audit_due"}. The schedule asks for it every few minutes; whoever does beside it does
+// no harm.
 func (f *function) auditDue(ctx context.Context, _ request) (any, error) {
 	var audits []managed.ScheduledAudit
 	var auditErr error

@@ -33,8 +33,8 @@ type User struct {
 }
 
 // Pool stands in for the administration of one Amazon Cognito user pool: looking a user up,
-// disabling and enabling one, and deleting one. It signs nobody in and issues no tokens. It is an http.Handler, safe for concurrent
-// use.
+// disabling and enabling one, and deleting one. It signs nobody in and issues no tokens. It is an
+// http.Handler, safe for concurrent use.
 type Pool struct {
 	api      service
 	poolID   string

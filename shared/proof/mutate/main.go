@@ -335,8 +335,8 @@ func (l *laboratory) try(ctx context.Context, m mutation, number int, of subject
 	return "", fmt.Errorf("no test ran to its failure:\n%s", out)
 }
 
-// binary is the one of a package's tests that has the mutation in it, and what removes it afterwards:
-// the one that many are in, or one of its own.
+// binary is the one of a package's tests that has the mutation in it, the one that many are in or
+// one of its own, and what removes it afterwards.
 func (l *laboratory) binary(ctx context.Context, m mutation, test string, number int, of subject) (binary string, remove func(), err error) {
 	if of.has[number] {
 		return of.binary, func() {}, nil
