@@ -228,7 +228,8 @@ func (p *pair) token(user string) string {
 func (v version) lists(user, header string) {
 	v.t.Helper()
 	a := v.call(http.StatusOK, "GET", "/credentials", v.token(user), "")
-	if got := a.header.Get("Managed-Credentials"); got != header {
+	got, _, _ := strings.Cut(a.header.Get("Managed-Credentials"), ";") // what more one version says, the other may not
+	if got != header {
 		v.t.Errorf("%s lists %q, not %q", v.name, got, header)
 	}
 	has := strings.Contains(a.body, credential.ManagedID(agentmail.Name, user))
