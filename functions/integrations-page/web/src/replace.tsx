@@ -1,8 +1,6 @@
 // Having the key of a managed credential replaced, where the platform lets users do that.
-import { useState } from "preact/hooks";
-import { Problem, replace } from "./api";
-import { Modal } from "./modal";
-import { Abandoned } from "./session";
+import { replace } from "./api";
+import { Ask } from "./ask";
 import type { Standing } from "./standings";
 import { overlapOf } from "./words";
 
@@ -18,52 +16,21 @@ interface Props {
 }
 
 export function Replace({ provider, called, overlap, onClose, onDone }: Props) {
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState("");
-
-  async function attempt() {
-    setBusy(true);
-    setProblem("");
-    try {
-      onDone(await replace(provider));
-    } catch (error) {
-      if (error instanceof Abandoned) return;
-      setBusy(false);
-      setProblem(error instanceof Problem ? error.message : "That did not work. Please try again.");
-    }
-  }
-
   return (
-    <Modal
+    <Ask
       title={
         <>
           Replace the key of <bdi translate={false}>{called}</bdi>?
         </>
       }
-      busy={busy}
+      verb="Replace key"
+      doing="Asking…"
+      button="primary"
+      ask={async () => onDone(await replace(provider))}
       onClose={onClose}
     >
       <p>The platform makes a new key for you, which takes a minute or two. What is in your account there stays as it is.</p>
       <p>{overlapOf(overlap)}</p>
-      {problem && (
-        <p role="alert" class="problem">
-          {problem}
-        </p>
-      )}
-      <div class="actions">
-        <button autofocus disabled={busy} onClick={onClose}>
-          Cancel
-        </button>
-        <button
-          class="primary"
-          aria-disabled={busy}
-          onClick={() => {
-            if (!busy) void attempt();
-          }}
-        >
-          {busy ? "Asking…" : problem ? "Try again" : "Replace key"}
-        </button>
-      </div>
-    </Modal>
+    </Ask>
   );
 }
