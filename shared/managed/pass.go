@@ -42,6 +42,16 @@ func passIn(ctx context.Context) *pass {
 	return x
 }
 
+// UserIn is the user for whose slot a call with this context is made; "" where it is for no single
+// one.
+func UserIn(ctx context.Context) string {
+	x := passIn(ctx)
+	if x == nil {
+		return ""
+	}
+	return x.user
+}
+
 // end ends the pass: what it had taken and did not need is there for others. Safe to repeat.
 func (x *pass) end() {
 	if x == nil {

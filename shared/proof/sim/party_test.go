@@ -357,7 +357,10 @@ type callerKey struct{}
 
 // callerIn is whose the calls with this context are, as far as that is known.
 func callerIn(ctx context.Context) caller {
-	who, _ := ctx.Value(callerKey{}).(caller)
+	who, ok := ctx.Value(callerKey{}).(caller)
+	if !ok {
+		who.user = managed.UserIn(ctx)
+	}
 	return who
 }
 
