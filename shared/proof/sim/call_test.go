@@ -39,10 +39,12 @@ const (
 	poolService
 	mailService
 	routerService
+	accountsService
+	profilesService
 )
 
 // isParty reports whether it is a third party at which managed credentials are made.
-func (s service) isParty() bool { return s == mailService || s == routerService }
+func (s service) isParty() bool { return s >= mailService }
 
 // call is one call to the outside.
 type call struct {

@@ -22,6 +22,7 @@ type config struct {
 	adopts    bool
 	holdback  time.Duration
 	lingers   time.Duration
+	listsLag  time.Duration
 	inboxes   time.Duration
 	rates     []float64 // of each of the ways
 	stale     float64
@@ -175,7 +176,7 @@ func failure(c *call, some float64) *answer {
 		return &answer{err: &kmstypes.KMSInternalException{}}
 	case secretService:
 		return &answer{err: &types.InternalServerError{}}
-	case mailService, routerService:
+	case mailService, routerService, accountsService, profilesService:
 	}
 	if some < 0.5 {
 		return &answer{value: response(http.StatusServiceUnavailable, "", nil)}

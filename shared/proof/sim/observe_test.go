@@ -61,7 +61,7 @@ func pathText(of party, parts []string) string {
 			named[i] = name
 		case strings.Contains(part, "@"):
 			named[i] = "(inbox)"
-		case i >= 3 && (len(part) == 36 || len(part) == 64):
+		case i >= 3 && (len(part) == 36 || len(part) == 64), strings.HasPrefix(part, "key_"), strings.HasPrefix(part, "svc_acct_"):
 			named[i] = "an id"
 		}
 	}

@@ -4,17 +4,26 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/thirdparty"
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/provider/agentmail"
 	mailfake "managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/provider/ayrshare"
+	ayrsharefake "managed-credentials/shared/provider/ayrshare/fake"
+	"managed-credentials/shared/provider/fakes"
+	"managed-credentials/shared/provider/openai"
+	openaifake "managed-credentials/shared/provider/openai/fake"
 	"managed-credentials/shared/provider/openrouter"
 	routerfake "managed-credentials/shared/provider/openrouter/fake"
 )
@@ -28,8 +37,8 @@ type party interface {
 	service() service
 	// connect returns the provider, as one process has it.
 	connect(t transport, adopts bool) (managed.Provider, error)
-	// mark is how each of its secrets begins.
-	mark() string
+	// tells reports whether a text has one of its secrets in it.
+	tells(text string) bool
 
 	// newOrgKey draws another org key, and foreignOrgKey is that of an organisation which has
 	// nothing to do with ours.
@@ -79,10 +88,12 @@ func newParties(w *world) map[string]party {
 			}
 			w.mail.AcceptOrgKey(w.mail.foreignOrgKey(), "22222222-6a52-4b0f-9d3c-5f1e2b7a8c90")
 			all[name], w.orgKeys[name] = w.mail, mailfake.OrgKey
-		case openrouter.Name:
-			r := &router{Server: routerfake.New(routerfake.Config{Now: w.now}), names: map[string]string{}}
-			r.AcceptManagementKey(r.foreignOrgKey(), "org_foreign", "22222222-9d2f-4f53-9a0f-7e6c1a2b3c4d")
-			all[name], w.orgKeys[name] = r, routerfake.ManagementKey
+		default:
+			l := newListed(name, w.now)
+			if s, ok := l.Handler.(*ayrsharefake.Server); ok {
+				s.SetSwitches(ayrsharefake.Switches{ListsLag: fault.Duration(w.config.listsLag)})
+			}
+			all[name], w.orgKeys[name] = l, l.OrgKey
 		}
 	}
 	return all
@@ -99,7 +110,7 @@ type mail struct {
 
 func (m *mail) service() service { return mailService }
 
-func (m *mail) mark() string { return "am_us_" }
+func (m *mail) tells(text string) bool { return strings.Contains(text, "am_us_") }
 
 func (m *mail) connect(t transport, adopts bool) (managed.Provider, error) {
 	p, err := agentmail.New(agentmail.Config{BaseURL: "http://agentmail.sim", Transport: t, Adopts: adopts, Permissions: "null"})
@@ -165,7 +176,7 @@ func (m *mail) lacks(user, path string, do func() (any, error)) (any, error) {
 		return response(http.StatusNotFound, `{"code":"not_found"}`, nil), nil
 	}
 	if path == "/v0/pods" {
-		return without(do, "pods", func(pod map[string]any) bool { return pod["client_id"] == user })
+		return without(do, func(pod string) bool { return strings.Contains(pod, `"client_id":"`+user+`"`) })
 	}
 	return nil, nil
 }
@@ -223,50 +234,89 @@ func (m *mail) removeAll(user, orgKey string) {
 	}
 }
 
-// router is OpenRouter: keys with names, in one list.
-type router struct {
-	*routerfake.Server
+// listed is a third party whose keys have names that say whose they are: any of those whose fake
+// tells of itself what thirdparty.Fake has.
+type listed struct {
+	thirdparty.Fake
+	of    service
+	open  func(http.RoundTripper) (managed.Provider, error)
 	names map[string]string // keys by their ids
 }
 
-func (r *router) service() service { return routerService }
-
-func (r *router) mark() string { return "sk-or-" }
-
-func (r *router) connect(t transport, _ bool) (managed.Provider, error) {
-	p, err := openrouter.New(openrouter.Settings{BaseURL: "http://openrouter.sim", Limit: 5, Workspace: routerfake.Workspace, Transport: t})
-	return routerAs{p}, err
+// opens are the providers that speak to those, and where each is.
+var opens = map[string]struct {
+	of   service
+	open func(http.RoundTripper) (managed.Provider, error)
+}{
+	openrouter.Name: {routerService, func(t http.RoundTripper) (managed.Provider, error) {
+		return openrouter.New(openrouter.Settings{BaseURL: "http://openrouter.sim", Limit: 5, Workspace: routerfake.Workspace, Transport: t})
+	}},
+	openai.Name: {accountsService, func(t http.RoundTripper) (managed.Provider, error) {
+		return openai.New(openai.Settings{BaseURL: "http://openai.sim", Project: openaifake.Project, Transport: t})
+	}},
+	ayrshare.Name: {profilesService, func(t http.RoundTripper) (managed.Provider, error) {
+		return ayrshare.New(ayrshare.Settings{BaseURL: "http://ayrshare.sim", Rate: 1000, Transport: t})
+	}},
 }
 
-func (r *router) newOrgKey(rng *rand.Rand) string { return fmt.Sprintf("sk-or-v1-%064x", rng.Uint64()) }
+func newListed(name string, now func() time.Time) *listed {
+	l := &listed{Fake: fakes.New[name](now), of: opens[name].of, open: opens[name].open, names: map[string]string{}}
+	l.AcceptOrgKey(l.foreignOrgKey(), true)
+	return l
+}
 
-func (r *router) foreignOrgKey() string { return "sk-or-v1-" + strings.Repeat("2", 64) }
+func (l *listed) ServeHTTP(w http.ResponseWriter, r *http.Request) { l.Handler.ServeHTTP(w, r) }
 
-func (r *router) acceptOrgKey(key string) { r.AcceptManagementKey(key, routerfake.Account) }
+func (l *listed) service() service { return l.of }
 
-func (r *router) rejectOrgKey(key string) { r.RejectManagementKey(key) }
+func (l *listed) connect(t transport, _ bool) (managed.Provider, error) { return l.open(t) }
 
-func (r *router) learn(answer []byte) []string {
-	var made struct {
-		Data struct{ Hash, Name string }
+func (l *listed) tells(text string) bool { return l.Secrets.MatchString(text) }
+
+// newOrgKey is another of the same form, of which each f stands for a digit.
+func (l *listed) newOrgKey(rng *rand.Rand) string {
+	return strings.Map(func(r rune) rune {
+		if r == 'f' || r == 'F' {
+			return rune("0123456789"[rng.IntN(10)])
+		}
+		return r
+	}, l.OrgKey)
+}
+
+func (l *listed) foreignOrgKey() string {
+	return strings.NewReplacer("f", "2", "F", "2").Replace(l.OrgKey)
+}
+
+func (l *listed) acceptOrgKey(key string) { l.AcceptOrgKey(key, false) }
+
+func (l *listed) rejectOrgKey(key string) { l.RejectOrgKey(key) }
+
+func (l *listed) learn([]byte) []string {
+	var made []string
+	for _, key := range l.Keys() {
+		if l.names[key.ID] == "" {
+			l.names[key.ID] = key.Holder
+			made = append(made, key.ID)
+		}
 	}
-	_ = json.Unmarshal(answer, &made)
-	r.names[made.Data.Hash] = made.Data.Name
-	return []string{made.Data.Hash}
+	return made
 }
 
-func (r *router) nameOf(id string) string { return r.names[id] }
+func (l *listed) nameOf(id string) string { return l.names[id] }
 
-func (r *router) target(parts []string, body []byte) (user, key string) {
+func (l *listed) target(parts []string, body []byte) (user, key string) {
 	key = parts[len(parts)-1]
-	name := r.names[key]
+	name := l.names[key]
 	if name == "" {
-		_, name, _ = strings.Cut(namesIn(body), " ")
+		name = strings.TrimSpace(namesIn(body))
+		if l.names[name] != "" { // is its id, too
+			key = name
+		}
 	}
 	return userIn(name), key
 }
 
-// userIn is the user in the name of a key of OpenRouter's; "" if it is none of ours.
+// userIn is the user in the name of a key; "" if it is none of ours.
 func userIn(name string) string {
 	parts := strings.Split(name, "/")
 	if len(parts) < 2 || parts[0] != "managed-credentials" {
@@ -275,75 +325,77 @@ func userIn(name string) string {
 	return parts[1]
 }
 
-func (r *router) lacks(user, path string, do func() (any, error)) (any, error) {
-	const list = "/api/v1/keys"
-	if path == list {
-		return without(do, "data", func(key map[string]any) bool { return userIn(fmt.Sprint(key["name"])) == user })
+func (l *listed) lacks(user, path string, do func() (any, error)) (any, error) {
+	theirs := "managed-credentials/" + user + "/"
+	if strings.Contains(path, theirs) {
+		return response(http.StatusNotFound, `{"error":{"code":404,"message":"not found"}}`, nil), nil
 	}
-	if strings.HasPrefix(path, list+"/managed-credentials/"+user+"/") {
-		return response(http.StatusNotFound, `{"error":{"code":404,"message":"API key not found"}}`, nil), nil
-	}
-	return nil, nil
+	return without(do, func(one string) bool { return strings.Contains(one, theirs) })
 }
 
-func (r *router) holds() []holding {
+func (l *listed) holds() []holding {
 	var all []holding
-	for _, key := range r.Keys() {
-		user := userIn(key.Name)
+	for _, key := range l.Keys() {
+		user := userIn(key.Holder)
 		i := slices.IndexFunc(all, func(h holding) bool { return h.user == user })
 		if i < 0 {
 			i = len(all)
 			all = append(all, holding{user: user, resource: user})
 		}
-		all[i].keys = append(all[i].keys, key.Hash)
+		all[i].keys = append(all[i].keys, key.ID)
 	}
 	return all
 }
 
-func (r *router) identify(secret string) (user, key string, ok bool) {
-	hash, ok := r.Identify(secret)
-	return userIn(r.names[hash]), hash, ok
+func (l *listed) identify(secret string) (user, key string, ok bool) {
+	id, ok := l.Identify(secret)
+	return userIn(l.names[id]), id, ok
 }
 
-func (r *router) removeKey(of credential.Resource, _ string) { r.Drop(of.KeyID) }
+func (l *listed) removeKey(of credential.Resource, _ string) { l.Drop(of.KeyID) }
 
-func (r *router) removeAll(user, _ string) {
-	for _, h := range r.holds() {
-		for _, key := range h.keys {
-			if h.user == user {
-				r.Drop(key)
-			}
-		}
+func (l *listed) removeAll(user, _ string) {
+	for _, key := range l.KeysOf(user) {
+		l.Drop(key.ID)
 	}
 }
 
-// namesIn are the names that a create gives: the container's and its own.
+// namesIn are the names in a body: the container's, and its own.
 func namesIn(body []byte) string {
 	var in struct {
 		ClientID string `json:"client_id"`
 		Name     string `json:"name"`
+		Title    string `json:"title"`
 	}
 	if len(body) > 0 {
 		_ = json.Unmarshal(body, &in)
 	}
-	return in.ClientID + " " + in.Name
+	return in.ClientID + " " + in.Name + in.Title
 }
 
-// without is an answer to a list that lacks some of its members.
-func without(do func() (any, error), member string, lacks func(map[string]any) bool) (any, error) {
+// without is an answer that reads, without the members of its list that are so; nil if it is no
+// list, or has none of them.
+func without(do func() (any, error), lacks func(member string) bool) (any, error) {
 	value, err := do()
 	res, ok := value.(*http.Response)
 	if err != nil || !ok || res.StatusCode != http.StatusOK {
 		return value, err
 	}
-	var page map[string]any
-	_ = json.NewDecoder(res.Body).Decode(&page)
-	all, _ := page[member].([]any)
-	page[member] = slices.DeleteFunc(all, func(one any) bool {
-		of, _ := one.(map[string]any)
-		return lacks(of)
-	})
-	body, err := json.Marshal(page)
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, err
+	}
+	var page map[string]json.RawMessage
+	_ = json.Unmarshal(body, &page)
+	for name, text := range page {
+		var all []json.RawMessage
+		if json.Unmarshal(text, &all) != nil {
+			continue
+		}
+		all = slices.DeleteFunc(all, func(one json.RawMessage) bool { return lacks(string(one)) })
+		page[name], _ = json.Marshal(all)
+	}
+	body, err = json.Marshal(page)
 	return response(http.StatusOK, string(body), nil), err
 }
 
@@ -369,11 +421,8 @@ func by(ctx context.Context, p managed.Provider, user string, attempt int64) con
 	return context.WithValue(ctx, callerKey{}, caller{p.Name(), user, attempt})
 }
 
-// mailAs and routerAs are the providers, of which each call says whose it is.
-type (
-	mailAs   struct{ *agentmail.Provider }
-	routerAs struct{ *openrouter.Provider }
-)
+// mailAs is AgentMail, of which each call says under which claim it is made: histories tell it.
+type mailAs struct{ *agentmail.Provider }
 
 // Provision implements managed.Provider.
 func (p mailAs) Provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
@@ -397,25 +446,5 @@ func (p mailAs) Disarm(ctx context.Context, org credential.Secret, a *managed.At
 
 // Inspect implements managed.Provider.
 func (p mailAs) Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]managed.HeldKey, error) {
-	return p.Provider.Inspect(by(ctx, p, user, 0), org, user, r)
-}
-
-// Provision implements managed.Provider.
-func (p routerAs) Provision(ctx context.Context, org credential.Secret, a *managed.Attempt) (managed.Grant, error) {
-	return p.Provider.Provision(by(ctx, p, a.User, a.Number), org, a)
-}
-
-// Sweep implements managed.Provider.
-func (p routerAs) Sweep(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return p.Provider.Sweep(by(ctx, p, a.User, a.Number), org, a)
-}
-
-// Deprovision implements managed.Provider.
-func (p routerAs) Deprovision(ctx context.Context, org credential.Secret, a *managed.Attempt) error {
-	return p.Provider.Deprovision(by(ctx, p, a.User, a.Number), org, a)
-}
-
-// Inspect implements managed.Provider.
-func (p routerAs) Inspect(ctx context.Context, org credential.Secret, user string, r credential.Resource) ([]managed.HeldKey, error) {
 	return p.Provider.Inspect(by(ctx, p, user, 0), org, user, r)
 }

@@ -678,7 +678,7 @@ func (w *world) waitedFor(waits map[string]time.Time, missed map[string]bool) {
 		}
 		key := keyText(item)
 		still[key] = true
-		longest := longestWait + w.config.holdback + w.config.inboxes + w.config.lingers // "not yet" is the third party's to say
+		longest := longestWait + w.config.holdback + w.config.inboxes + w.config.lingers + w.config.oldLists() // "not yet" is the third party's to say
 		if textOf(item["sk"]) == "ACCOUNT" {
 			longest += lastEvent
 		}
@@ -694,6 +694,16 @@ func (w *world) waitedFor(waits map[string]time.Time, missed map[string]bool) {
 	}
 	maps.DeleteFunc(waits, func(key string, _ time.Time) bool { return !still[key] })
 	maps.DeleteFunc(missed, func(key string, _ bool) bool { return !still[key] })
+}
+
+// oldLists is for how long a third party whose lists lag may have to be waited for. A list shows all
+// that lower attempts made once it is five minutes younger than the key that it has, and what is
+// missing is missed by two looks.
+func (c config) oldLists() time.Duration {
+	if c.listsLag == 0 {
+		return 0
+	}
+	return 5*time.Minute + 2*c.listsLag
 }
 
 func latest(a, b time.Time) time.Time {
@@ -717,6 +727,7 @@ func (w *world) finish() {
 	}
 	w.allReplaced(p, again)
 	if w.byHandKeys > 0 {
+		w.passed(w.config.listsLag) // an audit sees no more than lists show
 		for _, provider := range w.config.providers {
 			again("audit", func(ctx context.Context) { audit(ctx, p, provider) })
 		}

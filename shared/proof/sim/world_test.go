@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sort"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +20,8 @@ import (
 	"managed-credentials/shared/managed"
 	"managed-credentials/shared/proof/sim/table"
 	"managed-credentials/shared/provider/agentmail"
+	"managed-credentials/shared/provider/ayrshare"
+	"managed-credentials/shared/provider/openai"
 	"managed-credentials/shared/seal"
 	"managed-credentials/shared/store"
 	"managed-credentials/shared/telemetry"
@@ -244,6 +245,10 @@ func newWorld(s schedule, heard heard) *world {
 	}
 	if pool := rand.New(rand.NewPCG(s.seed, 11)); s.bug == nil && pool.IntN(3) == 0 {
 		w.config.switches = 1 + pool.IntN(6)
+	}
+	if others := rand.New(rand.NewPCG(s.seed, 31)); others.IntN(4) == 0 {
+		w.config.providers = [][]string{{openai.Name}, {ayrshare.Name}, {openai.Name, ayrshare.Name}, {agentmail.Name, openai.Name}}[others.IntN(4)]
+		w.config.listsLag = []time.Duration{0, 0, 20 * time.Second, 5 * time.Minute}[others.IntN(4)]
 	}
 	if s.recorded {
 		w.config.adopts, w.config.holdback, w.config.lingers, w.config.plain = false, 0, 0, true
@@ -519,7 +524,7 @@ func (l logs) Write(b []byte) (int, error) {
 // isSecret reports whether a text has a secret of a third party in it.
 func (w *world) isSecret(text string) bool {
 	for _, name := range w.config.providers {
-		if strings.Contains(text, w.parties[name].mark()) {
+		if w.parties[name].tells(text) {
 			return true
 		}
 	}

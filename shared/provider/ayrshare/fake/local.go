@@ -24,5 +24,13 @@ func Local(now func() time.Time) thirdparty.Fake {
 		},
 		Identify: s.Identify,
 		Drop:     s.Drop,
+		AcceptOrgKey: func(key string, another bool) {
+			account := Account
+			if another {
+				account = "another account's primary profile"
+			}
+			s.AcceptAPIKey(key, account)
+		},
+		RejectOrgKey: s.RejectAPIKey,
 	}
 }

@@ -23,5 +23,13 @@ func Local(now func() time.Time) thirdparty.Fake {
 		},
 		Identify: s.Identify,
 		Drop:     s.Drop,
+		AcceptOrgKey: func(key string, another bool) {
+			if another {
+				s.AcceptAdminKey(key, "org-another", "proj_another")
+				return
+			}
+			s.AcceptAdminKey(key, Organization)
+		},
+		RejectOrgKey: s.RejectAdminKey,
 	}
 }

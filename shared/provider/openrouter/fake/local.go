@@ -25,5 +25,13 @@ func Local(now func() time.Time) thirdparty.Fake {
 		},
 		Identify: s.Identify,
 		Drop:     s.Drop,
+		AcceptOrgKey: func(key string, another bool) {
+			if another {
+				s.AcceptManagementKey(key, "org_another", "22222222-9d2f-4f53-9a0f-7e6c1a2b3c4d")
+				return
+			}
+			s.AcceptManagementKey(key, Account)
+		},
+		RejectOrgKey: s.RejectManagementKey,
 	}
 }
