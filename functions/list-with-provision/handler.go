@@ -82,6 +82,9 @@ func standings(all []managed.Standing) string {
 		if !s.RetryAt.IsZero() && s.State != managed.StandingReady {
 			members[i] += fmt.Sprintf(";retry_at=%d", s.RetryAt.Unix())
 		}
+		if s.Unusable {
+			members[i] += ";unusable"
+		}
 		if s.Removable {
 			members[i] += ";removable"
 		}

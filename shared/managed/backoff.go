@@ -50,7 +50,7 @@ func (e *Engine) retryAt(n int, err *Error) time.Time {
 		pause = notYetRetry
 	case Permanent, Mismatch:
 		pause = jittered(slowRetry)
-	case Transient, Rejected, Quota, Gone, Foreign, RateLimited:
+	case Transient, Rejected, Quota, Gone, Unusable, Foreign, RateLimited:
 	}
 	return e.cfg.Now().Add(max(pause, min(err.RetryAfter, longestWaitSaid)))
 }

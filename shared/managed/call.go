@@ -129,7 +129,7 @@ func (x *pass) note(ctx context.Context, err error) {
 		return
 	case Quota, Permanent, Foreign, Mismatch:
 		x.fails(now, classed)
-	case NotYet, Gone:
+	case NotYet, Gone, Unusable:
 	}
 	x.h.circuit.succeeded(x)
 	x.h.mu.Lock()
@@ -137,10 +137,11 @@ func (x *pass) note(ctx context.Context, err error) {
 	if classed.Class == Quota {
 		x.h.fullUntil = now.Add(max(fullMemory, min(classed.RetryAfter, longestWaitSaid)))
 	}
-	if (err == nil || classed.Class == Gone) && x.work != making {
+	looked := err == nil || classed.Class == Gone || classed.Class == Unusable
+	if looked && x.work != making {
 		clear(x.h.foreign)
 	}
-	if err == nil || classed.Class == Gone {
+	if looked {
 		x.h.costs[x.work] = x.sent
 	}
 }

@@ -57,7 +57,7 @@ func saysWait(reason string) bool {
 	switch Class(reason) {
 	case RateLimited, Quota, Rejected:
 		return true
-	case Transient, Permanent, NotYet, Gone, Foreign, Mismatch:
+	case Transient, Permanent, NotYet, Gone, Unusable, Foreign, Mismatch:
 	}
 	return false
 }

@@ -31,6 +31,8 @@ type Standing struct {
 	// RetryAt is when it is tried again, for StandingFailed; and from when on it may be asked for,
 	// for StandingOffered: zero is now.
 	RetryAt time.Time
+	// Unusable: there is one, and the third party said that its key does not work.
+	Unusable bool
 	// Removable: there is one, and the user may have it removed.
 	Removable bool
 	// Replaceable: the user may have its key replaced, which then serves on for Overlap.

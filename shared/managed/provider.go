@@ -123,7 +123,8 @@ type Provider interface {
 	// its list has the stored key, which is younger than what lower attempts may have left, it
 	// calls Attempt.Accounted then. What the stored key may do is brought up to date, where the
 	// third party can change that. If the key, or the resource itself, is not there, the class is
-	// Gone, and nothing was removed. Safe to repeat.
+	// Gone, and nothing was removed. If it is there and the third party says that it does not work,
+	// the class is Unusable, and all the rest was done. Safe to repeat.
 	Sweep(ctx context.Context, org credential.Secret, a *Attempt) error
 
 	// Discard deletes the one key that r names, which the caller has just made. One that is gone
@@ -369,6 +370,10 @@ const (
 	// Gone: what the slot names is not there, by every path that there is. Not a failure of the
 	// provider's.
 	Gone Class = "gone"
+	// Unusable: the stored key is there, and does not work: it is disabled, or has spent what it
+	// may. Not a failure of the provider's, and no reason to make another one: that would undo what
+	// somebody has decided, or lift a limit.
+	Unusable Class = "key_unusable"
 	// Foreign: the org key is of another organisation than what the slot names. That is about this
 	// slot, unless several different ones in a row say so.
 	Foreign Class = "foreign"

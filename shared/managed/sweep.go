@@ -15,7 +15,8 @@ func (c *claim) sweep(ctx context.Context) {
 	work, cancel := c.outside(ctx)
 	defer cancel()
 	err := c.under(work, func(ctx context.Context, org credential.Secret) error { return c.provider.Sweep(ctx, org, c.attempt) })
-	c.retired = err == nil && !c.attempt.Keeps(c.slot.Retiring.KeyID)
+	unusable := err != nil && classified(err).Class == Unusable
+	c.retired = (err == nil || unusable) && !c.attempt.Keeps(c.slot.Retiring.KeyID)
 	release := store.Release{State: store.Ready, Settled: c.attempt.Settled(), Resource: c.slot.Resource}
 	switch {
 	case isGone(err) && c.confirms(err):
@@ -31,6 +32,12 @@ func (c *claim) sweep(ctx context.Context) {
 		release.Reason = string(Gone)
 		c.log.WarnContext(ctx, "the key was not found at the third party: it is looked for once more",
 			"resource", c.slot.Resource.ID, "key_id", c.slot.Resource.KeyID, "retry_at", release.DueAt, "error", err)
+	case c.slot.Rotates && (err == nil || unusable):
+		c.retires = true
+		c.provision(work)
+		return
+	case unusable:
+		c.unusable(ctx, &release, err)
 	case err != nil:
 		classed := classified(err)
 		release.Tries = c.slot.Tries + 1
@@ -40,14 +47,23 @@ func (c *claim) sweep(ctx context.Context) {
 			c.e.cfg.Metrics.Count(telemetry.SweepsStuck, c.slot.Provider, 1)
 		}
 		c.log.WarnContext(ctx, "the sweep failed", "error", err)
-	case c.slot.Rotates:
-		c.retires = true
-		c.provision(work)
-		return
 	case c.attempt.Keeps(c.slot.Retiring.KeyID):
 		release.DueAt = c.slot.Retiring.At
 	default:
 		release.DueAt = c.e.renewalOf(c.slot)
 	}
 	c.release(ctx, release)
+}
+
+// unusable has a slot say that its key does not work, so that its user sees that, until another
+// look finds it in order, or another key is asked for. Nothing is made for it.
+func (c *claim) unusable(ctx context.Context, release *store.Release, cause error) {
+	release.Reason = string(Unusable)
+	release.DueAt = earliest(c.e.cfg.Now().Add(jittered(parkedRetry)), c.e.renewalOf(c.slot))
+	if c.attempt.Keeps(c.slot.Retiring.KeyID) {
+		release.DueAt = earliest(release.DueAt, c.slot.Retiring.At)
+	}
+	c.e.cfg.Metrics.Count(telemetry.KeysUnusable, c.slot.Provider, 1)
+	c.log.WarnContext(ctx, "the key is there, and does not work: no other one is made for that", "key_id", c.slot.Resource.KeyID,
+		"retry_at", release.DueAt, "error", cause)
 }

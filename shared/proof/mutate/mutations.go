@@ -655,8 +655,8 @@ var mutations = []mutation{
 	{
 		rule: "an organisation that is full still revokes",
 		file: managedDir + "/call.go",
-		old:  "\tcase Quota, Permanent, Foreign, Mismatch:\n\t\tx.fails(now, classed)\n\tcase NotYet, Gone:\n",
-		new:  "\tcase Quota:\n\t\tx.h.circuit.openings, x.h.circuit.until = 1, now.Add(time.Hour)\n\t\treturn\n\tcase Permanent, NotYet, Gone, Foreign, Mismatch:\n",
+		old:  "\tcase Quota, Permanent, Foreign, Mismatch:\n\t\tx.fails(now, classed)\n\tcase NotYet, Gone, Unusable:\n",
+		new:  "\tcase Quota:\n\t\tx.h.circuit.openings, x.h.circuit.until = 1, now.Add(time.Hour)\n\t\treturn\n\tcase Permanent, NotYet, Gone, Unusable, Foreign, Mismatch:\n",
 		test: managedDir, run: "FullStill",
 	},
 	{
@@ -1848,6 +1848,20 @@ var mutations = []mutation{
 		old:  "earliest(c.e.cfg.Now().Add(c.slot.Overlap), made.RenewAt)",
 		new:  "c.e.cfg.Now().Add(c.slot.Overlap)",
 		test: managedDir, run: "RetiresBeforeTheNextOne",
+	},
+	{
+		rule: "a key that does not work is not made anew",
+		file: managedDir + "/sweep.go",
+		old:  "case c.slot.Rotates && (err == nil || unusable):",
+		new:  "case c.slot.Rotates || unusable:",
+		test: managedDir, run: "DoesNotWork",
+	},
+	{
+		rule: "a key that does not work keeps no other alive",
+		file: managedDir + "/sweep.go",
+		old:  "\tc.retired = (err == nil || unusable) &&",
+		new:  "\tc.retired = err == nil &&",
+		test: managedDir, run: "DoesNotWork",
 	},
 	{
 		rule: "made-up key ids have the issuer asked once in a while",

@@ -209,10 +209,11 @@ type profile struct {
 	Title          string   `json:"title"`
 	CreatedUTC     moment   `json:"createdUTC"`
 	ActiveAccounts []string `json:"activeSocialAccounts"`
+	Suspended      bool     `json:"suspended"`
 }
 
 func (p profile) key(organization string) flat.Key {
-	return flat.Key{ID: p.Title, Name: p.Title, Organization: organization, CreatedAt: p.CreatedUTC.Time, Filled: len(p.ActiveAccounts) > 0}
+	return flat.Key{ID: p.Title, Name: p.Title, Organization: organization, CreatedAt: p.CreatedUTC.Time, Filled: len(p.ActiveAccounts) > 0, Unusable: p.Suspended}
 }
 
 // page is a page of the list.

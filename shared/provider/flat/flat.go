@@ -94,6 +94,8 @@ type Key struct {
 	// Filled: something would go with the key that cannot be made again. Only the end of an account
 	// is a reason to delete it.
 	Filled bool
+	// Unusable: it opens nothing at present, because it is disabled or has spent what it may.
+	Unusable bool
 }
 
 // Made is a key that has just been made. Where the third party does not say in which organisation,
@@ -366,13 +368,18 @@ func (p *Provider) sweep(ctx context.Context, org credential.Secret, a *managed.
 		return err
 	}
 	err = p.removeLower(ctx, org, a, keys)
+	stored := keys[index(keys, a.Resource().KeyID)]
 	if err == nil {
-		err = p.isComplete(ctx, org, keys[index(keys, a.Resource().KeyID)].CreatedAt)
+		err = p.isComplete(ctx, org, stored.CreatedAt)
 	}
-	if err == nil {
-		a.Accounted()
+	if err != nil {
+		return err
 	}
-	return err
+	a.Accounted()
+	if stored.Unusable {
+		return &managed.Error{Class: managed.Unusable, Err: errors.New("the third party lists the key as one that does not work")}
+	}
+	return nil
 }
 
 // late is how long after a key was made that may take effect which lower attempts have sent: longer

@@ -123,10 +123,14 @@ type listed struct {
 	WorkspaceID string     `json:"workspace_id"`
 	CreatedAt   time.Time  `json:"created_at"`
 	ExpiresAt   *time.Time `json:"expires_at"`
+	Disabled    bool       `json:"disabled"`
+	// LimitRemaining is how many dollars it may still spend; nil without a limit.
+	LimitRemaining *float64 `json:"limit_remaining"`
 }
 
 func (k listed) key() flat.Key {
-	return flat.Key{ID: k.Hash, Name: k.Name, Organization: k.WorkspaceID, CreatedAt: k.CreatedAt}
+	spent := k.LimitRemaining != nil && *k.LimitRemaining <= 0
+	return flat.Key{ID: k.Hash, Name: k.Name, Organization: k.WorkspaceID, CreatedAt: k.CreatedAt, Unusable: k.Disabled || spent}
 }
 
 type workspace struct {

@@ -136,6 +136,9 @@ const Row = memo(
             </details>
           )}
           {life.text && <p class={`quiet ${life.state}`}>{life.text}</p>}
+          {standing?.unusable && (
+            <p class="quiet">The provider says that its key does not work: it is switched off, or its limit is spent. Ask the platform.</p>
+          )}
           {used && <p class="quiet">{used}</p>}
           {rotation && (
             <p class="quiet" role="status">
@@ -266,7 +269,7 @@ function Awaited({ standing, actions }: { standing: Standing; actions: Actions }
 function State({ of }: { of: Standing }) {
   const text = standsText(of, Date.now());
   return (
-    <span key={text} class={`tag ${of.state}`}>
+    <span key={text} class={`tag ${of.unusable ? "failed" : of.state}`}>
       {text}
     </span>
   );

@@ -9,6 +9,8 @@ export interface Standing {
    * where it is offered.
    */
   retryAt: number | null;
+  /** Whether its provider says that its key does not work. */
+  unusable: boolean;
   /** Whether the user may have it removed. */
   removable: boolean;
   /** For how many seconds its key serves on if the user has it replaced; null if they may not. */
@@ -38,6 +40,7 @@ export function parseStandings(header: string | null): Standing[] {
       provider: found[1]!,
       state: found[2] as Standing["state"],
       retryAt: number("retry_at"),
+      unusable: has("unusable"),
       removable: has("removable"),
       replaceable: number("replaceable"),
       replacing: has("replacing"),

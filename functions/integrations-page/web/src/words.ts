@@ -107,9 +107,9 @@ export const nameOf = (c: Credential): string => visible(c.title) || `${provider
 export const awaitedName = (provider: string): string => `${providerName(provider)} (managed)`;
 
 /** standsText says in a few words how a managed credential stands. */
-export const standsText = ({ state, retryAt }: Pick<Standing, "state" | "retryAt">, now: number): string =>
+export const standsText = ({ state, retryAt, unusable }: Pick<Standing, "state" | "retryAt" | "unusable">, now: number): string =>
   ({
-    ready: "Ready",
+    ready: unusable ? "Not working" : "Ready",
     provisioning: "Being set up",
     failed: retryAt === null ? "Failed" : `Failed, again ${when(retryAt, now)}`,
     unavailable: "Unavailable",

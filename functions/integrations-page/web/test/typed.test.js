@@ -48,14 +48,14 @@ test("standings are read, and what is not known is left out", () => {
   assert.deepEqual(parseStandings(null), []);
   assert.deepEqual(
     parseStandings(
-      "agent_mail=ready;removable, z=ready;removable;replaceable=0;replacing;retire_at=7, open_router=failed;retry_at=12;removable, x=resting, __proto__=provisioning, y=offered;retry_at=9",
+      "agent_mail=ready;unusable;removable, z=ready;removable;replaceable=0;replacing;retire_at=7, open_router=failed;retry_at=12;removable, x=resting, __proto__=provisioning, y=offered;retry_at=9",
     ),
     [
-      { provider: "agent_mail", state: "ready", retryAt: null, removable: true, ...settled },
-      { provider: "z", state: "ready", retryAt: null, removable: true, replaceable: 0, replacing: true, retireAt: 7 },
-      { provider: "open_router", state: "failed", retryAt: 12, removable: true, ...settled },
-      { provider: "__proto__", state: "provisioning", retryAt: null, removable: false, ...settled },
-      { provider: "y", state: "offered", retryAt: 9, removable: false, ...settled },
+      { provider: "agent_mail", state: "ready", retryAt: null, unusable: true, removable: true, ...settled },
+      { provider: "z", state: "ready", retryAt: null, unusable: false, removable: true, replaceable: 0, replacing: true, retireAt: 7 },
+      { provider: "open_router", state: "failed", retryAt: 12, unusable: false, removable: true, ...settled },
+      { provider: "__proto__", state: "provisioning", retryAt: null, unusable: false, removable: false, ...settled },
+      { provider: "y", state: "offered", retryAt: 9, unusable: false, removable: false, ...settled },
     ],
   );
 });

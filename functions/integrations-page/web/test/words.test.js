@@ -140,8 +140,9 @@ test("what is not there yet is told as it stands, and is managed", () => {
     ["offered", null, "Not set up"],
     ["retracting", null, "Being removed"],
   ]) {
-    assert.equal(standsText({ state, retryAt }, now), text);
+    assert.equal(standsText({ state, retryAt, unusable: false }, now), text);
   }
+  assert.equal(standsText({ state: "ready", retryAt: null, unusable: true }, now), "Not working");
   assert.deepEqual(["All", "Yours", "Managed", "Platform", "Expiring"].filter(keptAwaited), ["All", "Managed"]);
 });
 
