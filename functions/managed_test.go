@@ -236,3 +236,21 @@ func TestACredentialOfAProviderThatIsOffIsGivenToNobody(t *testing.T) {
 		s.call("DELETE", "/"+provider+"/credentials/"+own.ID, token, "").want(t, http.StatusOK, "")
 	}
 }
+
+func TestAKeyThatDoesNotWorkIsSaidToItsUserAndToExecutors(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	token := s.token(alice)
+	id := s.list(token)[0].ID
+	stands := func(want string, unusable any) {
+		t.Helper()
+		got := s.call("GET", "/credentials", token, "").header.Get("Managed-Credentials")
+		key := decode[map[string]any](t, s.resolve(alice, agentmail.Name, "").body)
+		if got != want || key["unusable"] != unusable || key["api_key"] == "" {
+			t.Errorf("the header is %q, and an executor gets unusable: %v", got, key["unusable"])
+		}
+	}
+	stands("agent_mail=ready", nil)
+	s.setAttribute(alice, agentmail.Name, id, "reason", store.ReasonUnusable)
+	stands("agent_mail=ready;unusable", true)
+}

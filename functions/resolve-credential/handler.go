@@ -177,7 +177,7 @@ func (f *function) openSystem(ctx context.Context, r request, title string) (cre
 }
 
 // answer is the credential with its secret fields, under the API's names, and a managed key's
-// number, by which it can be reported. Whoever holds the key before that one learns until when it
+// number, by which it can be reported. One that is known not to work says so. Whoever holds the key before that one learns until when it
 // serves.
 func answer(c store.Sealed, material credential.Material) map[string]any {
 	all := map[string]any{"id": c.ID, "provider": c.Provider, "type": c.Type}
@@ -186,6 +186,9 @@ func answer(c store.Sealed, material credential.Material) map[string]any {
 	}
 	if c.Attempt != 0 {
 		all["attempt"] = c.Attempt
+	}
+	if c.KeyFails {
+		all["unusable"] = true
 	}
 	if clock.Now().Before(c.Retiring.At) {
 		all["retiring_attempt"], all["retire_at"] = c.Retiring.Attempt, c.Retiring.At.Unix()

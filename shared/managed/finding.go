@@ -265,9 +265,9 @@ func (a *audit) inspect(ctx context.Context, user string, r credential.Resource)
 }
 
 // atRest reports whether nobody works on a living user's slot, nor has to by now: it may wait for a
-// time that was set when all was well.
+// time that was set when all was well, or for another look at a key that does not work.
 func (e *Engine) atRest(slot store.Slot) bool {
-	planned := slot.Reason == "" && slot.DueAt.After(e.cfg.Now())
+	planned := (slot.Reason == "" || slot.Reason == store.ReasonUnusable) && slot.DueAt.After(e.cfg.Now())
 	return slot.State == store.Ready && slot.Owner == "" && slot.Settled() && (slot.DueAt.IsZero() || planned)
 }
 

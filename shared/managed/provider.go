@@ -72,6 +72,7 @@ import (
 	"time"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/store"
 )
 
 // Provider is one third party at which the platform makes a resource, and a key scoped to it, for
@@ -373,7 +374,7 @@ const (
 	// Unusable: the stored key is there, and does not work: it is disabled, or has spent what it
 	// may. Not a failure of the provider's, and no reason to make another one: that would undo what
 	// somebody has decided, or lift a limit.
-	Unusable Class = "key_unusable"
+	Unusable Class = store.ReasonUnusable
 	// Foreign: the org key is of another organisation than what the slot names. That is about this
 	// slot, unless several different ones in a row say so.
 	Foreign Class = "foreign"

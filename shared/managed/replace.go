@@ -126,7 +126,7 @@ func (e *Engine) noteOptions(s *Standing, slot store.Slot) {
 	if s.State != StandingReady {
 		return
 	}
-	s.Unusable = slot.Reason == string(Unusable)
+	s.Unusable = slot.KeyFails(e.cfg.Now())
 	s.Replacing = slot.Rotates
 	if e.cfg.Now().Before(slot.Retiring.At) {
 		s.RetireAt = slot.Retiring.At

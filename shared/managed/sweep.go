@@ -2,6 +2,7 @@ package managed
 
 import (
 	"context"
+	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/store"
@@ -47,23 +48,27 @@ func (c *claim) sweep(ctx context.Context) {
 			c.e.cfg.Metrics.Count(telemetry.SweepsStuck, c.slot.Provider, 1)
 		}
 		c.log.WarnContext(ctx, "the sweep failed", "error", err)
-	case c.attempt.Keeps(c.slot.Retiring.KeyID):
-		release.DueAt = c.slot.Retiring.At
 	default:
-		release.DueAt = c.e.renewalOf(c.slot)
+		release.DueAt = c.planned()
 	}
 	c.release(ctx, release)
+}
+
+// planned is when there is work to do with a stored key that was found: when the one before it
+// retires, or else when it is to be replaced because it expires. Zero if there is none.
+func (c *claim) planned() time.Time {
+	if c.attempt.Keeps(c.slot.Retiring.KeyID) {
+		return c.slot.Retiring.At
+	}
+	return c.e.renewalOf(c.slot)
 }
 
 // unusable has a slot say that its key does not work, so that its user sees that, until another
 // look finds it in order, or another key is asked for. Nothing is made for it.
 func (c *claim) unusable(ctx context.Context, release *store.Release, cause error) {
 	release.Reason = string(Unusable)
-	release.DueAt = earliest(c.e.cfg.Now().Add(jittered(parkedRetry)), c.e.renewalOf(c.slot))
-	if c.attempt.Keeps(c.slot.Retiring.KeyID) {
-		release.DueAt = earliest(release.DueAt, c.slot.Retiring.At)
-	}
+	release.DueAt = earliest(c.e.cfg.Now().Add(jittered(parkedRetry)), c.planned())
 	c.e.cfg.Metrics.Count(telemetry.KeysUnusable, c.slot.Provider, 1)
-	c.log.WarnContext(ctx, "the key is there, and does not work: no other one is made for that", "key_id", c.slot.Resource.KeyID,
-		"retry_at", release.DueAt, "error", cause)
+	c.log.WarnContext(ctx, "the key is there, and does not work: no other one is made for that",
+		"key_id", c.slot.Resource.KeyID, "retry_at", release.DueAt, "error", cause)
 }

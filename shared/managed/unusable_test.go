@@ -140,3 +140,17 @@ func TestAKeyThatDoesNotWorkKeepsNoOtherAlive(t *testing.T) {
 		t.Errorf("after the overlap the keys are %+v, and the slot %+v", router.Keys(), s)
 	}
 }
+
+// One that does not work waits for another look, which is no reason for an audit to pass it by.
+func TestAnAuditFindsThatAKeyWhichDoesNotWorkIsGone(t *testing.T) {
+	t.Parallel()
+	w, router := withSpending(t)
+	id := router.Keys()[0].Hash
+	router.Change(id, func(k *fake.Key) { k.Disabled = true })
+	checked(t, w)
+	router.Drop(id)
+	r, err := w.Engine().Audit(t.Context(), managed.AuditRequest{Provider: openrouter.Name})
+	if err != nil || len(r.Findings) != 1 || r.Findings[0].Kind != managed.MissingResource {
+		t.Errorf("%v: the audit finds %+v", err, r)
+	}
+}

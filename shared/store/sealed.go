@@ -37,6 +37,8 @@ type Sealed struct {
 	credential.Metadata
 	// Attempt is the one that made a managed credential's secret; 0 for any other.
 	Attempt int64
+	// KeyFails: a managed credential's key is known not to work.
+	KeyFails bool
 	// Retiring is the key that a managed credential's secret has replaced, and that serves on.
 	Retiring   Retiring
 	Ciphertext []byte
@@ -60,6 +62,7 @@ func (s *Store) Sealed(ctx context.Context, user, provider, id string) (Sealed, 
 			return Sealed{}, credential.ErrNotUsable
 		}
 		sealed.Metadata, sealed.Attempt, sealed.Retiring = slot.Metadata(), slot.Committed, slot.Retiring
+		sealed.KeyFails = slot.KeyFails(s.now())
 	} else {
 		sealed.Metadata, err = decodeOwn(item)
 		if err != nil {

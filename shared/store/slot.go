@@ -129,6 +129,8 @@ const (
 	ReasonNoProvider = "no such provider is registered"
 	// ReasonReported: somebody was refused with the key.
 	ReasonReported = "reported"
+	// ReasonUnusable: the third party has the stored key, and says that it does not work.
+	ReasonUnusable = "key_unusable"
 	// ReasonAudit: an audit's repair has the slot checked.
 	ReasonAudit = "audit"
 	// ReasonRotation: somebody asked for another key.
@@ -177,6 +179,13 @@ func (s Slot) Usable() bool {
 	default:
 		return false
 	}
+}
+
+// KeyFails reports whether the stored key is known not to work at the time now: its third party said
+// so at the last look, or has let it expire.
+func (s Slot) KeyFails(now time.Time) bool {
+	expired := !s.ExpiresAt.IsZero() && !now.Before(s.ExpiresAt)
+	return s.Usable() && (s.Reason == ReasonUnusable || expired)
 }
 
 // Dead reports whether the slot belongs to a deleted account.

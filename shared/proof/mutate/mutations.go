@@ -1824,8 +1824,8 @@ var mutations = []mutation{
 	{
 		rule: "a check leaves it waiting",
 		file: managedDir + "/sweep.go",
-		old:  "\t\trelease.DueAt = c.e.renewalOf(c.slot)\n",
-		new:  "",
+		old:  "\t\trelease.DueAt = c.planned()\n",
+		new:  "\t\trelease.DueAt = c.slot.Retiring.At\n",
 		test: managedDir, run: "ReplacedAheadOfThat",
 	},
 	{
@@ -1854,6 +1854,27 @@ var mutations = []mutation{
 		file: managedDir + "/sweep.go",
 		old:  "case c.slot.Rotates && (err == nil || unusable):",
 		new:  "case c.slot.Rotates || unusable:",
+		test: managedDir, run: "DoesNotWork",
+	},
+	{
+		rule: "a key that has expired is said not to work",
+		file: "shared/store/slot.go",
+		old:  "(s.Reason == ReasonUnusable || expired)",
+		new:  "(s.Reason == ReasonUnusable || expired && false)",
+		test: "shared/store", run: "KnownNotToWork",
+	},
+	{
+		rule: "audits look at a key that does not work",
+		file: managedDir + "/finding.go",
+		old:  "(slot.Reason == \"\" || slot.Reason == store.ReasonUnusable)",
+		new:  "slot.Reason == \"\"",
+		test: managedDir, run: "WhichDoesNotWorkIsGone",
+	},
+	{
+		rule: "another look at a key that does not work keeps no other alive",
+		file: managedDir + "/sweep.go",
+		old:  "earliest(c.e.cfg.Now().Add(jittered(parkedRetry)), c.planned())",
+		new:  "c.e.cfg.Now().Add(jittered(parkedRetry))",
 		test: managedDir, run: "DoesNotWork",
 	},
 	{
