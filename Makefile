@@ -150,6 +150,20 @@ $(VENV)/schemathesis/bin/schemathesis: tools.mk | needs-python
 test-moto: $(VENV)/moto/bin/moto_server ## hold the stand-ins for KMS and Secrets Manager, and moto's server, to the same cases
 	go test -count=1 ./shared/proof/moto -moto $(abspath $<)
 
+# SAM, beside an emulator of AWS, AWS's command line and its translator of SAM's templates.
+DEPLOYTEST := shared/proof/deploy
+$(VENV)/sam/bin/sam: tools.mk | needs-python
+	$(call environment,sam,aws-sam-cli==$(SAM_CLI))
+	@touch $@
+
+$(VENV)/deploy/installed: $(DEPLOYTEST)/requirements.txt | needs-python
+	$(call environment,deploy,--require-hashes -r $<)
+	@touch $@
+
+.PHONY: test-deploy
+test-deploy: $(VENV)/sam/bin/sam $(VENV)/deploy/installed $(PAGE_MADE) ## deploy with SAM to an emulator of AWS, use, update, delete, deploy again (minutes; needs Python)
+	go test -count=1 -v -timeout 30m ./$(DEPLOYTEST) -sam $(abspath $<) -tools $(abspath $(VENV)/deploy)
+
 .PHONY: test-api
 test-api: $(VENV)/schemathesis/bin/schemathesis build ## have a fuzzer of others try the service by docs/openapi.yaml (a minute; needs Python)
 	go test -count=1 -v -timeout 5m ./shared/proof/schemathesis -schemathesis $(abspath $<)
