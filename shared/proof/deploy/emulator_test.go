@@ -84,6 +84,7 @@ func (w *world) start(certificate string) bool {
 	cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "TMPDIR=" + w.dir, "STATE_DIR=" + w.dir,
 		"BIND_HOST=127.0.0.1", "MINISTACK_HOST=127.0.0.1", "GATEWAY_PORT=" + port,
+		"IOT_MTLS_ENABLED=0", // which would listen on all interfaces, on a port of its own
 		"LAMBDA_ASYNC_RETRY_BASE_SECONDS=0.1", "SSL_CERT_FILE=" + certificate,
 	}, w.aside...)
 	var log bytes.Buffer
