@@ -116,6 +116,27 @@ func TestARotationMendsAKeyThatDoesNotWork(t *testing.T) {
 	}
 }
 
+// The world's keys may spend five dollars, once.
+func TestARotationLiftsNoLimit(t *testing.T) {
+	t.Parallel()
+	for _, spent := range []float64{0, 3.5, 5, 6} {
+		w, router := withSpending(t)
+		router.Change(router.Keys()[0].Hash, func(k *fake.Key) { k.Usage = spent })
+		err := w.Engine().Rotate(t.Context(), managed.Rotation{User: alice, Provider: openrouter.Name, Order: managed.Order{By: "the tests", Reason: "a drill"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			w.Clock.Advance(time.Second)
+			reconcile(t, w.Engine())
+		}
+		keys := router.Keys()
+		if len(keys) != 1 || keys[0].Limit == nil || *keys[0].Limit != max(0, 5-spent) || keys[0].Usage != 0 {
+			t.Errorf("after %v dollars the keys are %+v", spent, keys)
+		}
+	}
+}
+
 // What a rotation has replaced goes in its time, also if the new key is switched off meanwhile.
 func TestAKeyThatDoesNotWorkKeepsNoOtherAlive(t *testing.T) {
 	t.Parallel()

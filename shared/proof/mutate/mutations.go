@@ -1885,6 +1885,13 @@ var mutations = []mutation{
 		test: managedDir, run: "DoesNotWork",
 	},
 	{
+		rule: "a rotation lifts no limit",
+		file: "shared/provider/flat/flat.go",
+		old:  "ok && old >= 0 {",
+		new:  "ok && old >= len(keys) {",
+		test: managedDir, run: "LiftsNoLimit",
+	},
+	{
 		rule: "made-up key ids have the issuer asked once in a while",
 		file: "shared/token/keys.go",
 		old:  "(!known || stale) && now.Sub(s.asked) >= wait",

@@ -96,6 +96,16 @@ type Key struct {
 	Filled bool
 	// Unusable: it opens nothing at present, because it is disabled or has spent what it may.
 	Unusable bool
+	// Left is what it may still spend, in the third party's own unit, where that is never renewed;
+	// nil where it is, or nothing limits it.
+	Left *float64
+}
+
+// Succeeding is an Author whose keys have something that one which replaces another has to take
+// over, such as what is left of a limit: else each replacement would lift it.
+type Succeeding interface {
+	// CreateAfter is Create for a key that replaces old, which is there.
+	CreateAfter(ctx context.Context, org credential.Secret, name string, old Key) (Made, error)
 }
 
 // Made is a key that has just been made. Where the third party does not say in which organisation,
@@ -199,8 +209,15 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 	if err != nil {
 		return managed.Grant{}, err
 	}
+	name := KeyName(a.User, a.Deployment, a.Number)
+	create := func(ctx context.Context) (Made, error) { return p.author.Create(ctx, org, name) }
 	if a.Number > 1 {
 		keys, err := p.list(ctx, org)
+		successor, ok := p.author.(Succeeding)
+		if old := index(keys, a.Resource().KeyID); ok && old >= 0 {
+			stored := keys[old]
+			create = func(ctx context.Context) (Made, error) { return successor.CreateAfter(ctx, org, name, stored) }
+		}
 		if err == nil {
 			err = p.removeLower(ctx, org, a, keys)
 		}
@@ -208,7 +225,7 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 			return managed.Grant{}, fmt.Errorf("removing the keys of earlier attempts: %w", err)
 		}
 	}
-	made, err := p.create(ctx, org, a, owned[0])
+	made, err := p.create(ctx, a, owned[0], create)
 	if err != nil {
 		return managed.Grant{}, fmt.Errorf("making the key: %w", err)
 	}
@@ -219,14 +236,14 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 	}, nil
 }
 
-// create makes the attempt's key. Never repeated: after an unknown outcome the next attempt removes
-// what it may have made. Whatever may exist, the slot names its organisation.
-func (p *Provider) create(ctx context.Context, org credential.Secret, a *managed.Attempt, home string) (Made, error) {
+// create makes the attempt's key by what sends that. Never repeated: after an unknown outcome the
+// next attempt removes what it may have made. Whatever may exist, the slot names its organisation.
+func (p *Provider) create(ctx context.Context, a *managed.Attempt, home string, send func(context.Context) (Made, error)) (Made, error) {
 	name := KeyName(a.User, a.Deployment, a.Number)
 	var made Made
 	err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 		var err error
-		made, err = p.author.Create(ctx, org, name)
+		made, err = send(ctx)
 		made.Organization = cmp.Or(made.Organization, home)
 		switch {
 		case err != nil:

@@ -108,7 +108,10 @@ type api struct {
 	settings Settings
 }
 
-var _ flat.Author = (*api)(nil)
+var (
+	_ flat.Author     = (*api)(nil)
+	_ flat.Succeeding = (*api)(nil)
+)
 
 // Name implements flat.Author.
 func (a *api) Name() string { return Name }
@@ -124,13 +127,19 @@ type listed struct {
 	CreatedAt   time.Time  `json:"created_at"`
 	ExpiresAt   *time.Time `json:"expires_at"`
 	Disabled    bool       `json:"disabled"`
-	// LimitRemaining is how many dollars it may still spend; nil without a limit.
+	// LimitRemaining is how many dollars it may still spend, until LimitReset where that is not "";
+	// nil without a limit.
 	LimitRemaining *float64 `json:"limit_remaining"`
+	LimitReset     string   `json:"limit_reset"`
 }
 
 func (k listed) key() flat.Key {
 	spent := k.LimitRemaining != nil && *k.LimitRemaining <= 0
-	return flat.Key{ID: k.Hash, Name: k.Name, Organization: k.WorkspaceID, CreatedAt: k.CreatedAt, Unusable: k.Disabled || spent}
+	key := flat.Key{ID: k.Hash, Name: k.Name, Organization: k.WorkspaceID, CreatedAt: k.CreatedAt, Unusable: k.Disabled || spent}
+	if k.LimitReset == "" {
+		key.Left = k.LimitRemaining
+	}
+	return key
 }
 
 type workspace struct {
@@ -160,12 +169,26 @@ func (a *api) Owns(ctx context.Context, org credential.Secret) ([]string, error)
 
 // Create implements flat.Author.
 func (a *api) Create(ctx context.Context, org credential.Secret, name string) (flat.Made, error) {
+	return a.create(ctx, org, name, a.settings.Limit)
+}
+
+// CreateAfter implements flat.Succeeding: a limit that is never renewed is not lifted by another
+// key. While both serve, a user can spend what is left twice.
+func (a *api) CreateAfter(ctx context.Context, org credential.Secret, name string, old flat.Key) (flat.Made, error) {
+	limit := a.settings.Limit
+	if a.settings.LimitReset == "" && old.Left != nil {
+		limit = min(limit, *old.Left)
+	}
+	return a.create(ctx, org, name, limit)
+}
+
+func (a *api) create(ctx context.Context, org credential.Secret, name string, limit float64) (flat.Made, error) {
 	request := struct {
 		Name        string  `json:"name"`
 		Limit       float64 `json:"limit"`
 		LimitReset  string  `json:"limit_reset,omitzero"`
 		WorkspaceID string  `json:"workspace_id"`
-	}{name, a.settings.Limit, a.settings.LimitReset, a.settings.Workspace}
+	}{name, limit, a.settings.LimitReset, a.settings.Workspace}
 	var answer struct {
 		Key  string `json:"key"`
 		Data listed `json:"data"`
