@@ -112,6 +112,11 @@ test: needs-test build ## run all tests, on real parts (COUNT=20 repeats them)
 	cd shared/proof/crash && go test -count=$(COUNT) -timeout 60m
 	cd shared/proof/sim && go test -count=$(COUNT) -timeout 60m -schedules=50000 -within=1m
 
+# On a quiet machine, with Linux: what counts is the ratios, but their spread grows with the noise.
+.PHONY: bench
+bench: needs-run build ## measure the functions beside bare ones, into dist/bench.json (minutes)
+	@go run ./shared/proof/bench -out $(abspath dist)/bench.json
+
 # FUZZTIME is how long each target is fuzzed.
 FUZZTIME ?= 30s
 

@@ -174,6 +174,36 @@ func (h *Host) invoke(ctx context.Context, name string, payload []byte) ([]byte,
 	}
 }
 
+// Start starts one more instance of a function, which then waits for an event, and returns how long
+// it took until it asked for one. It fails like Invoke.
+func (h *Host) Start(name string) (time.Duration, error) {
+	f, ok := h.functions[name]
+	if !ok {
+		return 0, fmt.Errorf("starting %s: %w", name, ErrUnknownFunction)
+	}
+	var took time.Duration
+	done := make(chan error, 1)
+	began := h.begin(func() {
+		start := time.Now()
+		i, err := f.start()
+		if err == nil {
+			err = i.awaitReady(time.After(initTime), fmt.Sprintf("the instance was not ready within %v", initTime))
+			took = time.Since(start)
+			i.used = err == nil
+			f.giveBack(i)
+		}
+		done <- err
+	})
+	if !began {
+		return 0, ErrClosed
+	}
+	err := <-done
+	if err != nil {
+		return 0, fmt.Errorf("starting %s: %w", name, err)
+	}
+	return took, nil
+}
+
 // begin starts work that Close is to wait for. It reports false if Close has been called.
 func (h *Host) begin(work func()) bool {
 	h.mu.Lock()
@@ -237,6 +267,22 @@ func (h *Host) OutOfMemory(name string) int {
 		return 0
 	}
 	return int(f.outOfMemory.Load())
+}
+
+// Resident is how many bytes of memory all instances of a function hold together; 0 where nobody can
+// tell.
+func (h *Host) Resident(name string) int64 {
+	f, ok := h.functions[name]
+	if !ok {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all int64
+	for i := range f.all {
+		all += resident(i.process.PID())
+	}
+	return all
 }
 
 // KillLargest ends the instance that holds the most memory, as Linux does when there is none left,
@@ -333,6 +379,18 @@ func (f *function) take() (*instance, error) {
 		}
 		delete(f.all, i)
 	}
+	return f.add()
+}
+
+// start returns a new instance for the caller alone.
+func (f *function) start() (*instance, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.add()
+}
+
+// add is start for who holds the lock.
+func (f *function) add() (*instance, error) {
 	i, err := startInstance(f)
 	if err != nil {
 		return nil, fmt.Errorf("starting an instance: %w", err)

@@ -511,6 +511,41 @@ func TestCloseEndsWhatIsUnderWayAndLeavesNothing(t *testing.T) {
 	h.Close()
 }
 
+func TestInstanceIsStartedAheadOfItsFirstEvent(t *testing.T) {
+	t.Parallel()
+	h, _ := host(t, nil)
+	took, err := h.Start("f")
+	if err != nil || took <= 0 {
+		t.Fatalf("the start took %v, %v", took, err)
+	}
+	if runtime.GOOS == "linux" && h.Resident("f") == 0 {
+		t.Error("the instance that was started holds no memory")
+	}
+	_, err = invoke(t, h, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := h.Kill("f"); n != 1 {
+		t.Errorf("the event had %d instances, and not the one that was started", n)
+	}
+	if n := h.Resident("f"); n != 0 {
+		t.Errorf("instances that have ended hold %d bytes", n)
+	}
+}
+
+func TestInstanceThatIsStartedAndFailsIsAnError(t *testing.T) {
+	t.Parallel()
+	h, _ := host(t, func(c *Config) { c.Functions[0].Bootstrap = "/bin/false" })
+	_, err := h.Start("f")
+	if err == nil {
+		t.Error("a program that ends at once was started")
+	}
+	_, err = h.Start("g")
+	if !errors.Is(err, ErrUnknownFunction) {
+		t.Errorf("err = %v, want ErrUnknownFunction", err)
+	}
+}
+
 func TestUnknownFunctionIsAnError(t *testing.T) {
 	t.Parallel()
 	h, _ := host(t, nil)

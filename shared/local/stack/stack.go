@@ -131,6 +131,9 @@ type Stack struct {
 	// SystemKeys are the platform's keys that system credentials hand out, by provider.
 	SystemKeys map[string]string
 
+	// Functions are what Host runs, so that one can run them beside others.
+	Functions []lambda.Function
+
 	Host   *lambda.Host
 	Issuer *issuer.Issuer
 	// ES256 is a second issuer, which is not Cognito. Nil if JWT_ISSUER names another.
@@ -241,6 +244,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	for i := range functions {
 		functions[i].Timeout = cmp.Or(cfg.Timeout, functions[i].Timeout)
 	}
+	s.Functions = functions
 	s.Host = lambda.New(lambda.Config{Functions: functions, Now: cfg.Now, LimitMemory: cfg.LimitMemory, Log: s.log})
 	s.onClose(s.Host.Close)
 	s.onClose(s.drain)
