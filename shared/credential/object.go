@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
 	"unicode/utf8"
 )
@@ -40,30 +39,77 @@ var errNoObject = errors.New("not a JSON object in UTF-8")
 
 // Members calls do for each member of a JSON object, in their order, one that is there twice
 // included. It calls nothing for what is no JSON object in UTF-8 as a whole, and returns an error
-// that quotes nothing of it. A byte-order mark at the start is skipped.
+// that quotes nothing of it. A byte-order mark at the start is skipped. The values are parts of data,
+// and no copies.
 func Members(data []byte, do func(name string, value json.RawMessage)) error {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if !utf8.Valid(data) || !json.Valid(data) {
 		return errNoObject
 	}
-	tokens := json.NewDecoder(bytes.NewReader(data))
-	first, err := tokens.Token()
-	if err != nil || first != json.Delim('{') {
+	rest := bytes.TrimLeft(data, blanks)
+	if rest[0] != '{' {
 		return errNoObject
 	}
-	for tokens.More() {
-		name, err := tokens.Token()
+	for rest = after(rest, 1); rest[0] != '}'; {
+		end := valueEnd(rest)
+		name, err := unquote(rest[:end])
 		if err != nil {
 			return errNoObject
 		}
-		var value json.RawMessage
-		err = tokens.Decode(&value)
-		if err != nil {
-			return errNoObject
+		rest = after(rest, end) // the colon
+		rest = after(rest, 1)
+		end = valueEnd(rest)
+		do(name, json.RawMessage(rest[:end:end]))
+		rest = after(rest, end)
+		if rest[0] == ',' {
+			rest = after(rest, 1)
 		}
-		do(fmt.Sprint(name), value)
 	}
 	return nil
+}
+
+// blanks are what may stand between JSON's tokens.
+const blanks = " \t\r\n"
+
+// after is what follows the first n bytes and the blanks behind them.
+func after(data []byte, n int) []byte { return bytes.TrimLeft(data[n:], blanks) }
+
+// valueEnd is where the value ends with which data begins, which is valid JSON up to there and goes
+// on after it.
+func valueEnd(data []byte) int {
+	depth := 0
+	for i := 0; ; i++ {
+		switch data[i] {
+		case '"':
+			for i++; data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+			continue
+		case '}', ']':
+			depth--
+		default:
+			if depth > 0 || !bytes.ContainsRune([]byte(",:}] \t\r\n"), rune(data[i+1])) {
+				continue
+			}
+		}
+		if depth == 0 {
+			return i + 1
+		}
+	}
+}
+
+// unquote is a JSON text's value.
+func unquote(quoted []byte) (string, error) {
+	if !bytes.ContainsRune(quoted, '\\') {
+		return string(quoted[1 : len(quoted)-1]), nil
+	}
+	var text string
+	err := json.Unmarshal(quoted, &text)
+	return text, err
 }
 
 // Decode reads a JSON object into the struct that v points to, by the names of its fields' json
