@@ -45,11 +45,22 @@ func TestAReportedKeyIsCheckedAndMadeAnewIfItHasGone(t *testing.T) {
 	report(`{"sub":"`+bob+`","provider":"agent_mail","rejected_attempt":1}`).want(t, http.StatusAccepted, "")
 	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
 	if now := decode[resolved](t, s.resolve(bob, agentmail.Name, "").body); now != bobs {
-		t.Errorf("a key that works was replaced: %d, then %d", bobs.Attempt, now.Attempt)
+		t.Errorf("a key was replaced that was only looked for: %d, then %d", bobs.Attempt, now.Attempt)
 	}
 	again := report(`{"sub":"` + bob + `","provider":"agent_mail","rejected_attempt":1}`)
 	if again.status != http.StatusTooManyRequests || !strings.Contains(again.body, "report it again after "+strconv.Itoa(time.Now().UTC().Year())[:2]) {
 		t.Errorf("a second report is answered with %d %s", again.status, again.body)
+	}
+	s.call("POST", "/local/reconcile", "", "").want(t, http.StatusOK, "")
+	bobsNew := decode[resolved](t, s.resolve(bob, agentmail.Name, "").body)
+	for _, key := range []resolved{bobs, bobsNew} {
+		_, _, accepted := s.AgentMail.Identify(key.APIKey)
+		if !accepted || key.ID != bobs.ID {
+			t.Errorf("of the key that was reported and is there, and the one in its place, %d works: %t", key.Attempt, accepted)
+		}
+	}
+	if bobsNew.APIKey == bobs.APIKey {
+		t.Error("a key that was reported and is there was not replaced")
 	}
 
 	s.removeKey(before.APIKey)

@@ -107,7 +107,7 @@ var errExpired = &credential.ConflictError{Detail: "The credential has expired: 
 // errReplaced: the reported key is not the one that is stored and at rest now.
 var errReplaced = &credential.ConflictError{Detail: "The credential has been replaced since, or is being worked on: resolve it again"}
 
-// A report of a key that works costs the third party a look: each has a pause after it that is
+// A report of a key that works costs the third party a look, and at times another key: each has a pause after it that is
 // twice as long as the last one.
 const (
 	firstPause   = 10 * time.Minute
@@ -115,8 +115,8 @@ const (
 )
 
 // report has reconcile look whether the managed key is still there: a caller was refused with it.
-// It is not believed, only checked, so that nobody can do harm by it. What is gone is made anew
-// under the same id.
+// What is gone is made anew under the same id. What is there is replaced, unless it was a short
+// while ago, and serves on beside the new one: so nobody can do harm by it.
 func (f *function) report(ctx context.Context, r request) (gateway.Status, error) {
 	slots, err := f.table.Slots(ctx, r.UserID, r.Provider)
 	if err != nil {

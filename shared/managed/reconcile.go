@@ -244,6 +244,8 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 		return r.revoke(ctx, slot)
 	case r.isToDrain(slot):
 		return r.drained(ctx, slot)
+	case slot.Reason == store.ReasonRejected && r.replacesRejected(slot):
+		return r.replaceRejected(ctx, slot)
 	default:
 		return r.resume(ctx, slot)
 	}

@@ -48,6 +48,8 @@ func (c *claim) sweep(ctx context.Context) {
 			c.e.cfg.Metrics.Count(telemetry.SweepsStuck, c.slot.Provider, 1)
 		}
 		c.log.WarnContext(ctx, "the sweep failed", "error", err)
+	case c.isRejected():
+		release.Reason, release.DueAt = store.ReasonRejected, c.e.cfg.Now()
 	default:
 		release.DueAt = c.planned()
 	}

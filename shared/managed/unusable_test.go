@@ -37,11 +37,11 @@ func withSpending(t *testing.T) (*managedtest.World, *fake.Server) {
 	return w, router
 }
 
-// checked has the slot checked, as after the report of an executor, and returns it.
+// checked has the slot checked, as by an audit, and returns it.
 func checked(t *testing.T, w *managedtest.World) store.Slot {
 	t.Helper()
 	slot := slotAt(t, w, openrouter.Name)
-	err := w.Store.Postpone(t.Context(), slot, store.Wait{State: slot.State, Reason: store.ReasonReported, DueAt: w.Clock.Now()})
+	err := w.Store.Postpone(t.Context(), slot, store.Wait{State: slot.State, Reason: store.ReasonAudit, DueAt: w.Clock.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,6 +129,9 @@ const (
 	ReasonNoProvider = "no such provider is registered"
 	// ReasonReported: somebody was refused with the key.
 	ReasonReported = "reported"
+	// ReasonRejected: somebody was refused with the key, and the third party has it in order: another
+	// one is to be made.
+	ReasonRejected = "rejected"
 	// ReasonUnusable: the third party has the stored key, and says that it does not work.
 	ReasonUnusable = "key_unusable"
 	// ReasonAudit: an audit's repair has the slot checked.

@@ -378,12 +378,12 @@ func (w *World) byHand(user string) (managed.Provider, store.Slot) {
 	return AgentMail(w.t, w.targets[w.AgentMail], Provider), slot
 }
 
-// Report makes the user's slot due for a check, as the report of a rejected key does.
+// Report makes the user's slot due for a check, as an audit does: what is found in order stays.
 func (w *World) Report(user string) {
 	w.t.Helper()
 	slot, _, err := w.Slot(user, Provider)
 	w.check(err)
-	w.check(w.Store.Postpone(context.Background(), slot, store.Wait{State: slot.State, Reason: store.ReasonReported, DueAt: w.Clock.Now()}))
+	w.check(w.Store.Postpone(context.Background(), slot, store.Wait{State: slot.State, Reason: store.ReasonAudit, DueAt: w.Clock.Now()}))
 }
 
 // MakeDue makes the user's slot due, whatever its state.

@@ -189,6 +189,18 @@ var scenarios = []*scenario{
 	}},
 	{name: "a rotation in the overlap of another", users: []string{alice}, before: func(r *run) { rotated(time.Hour)(r); r.round(0); r.rotate(0) },
 		do: func(r *run) { r.round(0) }},
+	{name: "a key that is reported and is there", users: []string{alice}, before: rejected, do: func(r *run) {
+		r.round(0)
+		r.round(0)
+		r.round(time.Hour)
+	}},
+	{name: "deletion while a reported key is replaced", deleted: []string{alice}, before: func(r *run) { rejected(r); r.round(0) },
+		do: func(r *run) {
+			r.advance(time.Millisecond)
+			p := r.process()
+			r.before(p, "UpdateItem", func() { r.process().remove(alice) }) // the wish for another key
+			p.reconcile()
+		}},
 	{name: "deletion in the overlap", deleted: []string{alice}, before: func(r *run) { rotated(time.Hour)(r); r.round(0) },
 		do: func(r *run) { r.process().remove(alice) }},
 	{name: "deletion during a rotation", apart: true, deleted: []string{alice}, before: rotated(time.Hour), do: func(r *run) {
@@ -423,6 +435,15 @@ func reported(byHand func(*managedtest.World, string)) func(*run) {
 		r.w.Report(alice)
 		r.advance(time.Millisecond)
 	}
+}
+
+// rejected leaves a slot behind whose key an executor has reported, though it is there.
+func rejected(r *run) {
+	listed(r)
+	slot, _, err := r.w.Slot(alice, agent)
+	r.check(err)
+	r.check(r.w.Store.Report(context.Background(), slot, 10*time.Minute))
+	r.advance(time.Millisecond)
 }
 
 // overlap is for how long a replaced key serves on, in the scenarios that see it go.
