@@ -64,7 +64,7 @@ type Config struct {
 	// as old as it likes.
 	MaxKeyAge time.Duration
 	// MostAskedDue is how many slots of a provider may be due, of users who live, for a walk over
-	// all of them to ask for more work; 0 means 1,500, what reconcile does in about five minutes.
+	// all of them to ask for more work; 0 means 1,500, what reconcile does in about three minutes.
 	MostAskedDue int
 	// Suspends: users may be suspended, because no version is at work that would take that for a
 	// deletion.

@@ -9,8 +9,34 @@ import (
 	"testing"
 	"time"
 
+	"managed-credentials/shared/config"
+	"managed-credentials/shared/local/template"
 	"managed-credentials/shared/telemetry"
 )
+
+// Two rounds that read the same backlog would take turns in losing each item to the other.
+func TestARoundWorksUntilTheNextOneBegins(t *testing.T) {
+	root, err := template.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	deployed, err := template.Load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{cfg: Config{Lease: config.DefaultLease}}
+	for _, f := range deployed.Functions {
+		if f.Name != "reconcile" {
+			continue
+		}
+		works := f.Timeout - e.workTime() - writeTime
+		if works < 50*time.Second || works > time.Minute {
+			t.Errorf("a round of %v begins work for %v of each minute", f.Timeout, works)
+		}
+		return
+	}
+	t.Error("the template has no reconcile")
+}
 
 // simulation is a lane of reconcile at a third party that takes so many calls a second, with
 // nothing real in it but the pace: eight workers, each of whose passes is six calls that take a

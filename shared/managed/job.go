@@ -107,7 +107,7 @@ type walker interface {
 }
 
 // mostAskedDue is how many slots of a provider may be due, of users who live, for a walk to ask for
-// more, unless Config.MostAskedDue says otherwise: what reconcile does in about five minutes.
+// more, unless Config.MostAskedDue says otherwise: what reconcile does in about three minutes.
 // walkReserve is how much time has to be left for another page of the table.
 const (
 	mostAskedDue = 1500

@@ -122,6 +122,51 @@ func TestAProviderThatHangsHoldsUpNoOthersWorkInARound(t *testing.T) {
 	<-done
 }
 
+// What one round is at work on, another one neither reads nor asks anybody about.
+func TestRoundsThatOverlapDoNotRepeatEachOthersWork(t *testing.T) {
+	t.Parallel()
+	const users = 4 // fewer than are worked on at once
+	hung, release := make(chan struct{}, 2*users), make(chan struct{})
+	hangs := false
+	w := managedtest.New(t, managedtest.Options{Providers: func(url string) []managed.Provider {
+		both := twoMails(t)(url)
+		if hangs {
+			both[1] = hanging{Provider: both[1], hung: func() { hung <- struct{}{} }, release: release}
+		}
+		return both[1:]
+	}})
+	w.SetOrgKeys(`{"second_mail":"` + fake.OrgKey + `"}`)
+	w.Mail.Inject(fault.Rule{Op: fake.CreatePod, Fault: fake.Code("limit_exceeded")})
+	for i := range users {
+		list(t, w.Engine(), fmt.Sprintf("user-%d", i))
+	}
+	w.Heal()
+	w.Clock.Advance(time.Minute)
+	hangs = true
+	first, other := w.Engine(), w.Engine()
+	done := make(chan managed.Report)
+	go func() {
+		r, _ := first.Reconcile(context.Background())
+		done <- r
+	}()
+	for range users {
+		<-hung
+	}
+	w.DynamoDB.Reset()
+	r := reconcile(t, other)
+	calls := len(w.DynamoDB.Calls())
+	close(release)
+	if r.Done != 0 || len(hung) != 0 {
+		t.Errorf("the second round worked: %+v, and asked the third party %d times", r, len(hung))
+	}
+	if idle := len(store.Shards()) + 1; calls != idle { // and one look at what waits for an org key
+		t.Errorf("the second round called DynamoDB %d times, an idle one does %d times", calls, idle)
+	}
+	if r := <-done; r.Done != users {
+		t.Errorf("the first round: %+v", r)
+	}
+}
+
 func TestARoundStartsNothingItHasNoTimeFor(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
