@@ -50,7 +50,7 @@ func TestTheStackIsDeployedUsedUpdatedDeletedAndDeployedAgain(t *testing.T) {
 
 func (w *world) checkDeployment(altered object) {
 	w.t.Helper()
-	s := w.deploy("acme", altered)
+	s := w.deploy("acme", altered, "AgentMailBaseUrl="+w.mailURL)
 	s.complete(altered, append(unmet, "MakeManagedLogin")...)
 	s.wants(http.StatusOK, "GET", "/", "", "")
 	s.wants(http.StatusUnauthorized, "GET", "/credentials", "", "")
@@ -77,8 +77,9 @@ func (w *world) checkDeployment(altered object) {
 	s.redrive(callback)
 	s.audit()
 	s.aws("", "cloudwatch", "get-dashboard", "--dashboard-name", path.Base(s.output("DashboardUrl")))
+	s.drain(altered, callback)
 	s.windUp()
-	again := w.deploy("acme", altered)
+	again := w.deploy("acme", altered, "AgentMailBaseUrl="+w.mailURL)
 	again.complete(altered, append(unmet, "MakeManagedLogin")...)
 	again.wants(http.StatusOK, "GET", "/", "", "")
 
@@ -111,8 +112,8 @@ func (w *world) checkAlterations(transformed []byte, altered object) {
 // fillSecrets puts the org key and a system key where README.md says.
 func (s *stack) fillSecrets() {
 	s.t.Helper()
-	s.aws(fake.OrgKey, "secretsmanager", "create-secret", "--name", s.output("OrgKeysPrefix")+"agent_mail", "--secret-string", "file:///dev/stdin")
-	s.aws(`{"openai":"a system key"}`, "secretsmanager", "put-secret-value", "--secret-id", s.output("SystemKeysSecretArn"), "--secret-string", "file:///dev/stdin")
+	s.aws(fake.OrgKey+"\n", "secretsmanager", "create-secret", "--name", s.output("OrgKeysPrefix")+"agent_mail", "--secret-string", "file:///dev/stdin")
+	s.aws(`{"openai":"a system key"}`+"\n", "secretsmanager", "put-secret-value", "--secret-id", s.output("SystemKeysSecretArn"), "--secret-string", "file:///dev/stdin")
 	kept := s.aws("", "secretsmanager", "get-secret-value", "--secret-id", s.output("OrgKeysSecretArn"))
 	if kept["SecretString"] != "{}" {
 		s.t.Errorf("the secret of all org keys is made with %v", kept["SecretString"])
@@ -253,6 +254,35 @@ func (s *stack) isGone(sub string) {
 	if s.decode(answer)["status"] != 410.0 {
 		s.t.Errorf("of a deleted account an executor gets %s", answer)
 	}
+}
+
+// drain has all that users have at AgentMail removed, as docs/runbook.md says of winding a
+// deployment up.
+func (s *stack) drain(altered object, callback string) {
+	s.t.Helper()
+	dave := s.user("dave@example.com")
+	s.lists(dave, s.signIn("dave@example.com", callback))
+	// Nothing that was given before is put back: the login pages are still there.
+	s.deploy(s.name, altered, `ManagedProviders='{"agent_mail":{"mode":"draining"}}'`).complete(altered, unmet...)
+	operate := s.output("OperateFunctionArn")
+	s.invoke(operate, `{"command":"drain","provider":"agent_mail","by":"somebody@example.com","reason":"the end"}`)
+	s.eventually("what dave had is removed, and the draining has ended", func() bool {
+		s.invoke(operate, `{"command":"audit_due"}`) // which its schedule would, five minutes apart
+		_, ok := s.mail.Pod(dave)
+		return !ok && s.hasDrained()
+	})
+	s.audit()
+}
+
+// hasDrained tells whether the draining of AgentMail has ended.
+func (s *stack) hasDrained() bool {
+	s.t.Helper()
+	for _, p := range s.decode(s.invoke(s.output("OperateFunctionArn"), `{"command":"providers"}`))["providers"].([]any) {
+		if p.(object)["provider"] == "agent_mail" {
+			return p.(object)["draining"].(object)["ended"] != nil
+		}
+	}
+	return false
 }
 
 // windUp deletes the stack, and checks what is kept of it. Each description of what is not there

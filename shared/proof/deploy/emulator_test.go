@@ -30,14 +30,16 @@ const (
 
 // world is the emulator of AWS, AgentMail's fake, and the tools that speak to them.
 type world struct {
-	t        *testing.T
-	root     string // the repository's
-	dir      string // for files of the test
-	emulator string // origin
-	mail     *fake.Server
-	mailURL  string
-	aside    []string // environment of what speaks to the emulator, and of no other AWS
-	web      *http.Client
+	t    *testing.T
+	root string // the repository's
+	dir  string // for files of the test
+	// samConfig is a copy of samconfig.toml, into which SAM writes.
+	samConfig string
+	emulator  string // origin
+	mail      *fake.Server
+	mailURL   string
+	aside     []string // environment of what speaks to the emulator, and of no other AWS
+	web       *http.Client
 }
 
 // newWorld starts the emulator on the loopback interface, with all that it keeps in a directory of
@@ -52,6 +54,11 @@ func newWorld(t *testing.T) *world {
 	site := httptest.NewTLSServer(mail)
 	t.Cleanup(site.Close)
 	w := &world{t: t, root: root, dir: t.TempDir(), mail: mail, mailURL: site.URL}
+	config, err := os.ReadFile(filepath.Join(root, "samconfig.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.samConfig = w.file("samconfig.toml", config)
 	certificate := w.file("agentmail.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: site.Certificate().Raw}))
 
 	// Another process may take the port before the emulator does.

@@ -28,16 +28,16 @@ func (w *world) built() []byte {
 	return []byte(w.must(w.try("", filepath.Join(*tools, "bin", "python"), filepath.Join(w.root, "shared/proof/deploy/transform.py"), packaged)))
 }
 
-// deploy makes or updates the stack as `sam deploy` does.
+// deploy makes or updates the stack as README.md says: parameters that are not given keep the values
+// that they have.
 func (w *world) deploy(name string, altered object, parameters ...string) *stack {
 	w.t.Helper()
 	text, err := json.Marshal(altered)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	// SAM looks for its configuration beside the template.
-	args := []string{"deploy", "--config-file", filepath.Join(w.root, "samconfig.toml"), "--stack-name", name, "--template-file", w.file("altered.json", text), "--no-progressbar", "--no-confirm-changeset",
-		"--parameter-overrides", "AgentMailBaseUrl=" + w.mailURL}
+	args := []string{"deploy", "--config-file", w.samConfig, "--stack-name", name, "--template-file", w.file("altered.json", text),
+		"--no-progressbar", "--no-confirm-changeset", "--save-params", "--parameter-overrides"}
 	w.sam(append(args, parameters...)...)
 	s := &stack{world: w, name: name}
 	s.describe()
