@@ -107,8 +107,8 @@ var errExpired = &credential.ConflictError{Detail: "The credential has expired: 
 // errReplaced: the reported key is not the one that is stored and at rest now.
 var errReplaced = &credential.ConflictError{Detail: "The credential has been replaced since, or is being worked on: resolve it again"}
 
-// A report of a key that works costs the third party a look, and at times another key: each has a pause after it that is
-// twice as long as the last one.
+// A report of a key that works costs the third party a look, and at times another key: each has a
+// pause after it that is twice as long as the last one.
 const (
 	firstPause   = 10 * time.Minute
 	longestPause = 24 * time.Hour
