@@ -280,7 +280,7 @@ func (w *world) behindRole(h http.Handler) http.Handler {
 		}
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			w.t.Error(err)
+			return // a caller who hangs up in the middle has made no call
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		calls, err := callsOf(r, body)
