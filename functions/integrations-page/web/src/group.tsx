@@ -137,7 +137,9 @@ const Row = memo(
           )}
           {life.text && <p class={`quiet ${life.state}`}>{life.text}</p>}
           {standing?.unusable && (
-            <p class="quiet">The provider says that its key does not work: it is switched off, its limit is spent, or it has expired. Ask the platform.</p>
+            <p class="quiet">
+              The provider says that its key does not work: it is switched off, its limit is spent, or it has expired. Ask the platform.
+            </p>
           )}
           {used && <p class="quiet">{used}</p>}
           {rotation && (
