@@ -127,7 +127,7 @@ fuzz: ## fuzz every parser of outside data (FUZZTIME=10m for longer)
 # More at a time than there are processors: half of each invocation is waiting for its container.
 .PHONY: test-sam
 test-sam: needs-python ## run the functions under AWS SAM, with each of their events (minutes; needs Python, and Docker or root on Debian)
-	go test -count=1 -v -parallel 4 -timeout 20m ./shared/proof/sam -sam $(SAM_CLI)
+	go test -count=1 -v -parallel 4 -timeout 40m ./shared/proof/sam -sam $(SAM_CLI)
 
 # What is written in Python, each in an environment of its own. Of moto's server it is the two
 # services that are compared, and none of the other hundred's packages; parliament holds the

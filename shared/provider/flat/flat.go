@@ -209,14 +209,15 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 	if err != nil {
 		return managed.Grant{}, err
 	}
-	name := KeyName(a.User, a.Deployment, a.Number)
-	create := func(ctx context.Context) (Made, error) { return p.author.Create(ctx, org, name) }
+	send := func(ctx context.Context, name string) (Made, error) { return p.author.Create(ctx, org, name) }
 	if a.Number > 1 {
 		keys, err := p.list(ctx, org)
 		successor, ok := p.author.(Succeeding)
 		if old := index(keys, a.Resource().KeyID); ok && old >= 0 {
 			stored := keys[old]
-			create = func(ctx context.Context) (Made, error) { return successor.CreateAfter(ctx, org, name, stored) }
+			send = func(ctx context.Context, name string) (Made, error) {
+				return successor.CreateAfter(ctx, org, name, stored)
+			}
 		}
 		if err == nil {
 			err = p.removeLower(ctx, org, a, keys)
@@ -225,7 +226,7 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 			return managed.Grant{}, fmt.Errorf("removing the keys of earlier attempts: %w", err)
 		}
 	}
-	made, err := p.create(ctx, a, owned[0], create)
+	made, err := p.create(ctx, a, owned[0], send)
 	if err != nil {
 		return managed.Grant{}, fmt.Errorf("making the key: %w", err)
 	}
@@ -238,12 +239,12 @@ func (p *Provider) provision(ctx context.Context, org credential.Secret, a *mana
 
 // create makes the attempt's key by what sends that. Never repeated: after an unknown outcome the
 // next attempt removes what it may have made. Whatever may exist, the slot names its organisation.
-func (p *Provider) create(ctx context.Context, a *managed.Attempt, home string, send func(context.Context) (Made, error)) (Made, error) {
+func (p *Provider) create(ctx context.Context, a *managed.Attempt, home string, send func(ctx context.Context, name string) (Made, error)) (Made, error) {
 	name := KeyName(a.User, a.Deployment, a.Number)
 	var made Made
 	err := a.Create(ctx, func(ctx context.Context) (managed.Outcome, error) {
 		var err error
-		made, err = send(ctx)
+		made, err = send(ctx, name)
 		made.Organization = cmp.Or(made.Organization, home)
 		switch {
 		case err != nil:
