@@ -35,8 +35,8 @@ type settings struct {
 	// SignInAs is where the page gets a token for any name. It exists on one machine alone; empty
 	// means that it does not.
 	SignInAs string `json:"sign_in_as"`
-	// BrandName is what the platform is called, BrandLogoURL a picture in place of that, BrandAccent
-	// its colour and SupportURL where users find help. Each may be empty.
+	// BrandName is what the platform is called, BrandLogoURL a picture in place of that,
+	// BrandAccent its colour and SupportURL where users find help. Each may be empty.
 	BrandName    string `json:"brand_name"`
 	BrandLogoURL string `json:"brand_logo_url"`
 	BrandAccent  string `json:"brand_accent"`
@@ -218,8 +218,8 @@ func headersFor(s settings) (map[string]string, error) {
 		"cross-origin-opener-policy":   "same-origin-allow-popups", // the sign-in window is another origin's
 		"cross-origin-resource-policy": "same-origin",
 		"permissions-policy":           "camera=(), geolocation=(), microphone=()",
-		// Kept, and asked about each time, unless the name says which version it is: a new one is seen
-		// at once, and an old one costs an answer without a body.
+		// Kept, and asked about each time, unless the name says which version it is: a new one is
+		// seen at once, and an old one costs an answer without a body.
 		"cache-control": "no-cache",
 		"vary":          "accept-encoding",
 	}, nil

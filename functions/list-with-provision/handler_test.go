@@ -57,8 +57,8 @@ func allocations(t *testing.T, n int) float64 {
 	})
 }
 
-// What a list costs beyond AWS's client, which no machine changes. The bounds leave room for the race
-// detector, under which some more is allocated: 159 and 10.1 in place of 145 and 7.1.
+// What a list costs beyond AWS's client, which no machine changes. The bounds leave room for the
+// race detector, under which some more is allocated: 159 and 10.1 in place of 145 and 7.1.
 func TestAListTakesNoMoreAllocationsThanItNeeds(t *testing.T) {
 	one, many := allocations(t, 1), allocations(t, 101)
 	if one > 200 {

@@ -177,8 +177,8 @@ func (f *function) openSystem(ctx context.Context, r request, title string) (cre
 }
 
 // answer is the credential with its secret fields, under the API's names, and a managed key's
-// number, by which it can be reported. One that is known not to work says so. Whoever holds the key before that one learns until when it
-// serves.
+// number, by which it can be reported. One that is known not to work says so. Whoever holds the key
+// before that one learns until when it serves.
 func answer(c store.Sealed, material credential.Material) map[string]any {
 	all := map[string]any{"id": c.ID, "provider": c.Provider, "type": c.Type}
 	for name, value := range material.Fields() {

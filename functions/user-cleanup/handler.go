@@ -55,8 +55,8 @@ type event struct {
 	UserID *string `json:"user_id"`
 }
 
-// cloudTrail is a Cognito call as CloudTrail records it. The record of these calls is not published:
-// every place is optional.
+// cloudTrail is a Cognito call as CloudTrail records it. The record of these calls is not
+// published: every place is optional.
 type cloudTrail struct {
 	EventSource       string `json:"eventSource"`
 	EventName         string `json:"eventName"`

@@ -39,8 +39,8 @@ var errNoObject = errors.New("not a JSON object in UTF-8")
 
 // Members calls do for each member of a JSON object, in their order, one that is there twice
 // included. It calls nothing for what is no JSON object in UTF-8 as a whole, and returns an error
-// that quotes nothing of it. A byte-order mark at the start is skipped. The values are parts of data,
-// and no copies.
+// that quotes nothing of it. A byte-order mark at the start is skipped. The values are parts of
+// data, and no copies.
 func Members(data []byte, do func(name string, value json.RawMessage)) error {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if !utf8.Valid(data) || !json.Valid(data) {

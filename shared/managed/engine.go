@@ -33,8 +33,8 @@ type Config struct {
 	OrgKeys OrgKeys
 	// Seal encrypts what is stored. nil where nothing is provisioned.
 	Seal Sealer
-	// Users is the user pool, from which the users of deleted accounts are removed, and whose disabled
-	// users are suspended; nil if there is no pool.
+	// Users is the user pool, from which the users of deleted accounts are removed, and whose
+	// disabled users are suspended; nil if there is no pool.
 	Users Users
 	// Members is the user pool in which audits look for the users; nil if there is no pool.
 	// UnknownAfter is how far apart two looks have to be that do not find a user.

@@ -65,8 +65,8 @@ func (e *Engine) tooOld(slot store.Slot) bool {
 	return !made.Add(e.cfg.MaxKeyAge - earlier - e.agingWalkEvery()).After(e.cfg.Now())
 }
 
-// How long before its end a key that expires is replaced: a quarter of its life, a week at most, and
-// by the user's share up to half of that later. A key that lives for less than shortestLife is
+// How long before its end a key that expires is replaced: a quarter of its life, a week at most,
+// and by the user's share up to half of that later. A key that lives for less than shortestLife is
 // replaced when somebody is refused with it: a round of reconcile may take as long as what is left
 // of it.
 const (
@@ -91,10 +91,10 @@ func (e *Engine) renewalOf(slot store.Slot) time.Time {
 	return e.renewAt(slot.User, slot.Provider, slot.CommittedAt, slot.ExpiresAt)
 }
 
-// renews reports whether the key of a ready slot that is to be claimed is replaced under that claim,
-// because it expires. Nobody has to ask for that: it goes by what the slot says, also after a claim
-// that died. While one key retires no other does. A moment early is no matter, and what is due by a
-// clock that is ahead is not looked at for nothing.
+// renews reports whether the key of a ready slot that is to be claimed is replaced under that
+// claim, because it expires. Nobody has to ask for that: it goes by what the slot says, also after
+// a claim that died. While one key retires no other does. A moment early is no matter, and what is
+// due by a clock that is ahead is not looked at for nothing.
 func (e *Engine) renews(slot store.Slot, now time.Time) bool {
 	at := e.renewalOf(slot)
 	return !slot.Rotates && slot.Retiring.KeyID == "" && !at.IsZero() && !now.Add(store.SkewMargin).Before(at)

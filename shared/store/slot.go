@@ -129,8 +129,8 @@ const (
 	ReasonNoProvider = "no such provider is registered"
 	// ReasonReported: somebody was refused with the key.
 	ReasonReported = "reported"
-	// ReasonRejected: somebody was refused with the key, and the third party has it in order: another
-	// one is to be made.
+	// ReasonRejected: somebody was refused with the key, and the third party has it in order:
+	// another one is to be made.
 	ReasonRejected = "rejected"
 	// ReasonUnusable: the third party has the stored key, and says that it does not work.
 	ReasonUnusable = "key_unusable"
@@ -184,8 +184,8 @@ func (s Slot) Usable() bool {
 	}
 }
 
-// KeyFails reports whether the stored key is known not to work at the time now: its third party said
-// so at the last look, or has let it expire.
+// KeyFails reports whether the stored key is known not to work at the time now: its third party
+// said so at the last look, or has let it expire.
 func (s Slot) KeyFails(now time.Time) bool {
 	expired := !s.ExpiresAt.IsZero() && !now.Before(s.ExpiresAt)
 	return s.Usable() && (s.Reason == ReasonUnusable || expired)

@@ -91,7 +91,8 @@ const (
 	KeysTooOld = "KeysTooOld"
 	// KeysExpiring: tries to replace a key ahead of its expiry.
 	KeysExpiring = "KeysExpiring"
-	// KeysRejected: keys of which another one was asked for, because they were reported and are there.
+	// KeysRejected: keys of which another one was asked for, because they were reported and are
+	// there.
 	KeysRejected = "KeysRejected"
 	// KeysUnusable: looks at a key which found that it is there and does not work.
 	KeysUnusable = "KeysUnusable"

@@ -31,8 +31,8 @@ type Local struct {
 	AddUser func(sub, username string)
 	// RemoveUser takes a user out of the pool, if it is there, without telling anybody.
 	RemoveUser func(ctx context.Context, sub string) error
-	// SwitchUser disables or enables a user of the pool, without telling anybody, and reports whether
-	// they are there.
+	// SwitchUser disables or enables a user of the pool, without telling anybody, and reports
+	// whether they are there.
 	SwitchUser func(sub string, enabled bool) bool
 }
 

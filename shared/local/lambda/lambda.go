@@ -269,8 +269,8 @@ func (h *Host) OutOfMemory(name string) int {
 	return int(f.outOfMemory.Load())
 }
 
-// Resident is how many bytes of memory all instances of a function hold together; 0 where nobody can
-// tell.
+// Resident is how many bytes of memory all instances of a function hold together; 0 where nobody
+// can tell.
 func (h *Host) Resident(name string) int64 {
 	f, ok := h.functions[name]
 	if !ok {

@@ -30,8 +30,8 @@ type Fake struct {
 	Identify func(secret string) (keyID string, accepted bool)
 	// Drop deletes a key behind everybody's back.
 	Drop func(keyID string)
-	// AcceptOrgKey has a key open its organisation, or another one that has nothing, and RejectOrgKey
-	// has it open none any more.
+	// AcceptOrgKey has a key open its organisation, or another one that has nothing, and
+	// RejectOrgKey has it open none any more.
 	AcceptOrgKey func(key string, another bool)
 	RejectOrgKey func(key string)
 }

@@ -39,8 +39,8 @@ type run struct {
 	// tells that it was.
 	removed func()
 	raised  atomic.Bool
-	// offInPool says that alice is disabled in the user pool, and unfollowed how many looks at it came
-	// to no end.
+	// offInPool says that alice is disabled in the user pool, and unfollowed how many looks at it
+	// came to no end.
 	offInPool  atomic.Bool
 	unfollowed atomic.Int32
 	// down is an operation that no server carries out at present.

@@ -496,8 +496,8 @@ func (r *run) oldOnesReplaced() {
 	}
 }
 
-// expires leaves a slot behind whose key is to be replaced because it expires. What is made from now
-// on lives for longer.
+// expires leaves a slot behind whose key is to be replaced because it expires. What is made from
+// now on lives for longer.
 func expires(r *run) {
 	r.w.Mail.ExpireOrgKey(fake.OrgKey, r.w.Clock.Now().Add(4*time.Hour))
 	listed(r)

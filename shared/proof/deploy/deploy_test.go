@@ -194,8 +194,8 @@ func (s *stack) redrive(callback string) {
 	table := variables["TABLE_NAME"]
 	variables["TABLE_NAME"] = "somewhere-else"
 	s.configure(cleanup, variables)
-	// Of the emulator's EventBridge a failed invocation reaches no queue; of an invocation as an event
-	// it does, and for Lambda the two are one.
+	// Of the emulator's EventBridge a failed invocation reaches no queue; of an invocation as an
+	// event it does, and for Lambda the two are one.
 	s.aws("", "lambda", "invoke", "--function-name", cleanup, "--invocation-type", "Event", "--payload", fmt.Sprintf(`{"user_id":%q}`, carol),
 		filepath.Join(s.dir, "answer.json"))
 	s.eventually("the deletion stands in the queue of those that failed", func() bool {

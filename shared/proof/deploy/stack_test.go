@@ -28,8 +28,8 @@ func (w *world) built() []byte {
 	return []byte(w.must(w.try("", filepath.Join(*tools, "bin", "python"), filepath.Join(w.root, "shared/proof/deploy/transform.py"), packaged)))
 }
 
-// deploy makes or updates the stack as README.md says: parameters that are not given keep the values
-// that they have.
+// deploy makes or updates the stack as README.md says: parameters that are not given keep the
+// values that they have.
 func (w *world) deploy(name string, altered object, parameters ...string) *stack {
 	w.t.Helper()
 	text, err := json.Marshal(altered)
@@ -46,7 +46,8 @@ func (w *world) deploy(name string, altered object, parameters ...string) *stack
 
 const (
 	complete = "CREATE_COMPLETE"
-	// templates is the bucket that CloudFormation reads templates from: they are too long to be sent.
+	// templates is the bucket that CloudFormation reads templates from: they are too long to be
+	// sent.
 	templates = "templates"
 )
 
@@ -143,6 +144,13 @@ func (s *stack) call(method, path, token, body string) (int, string) {
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
+	answer, said := s.send(r)
+	return answer.StatusCode, said
+}
+
+// send sends a request, and returns the answer and its body.
+func (s *stack) send(r *http.Request) (answer *http.Response, body string) {
+	s.t.Helper()
 	answer, err := s.web.Do(r)
 	if err != nil {
 		s.t.Fatal(err)
@@ -152,7 +160,7 @@ func (s *stack) call(method, path, token, body string) (int, string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return answer.StatusCode, string(all)
+	return answer, string(all)
 }
 
 // wants calls, and checks the answer's status.
@@ -184,8 +192,8 @@ func (s *stack) invoke(function, payload string) string {
 	return answer
 }
 
-// sendsDeletion puts an event of that source, that the user pool's user is deleted, and returns whether
-// EventBridge takes it.
+// sendsDeletion puts an event of that source, that the user pool's user is deleted, and returns
+// whether EventBridge takes it.
 func (s *stack) sendsDeletion(source, pool, sub string) bool {
 	s.t.Helper()
 	detail := fmt.Sprintf(`{"eventSource":"cognito-idp.amazonaws.com","eventName":"AdminDeleteUser","requestParameters":{"userPoolId":%q,`+

@@ -65,8 +65,8 @@ func (l *laboratory) compose(name string, all map[int]mutation) (schema, error) 
 		if pkg == "" {
 			continue
 		}
-		// What comes later in the file is put in first, so that the places before it stay right; and
-		// of what is put at one place, what comes first in the list is put in last.
+		// What comes later in the file is put in first, so that the places before it stay right;
+		// and of what is put at one place, what comes first in the list is put in last.
 		slices.SortStableFunc(edits, func(a, b edit) int { return b.at - a.at })
 		for _, e := range edits {
 			text = text[:e.at] + e.text + text[e.at:]

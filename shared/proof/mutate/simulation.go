@@ -33,8 +33,8 @@ type search struct {
 	only string
 	// schedules is how many it runs for each mutation at most.
 	schedules int
-	// reports are files in which gremlins, a mutation tool of others, says what it would change; none
-	// for our own mutations. Every n-th of what they name is tried.
+	// reports are files in which gremlins, a mutation tool of others, says what it would change;
+	// none for our own mutations. Every n-th of what they name is tried.
 	reports []string
 	every   int
 }
@@ -167,8 +167,8 @@ var tokens = map[string]map[string]string{
 	"REMOVE_SELF_ASSIGNMENTS": {"+=": "=", "-=": "=", "*=": "=", "/=": "="},
 }
 
-// gremlins reads what `gremlins unleash --dry-run -o <package>.json ./shared/<package>` writes: every
-// n-th of its mutants, as mutations of whole files.
+// gremlins reads what `gremlins unleash --dry-run -o <package>.json ./shared/<package>` writes:
+// every n-th of its mutants, as mutations of whole files.
 func gremlins(root string, reports []string, every int) ([]mutation, error) {
 	var all []mutation
 	n := 0

@@ -666,9 +666,9 @@ func (s secrets) shared() string {
 const ownKeys = "org-keys/"
 
 // keys are the org keys. They hold a lock while they are fetched, and synctest does not take who
-// waits for a lock for one who waits. So they are asked for by turns, and the player gives these, in
-// an order that no scheduler decides: when a fetch that failed is tried again depends on it. Those
-// of whom nobody can tell one from the other have a turn together, and go on at once.
+// waits for a lock for one who waits. So they are asked for by turns, and the player gives these,
+// in an order that no scheduler decides: when a fetch that failed is tried again depends on it.
+// Those of whom nobody can tell one from the other have a turn together, and go on at once.
 type keys struct {
 	of *orgkey.Own
 	p  *process

@@ -49,8 +49,8 @@ type shown struct {
 	keys           []int64
 	lag            string
 	phases         []int
-	// wish says that another key was asked for, due that there is work to do by itself, and put that
-	// this was put off because the user is suspended.
+	// wish says that another key was asked for, due that there is work to do by itself, and put
+	// that this was put off because the user is suspended.
 	wish, due, put bool
 	retiring       int64
 	// over: by the clock of some process, what is retiring has had its time.

@@ -19,8 +19,8 @@ import (
 	"managed-credentials/shared/store"
 )
 
-// bug is what a test puts in to see an observer name it: other behaviour of a provider, of the table
-// or of what seals. Where a field is nil nothing is changed.
+// bug is what a test puts in to see an observer name it: other behaviour of a provider, of the
+// table or of what seals. Where a field is nil nothing is changed.
 type bug struct {
 	provision func(ctx context.Context, p managed.Provider, org credential.Secret, a *managed.Attempt) (managed.Grant, error)
 	sweep     func(ctx context.Context, p managed.Provider, org credential.Secret, a *managed.Attempt) error

@@ -699,9 +699,9 @@ func (w *world) waitedFor(waits map[string]time.Time, missed map[string]bool) {
 	maps.DeleteFunc(missed, func(key string, _ bool) bool { return !still[key] })
 }
 
-// oldLists is for how long a third party whose lists lag may have to be waited for. A list shows all
-// that lower attempts made once it is five minutes younger than the key that it has, and what is
-// missing is missed by two looks.
+// oldLists is for how long a third party whose lists lag may have to be waited for. A list shows
+// all that lower attempts made once it is five minutes younger than the key that it has, and what
+// is missing is missed by two looks.
 func (c config) oldLists() time.Duration {
 	if c.listsLag == 0 {
 		return 0

@@ -97,10 +97,10 @@ func TestTheSameSeedDoesTheSame(t *testing.T) {
 	fmt.Printf("%d of %d seeds replayed exactly\n", *repeats, *repeats)
 }
 
-// TestSeedsThatWentTwoWaysDoTheSame has those in which Go's scheduler was once seen to decide: which
-// of two lists of a user got which fate, of which of two providers the org key was fetched first,
-// and which of two users of one audit went on first when it was there, or took the one call that a
-// pace left.
+// TestSeedsThatWentTwoWaysDoTheSame has those in which Go's scheduler was once seen to decide:
+// which of two lists of a user got which fate, of which of two providers the org key was fetched
+// first, and which of two users of one audit went on first when it was there, or took the one call
+// that a pace left.
 func TestSeedsThatWentTwoWaysDoTheSame(t *testing.T) {
 	for _, seed := range []uint64{1605813790335839414, 13791728408656680157, 12723977205908655862, 7272361056612917808} {
 		for range 15 {

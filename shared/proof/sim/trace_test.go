@@ -20,8 +20,8 @@ var (
 	held = flag.Int("histories", 1000, "how many")
 )
 
-// fewEvents and mostAttempts say which histories are worth it: those in which something happens, and
-// little enough for one run of TLC.
+// fewEvents and mostAttempts say which histories are worth it: those in which something happens,
+// and little enough for one run of TLC.
 const (
 	fewEvents    = 8
 	mostAttempts = 12

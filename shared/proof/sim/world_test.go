@@ -46,11 +46,11 @@ const (
 // So the seed decides everything, whichever goroutine Go lets run first. One answer is given at a
 // time, at a nanosecond that no other has, and wakes one goroutine; what runs side by side is what
 // that one starts, or what one deadline ends. Whatever these draw hangs on what they are, and on
-// nothing that is drawn for others: a pause on the time at which it begins, and a call's fate on its
-// process, its operation and its number among those. That number is given when all have come to a
-// halt, in the order of what the calls are about, and of whose task and claim they are. The text of
-// a call, which orders it, has in it nothing that is drawn anew each time. And who may have to wait
-// for another, as for an org key, gets their turn from the player, too.
+// nothing that is drawn for others: a pause on the time at which it begins, and a call's fate on
+// its process, its operation and its number among those. That number is given when all have come to
+// a halt, in the order of what the calls are about, and of whose task and claim they are. The text
+// of a call, which orders it, has in it nothing that is drawn anew each time. And who may have to
+// wait for another, as for an org key, gets their turn from the player, too.
 type world struct {
 	schedule
 	heard heard

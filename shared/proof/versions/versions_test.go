@@ -402,7 +402,7 @@ func TestADeletionPassesBetweenVersions(t *testing.T) {
 		for _, user := range []string{alice, bob} {
 			other.call(http.StatusCreated, "POST", "/github/credentials", p.token(user), `{"type":"api_key","api_key":"s3cret"}`)
 		}
-		// AgentMail takes no deletion of alice's pod for now, so that the other one has to go on.
+		// AgentMail refuses to delete alice's pod, so that the other one has to go on.
 		refused := p.AgentMail.Inject(fault.Rule{Op: fake.DeletePod, About: alice, Fault: fake.Status(http.StatusServiceUnavailable)})
 		one.call(http.StatusAccepted, "DELETE", "/account", p.token(alice), "")
 		one.call(http.StatusNoContent, "DELETE", "/account", p.token(bob), "")

@@ -53,9 +53,9 @@ func run(m *testing.M, build func(dist string) error) (code int, err error) {
 	return m.Run(), nil
 }
 
-// Start starts a stack, which ends with the test, and returns it with what its functions write; of a
-// test that fails that is shown. Unless cfg says otherwise the functions are those of Dist, and the
-// service is held to its contract; the contract's paths have no prefix.
+// Start starts a stack, which ends with the test, and returns it with what its functions write; of
+// a test that fails that is shown. Unless cfg says otherwise the functions are those of Dist, and
+// the service is held to its contract; the contract's paths have no prefix.
 func Start(t testing.TB, cfg stack.Config) (*stack.Stack, *Log) {
 	t.Helper()
 	log := &Log{}

@@ -83,8 +83,8 @@ type shown struct {
 	IsManaged  bool     `json:"is_managed"`
 }
 
-// projection is what list-with-provision reads, so that the table has the same to do: every attribute
-// but the ciphertext.
+// projection is what list-with-provision reads, so that the table has the same to do: every
+// attribute but the ciphertext.
 const projection = "#pk, #sk, #v, #type, #title, #autogpt_managed, #scopes, #username, #host, " +
 	"#state, #owner, #attempt, #tries, #lease_until, #due_at, #committed, #resource_id, #key_id, #org_id, #reason, " +
 	"#gone_since, #left, #left_since, #held_until, #expires_at, #report_from, #report_pause, #created_at, #committed_at, #hint, #stored, #revision, " +

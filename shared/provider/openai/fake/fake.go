@@ -43,7 +43,8 @@ type Config struct {
 // Switches choose between behaviours that OpenAI is known, or has to be assumed, to have. All may
 // be changed while serving.
 type Switches struct {
-	// PageSize is how many a page has at most, whatever is asked for. Zero: as many as is asked for.
+	// PageSize is how many a page has at most, whatever is asked for. Zero: as many as is asked
+	// for.
 	PageSize int
 	// HideAccounts answers every call about one account with 404, as a replica that lags does. The
 	// list has it.
