@@ -72,6 +72,11 @@ func (d *docker) start(ctx context.Context, t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("there is no Docker that answers, and only root can start one")
 	}
+	attached, _ := filepath.Glob("/sys/class/net/" + bridge + "/brif/*") // the pattern is well formed
+	if len(attached) > 0 {
+		t.Fatalf("no Docker answers, and containers of one that has gone are still at its bridge, where they would answer in place of this test's: "+
+			"end their containerd-shim processes, and then: ip link delete %s", bridge)
+	}
 	// Not t.TempDir, whose names are too long for sockets.
 	dir, err := os.MkdirTemp("", "docker-")
 	if err != nil {
