@@ -86,6 +86,7 @@ func newFixture(t *testing.T, origins ...string) *fixture {
 			return map[string]any{"sub": sub, "exp": float64(1764000000), "cognito:groups": []any{"a", "b"}, "email_verified": true}, nil
 		},
 		Local: Local{
+			Dashboard:  http.NotFoundHandler(),
 			UserPoolID: "us-east-1_local",
 			Token:      func(sub, username string) (string, error) { return "token of " + sub, nil },
 			AddUser:    func(sub, username string) { f.users[sub] = username },

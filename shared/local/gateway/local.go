@@ -34,6 +34,8 @@ type Local struct {
 	// SwitchUser disables or enables a user of the pool, without telling anybody, and reports
 	// whether they are there.
 	SwitchUser func(sub string, enabled bool) bool
+	// Dashboard shows the functions' metrics.
+	Dashboard http.Handler
 }
 
 // maxLocalBody is the most that a request under /local/ may hold, in bytes.
@@ -49,6 +51,7 @@ func (g *Gateway) localHandlers() map[string]http.HandlerFunc {
 		"POST /local/reconcile":    g.serveReconcile,
 		"POST /local/resolve":      g.serveResolve,
 		"POST /local/operate":      g.serveOperate,
+		"GET /local/dashboard":     func(w http.ResponseWriter, r *http.Request) { g.cfg.Local.Dashboard.ServeHTTP(w, r) },
 	}
 	for path, handler := range handlers {
 		handlers[path] = fromHere(handler)

@@ -24,6 +24,7 @@ import (
 
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"managed-credentials/shared/local/dashboard"
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/fault"
 	"managed-credentials/shared/local/gateway"
@@ -37,6 +38,7 @@ import (
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
 	"managed-credentials/shared/provider/fakes"
+	"managed-credentials/shared/telemetry"
 )
 
 const (
@@ -149,6 +151,7 @@ type Stack struct {
 	Faults *Faults
 
 	log       io.Writer
+	metrics   *dashboard.Metrics
 	env       *environment
 	quiet     sync.Map   // the subs of users whose deletion is told of by whoever removes them
 	failed    chan error // has room for one
@@ -245,7 +248,8 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 		functions[i].Timeout = cmp.Or(cfg.Timeout, functions[i].Timeout)
 	}
 	s.Functions = functions
-	s.Host = lambda.New(lambda.Config{Functions: functions, Now: cfg.Now, LimitMemory: cfg.LimitMemory, Log: s.log})
+	s.metrics = dashboard.NewMetrics(time.Now)
+	s.Host = lambda.New(lambda.Config{Functions: functions, Now: cfg.Now, LimitMemory: cfg.LimitMemory, Log: io.MultiWriter(s.log, s.metrics)})
 	s.onClose(s.Host.Close)
 	s.onClose(s.drain)
 	s.onSchedule(cfg.ReconcileEvery, "reconcile", func() []byte { return gateway.Scheduled(time.Now()) })
@@ -471,6 +475,10 @@ func (s *Stack) startGateway(cfg Config, deployed *template.Template, host *lamb
 	if s.ES256 != nil {
 		es256Token = s.ES256.AccessToken
 	}
+	board, err := dashboard.Parse(deployed.Dashboard, telemetry.Namespace)
+	if err != nil {
+		return "", err
+	}
 	api, err := gateway.New(gateway.Config{
 		Functions: deployed.Functions,
 		Origins:   cfg.Origins,
@@ -487,6 +495,7 @@ func (s *Stack) startGateway(cfg Config, deployed *template.Template, host *lamb
 			AddUser:    func(sub, username string) { s.Cognito.AddUser(standin.User{Username: username, Sub: sub}) },
 			RemoveUser: s.removeUser,
 			SwitchUser: s.Cognito.Switch,
+			Dashboard:  s.metrics.Page(board),
 		},
 	})
 	if err != nil {

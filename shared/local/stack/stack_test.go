@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -97,6 +98,13 @@ func TestUserGetsACredentialAndLosesItWithTheAccount(t *testing.T) {
 	header, body := call(t, "GET", s.URL+"/credentials", token, "", http.StatusOK)
 	if header.Get("Managed-Credentials") != "agent_mail=ready" || !strings.Contains(body, `"autogpt_managed":true`) {
 		t.Fatalf("the list is %s, with %v", body, header)
+	}
+	made := regexp.MustCompile(`CredentialsProvisioned</th>.*<td>1</td>`)
+	for deadline := time.Now().Add(30 * time.Second); !made.MatchString(body); time.Sleep(10 * time.Millisecond) { // the log may be later than the answer
+		if time.Now().After(deadline) {
+			t.Fatalf("the dashboard does not show the credential that was made:\n%s", body)
+		}
+		_, body = call(t, "GET", s.URL+"/local/dashboard", "", "", http.StatusOK)
 	}
 	_, body = call(t, "POST", s.URL+"/local/resolve", "", `{"sub":"alice","provider":"agent_mail"}`, http.StatusOK)
 	if !strings.Contains(body, `"api_key":"am_`) {

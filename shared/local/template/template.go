@@ -30,6 +30,8 @@ type Template struct {
 	Functions []Function
 	// CORS is what the API lets pages of other origins do.
 	CORS CORS
+	// Dashboard is the body of the dashboard, with the names of what !Sub would put into it.
+	Dashboard string
 }
 
 // CORS is what a page of an allowed origin may send and read. Which origins are allowed is the
@@ -140,6 +142,9 @@ type (
 		Method string `yaml:"Method"`
 		Path   string `yaml:"Path"`
 	}
+	dashboardProperties struct {
+		DashboardBody string `yaml:"DashboardBody"`
+	}
 	// apiProperties say of each path and each method, in lower case, which authorizer it has.
 	apiProperties struct {
 		DefinitionBody struct {
@@ -230,6 +235,10 @@ func parse(text []byte) (*Template, error) {
 			var f Function
 			f, err = parseFunction(id, r, doc.Globals.Function)
 			t.Functions = append(t.Functions, f)
+		case "AWS::CloudWatch::Dashboard":
+			var p dashboardProperties
+			err = r.Properties.Decode(&p)
+			t.Dashboard = p.DashboardBody
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)

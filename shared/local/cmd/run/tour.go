@@ -28,6 +28,7 @@ var tourText = template.Must(template.New("tour").Parse(`
 The service is running. Press Ctrl-C to stop it; no data is kept.
 
   integrations page  {{.Stack.URL}}/
+  dashboard          {{.Stack.URL}}/local/dashboard
   AgentMail          {{.Stack.AgentMailURL}}{{if .Stack.AgentMail}} (the fake; /_fake/state shows what it holds){{else}} (the real one){{end}}
 {{- range .Stack.Fakes}}
   {{printf "%-18s" .Title}} {{.URL}} (the fake; /_fake/state shows what it holds)
