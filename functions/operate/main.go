@@ -40,9 +40,10 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Log:       log,
 		Metrics:   telemetry.NewMetrics(os.Stdout),
 
-		AuditEvery: env.AuditEvery(),
-		MaxKeyAge:  env.MaxKeyAge(),
-		Suspends:   env.Suspends(),
+		AuditEvery:    env.AuditEvery(),
+		AuditSegments: env.AuditSegments(),
+		MaxKeyAge:     env.MaxKeyAge(),
+		Suspends:      env.Suspends(),
 	}
 	provider.Configure(&c, env)
 	c.OrgKeys = provider.OrgKeys(env, secretsmanager.NewFromConfig(cfg), c.Providers)

@@ -63,6 +63,18 @@ func (e *Env) Duration(name string, fallback time.Duration) time.Duration {
 	return d
 }
 
+// number reads a whole number between two others; fallback, if it is not set.
+func (e *Env) number(name, value string, fallback, least, most int) int {
+	if value == "" {
+		return fallback
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < least || n > most {
+		e.errs = append(e.errs, fmt.Errorf("%s has to be a whole number from %d to %d, not %q", name, least, most, value))
+	}
+	return n
+}
+
 // The defaults of the two durations on which the protocol rests.
 const (
 	DefaultBudget = 5 * time.Second
@@ -121,6 +133,19 @@ func (e *Env) AuditEvery() time.Duration {
 		return 0
 	}
 	return e.Duration("AUDIT_EVERY", DefaultAuditEvery)
+}
+
+// DefaultAuditSegments is into how many segments an audit takes the table apart, and
+// MostAuditSegments is the most.
+const (
+	DefaultAuditSegments = 4
+	MostAuditSegments    = 64
+)
+
+// AuditSegments is into how many segments an audit takes the table apart, to look at them side by
+// side.
+func (e *Env) AuditSegments() int {
+	return e.number("AUDIT_SEGMENTS", e.lookup("AUDIT_SEGMENTS"), DefaultAuditSegments, 1, MostAuditSegments)
 }
 
 // MinKeyAge is the least that may be allowed as the age of a managed key.

@@ -34,6 +34,7 @@ func read() error {
 	e.UnknownAfter()
 	e.DeletesUnknown()
 	e.AuditEvery()
+	e.AuditSegments()
 	e.MaxKeyAge()
 	e.LogLevel()
 	e.SystemCredentials()
@@ -54,7 +55,7 @@ func set(t *testing.T, others map[string]string) {
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
 		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SUSPENSION": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
 		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1", "DELETION_HOLDBACK": "24h",
-		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true", "AUDIT_EVERY": "168h", "MAX_KEY_AGE": "2160h",
+		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true", "AUDIT_EVERY": "168h", "AUDIT_SEGMENTS": "16", "MAX_KEY_AGE": "2160h",
 		"BRAND_NAME": "Acme", "BRAND_LOGO_URL": "https://acme.example/logo.svg", "BRAND_ACCENT": "#00a37a", "SUPPORT_URL": "mailto:help@acme.example",
 	}
 	maps.Copy(all, others)
@@ -102,7 +103,7 @@ func TestVariablesAreRead(t *testing.T) {
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
 		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "SUSPENSION": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": "",
-		"AUDIT_DELETES_UNKNOWN": "", "AUDIT_EVERY": "", "MAX_KEY_AGE": ""})
+		"AUDIT_DELETES_UNKNOWN": "", "AUDIT_EVERY": "", "AUDIT_SEGMENTS": "", "MAX_KEY_AGE": ""})
 	if held := config.Environ().Holdback(); held != 0 {
 		t.Errorf("what is deleted is held back for %v", held)
 	}
@@ -141,6 +142,7 @@ func TestEachWrongVariableIsNamed(t *testing.T) {
 		"AUDIT_GONE_FLOOR":      {"many", "-1", "1.5", " 1"},
 		"AUDIT_GONE_SHARE":      {"5%", "-0.1", "1.1", "NaN", " 0"},
 		"AUDIT_DELETES_UNKNOWN": {"yes", "1", " true"},
+		"AUDIT_SEGMENTS":        {"many", "0", "-1", "1.5", "65"},
 		"AUDIT_EVERY":           {"24", "0h", "1d", "Never", "-1h"},
 		"MAX_KEY_AGE":           {"90", "23h", "90d", "0h", "-48h", "never"},
 		"SEAL_OPEN_FIELDS":      {"yes", "1", "TRUE", " true"},

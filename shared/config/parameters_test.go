@@ -220,6 +220,11 @@ var settings = map[string]setting{
 		good: []string{"never", "1h", "24h", "168h"},
 		bad:  []string{"24", "0h", "1d", "daily"},
 	},
+	"AUDIT_SEGMENTS": {
+		read: env((*config.Env).AuditSegments),
+		good: []string{"1", "4", "10", "64"},
+		bad:  []string{"0", "65", "100", "-1", "1.5", "many"},
+	},
 	"MAX_KEY_AGE": {
 		read: env((*config.Env).MaxKeyAge),
 		good: []string{"", "24h", "29h", "30h", "99h", "100h", "2160h", "87600h"},

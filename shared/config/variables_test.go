@@ -249,6 +249,7 @@ func TestTheDocumentedVariablesAndDefaultsAreTheCodes(t *testing.T) {
 		"AUDIT_GONE_FLOOR":    strconv.Itoa(config.DefaultGoneFloor),
 		"AUDIT_UNKNOWN_AFTER": strconv.Itoa(int(config.DefaultUnknownAfter.Hours())) + "h",
 		"AUDIT_EVERY":         strconv.Itoa(int(config.DefaultAuditEvery.Hours())) + "h",
+		"AUDIT_SEGMENTS":      strconv.Itoa(config.DefaultAuditSegments),
 		"AUDIT_GONE_SHARE":    strconv.FormatFloat(config.DefaultGoneShare, 'g', -1, 64),
 	} {
 		if defaults[name] != value {

@@ -142,16 +142,27 @@ func (a *audit) exceeds(n, slots, floor int) bool {
 	return n > floor && float64(n) > a.cfg.GoneShare*float64(slots)
 }
 
-// place is where an audit stands: at a page of the third party's resources, or of the table, and
-// what it has counted so far.
+// place is where an audit stands: at a page of the third party's resources, or of each segment of
+// the table, and what it has counted so far. Of another walk it is After alone.
 type place struct {
 	Resources string
 	Table     bool
-	After     store.Key
-	Done      bool
+	// After is the item of the table at which a walk stands, and an audit that the version before
+	// began, which takes the table as one.
+	After store.Key
+	// Segments are how far each segment of the table is. How many there are is settled when the
+	// audit gets to the table.
+	Segments []segment
+	Done     bool
 	// Slots is how many were looked at, Gone of how many what they name was not there, Condemned of
 	// how many the user is to be deleted, and Repaired how many remedies were carried out.
 	Slots, Gone, Condemned, Repaired int
+}
+
+// segment is how far an audit is in a segment of the table: after which item, or at its end.
+type segment struct {
+	After store.Key
+	Done  bool
 }
 
 func parsePlace(cursor string) (place, error) {
@@ -192,7 +203,7 @@ func (a *audit) others(keys []HeldKey) bool {
 // page looks at one page, and says where the next is.
 func (a *audit) page(ctx context.Context, at place) (findings, place, error) {
 	if at.Table {
-		return a.slots(ctx, at.After)
+		return a.slots(ctx, at)
 	}
 	var holdings []Holding
 	var next string
@@ -204,12 +215,23 @@ func (a *audit) page(ctx context.Context, at place) (findings, place, error) {
 	if err != nil {
 		return findings{}, place{}, err
 	}
-	found, err := each(ctx, holdings, a.resource)
-	return findings{resources: len(holdings), findings: found}, place{Resources: next, Table: next == ""}, err
+	found, err := each(ctx, a.atOnce(), holdings, a.resource)
+	after := place{Resources: next}
+	if next == "" {
+		after = place{Table: true, Segments: make([]segment, a.segments())}
+	}
+	return findings{resources: len(holdings), findings: found}, after, err
 }
 
-func (a *audit) slots(ctx context.Context, after store.Key) (findings, place, error) {
-	slots, unreadable, last, err := a.cfg.Store.Scan(ctx, after)
+// segments is how many parts of the table are looked at side by side.
+func (a *audit) segments() int { return max(1, a.cfg.AuditSegments) }
+
+// atOnce is how many resources or slots are looked at, at once.
+func (a *audit) atOnce() int { return width * a.segments() }
+
+// slots looks at the next page of each segment that is not at its end.
+func (a *audit) slots(ctx context.Context, at place) (findings, place, error) {
+	slots, unreadable, next, err := a.scan(ctx, at)
 	if err != nil {
 		return findings{}, place{}, err
 	}
@@ -218,28 +240,54 @@ func (a *audit) slots(ctx context.Context, after store.Key) (findings, place, er
 	for _, slot := range slots {
 		states[slot.State]++
 	}
-	found, err := each(ctx, slots, a.slot)
+	found, err := each(ctx, a.atOnce(), slots, a.slot)
 	if err != nil {
 		return findings{}, place{}, err
 	}
-	strangers, err := each(ctx, slots, a.stranger)
+	strangers, err := each(ctx, a.atOnce(), slots, a.stranger)
 	found = append(found, strangers...)
 	for _, key := range unreadable {
 		if key.Provider() == a.provider.Name() {
 			found = append(found, &suspect{Finding: Finding{Kind: Undecodable, User: key.User()}})
 		}
 	}
-	return findings{slots: len(slots), states: states, findings: found}, place{Table: true, After: last, Done: last == (store.Key{})}, err
+	return findings{slots: len(slots), states: states, findings: found}, next, err
 }
 
-// each looks at all, several at a time, and returns what it found. If nothing could be looked at,
+// scan reads the next page of each segment that is not at its end, side by side.
+func (a *audit) scan(ctx context.Context, at place) (slots []store.Slot, unreadable []store.Key, next place, err error) {
+	segments := slices.Clone(at.Segments)
+	if len(segments) == 0 {
+		segments = []segment{{After: at.After}}
+	}
+	var mu sync.Mutex
+	var scans errgroup.Group
+	for i, s := range segments {
+		if s.Done {
+			continue
+		}
+		scans.Go(func() error {
+			some, bad, last, err := a.cfg.Store.Scan(ctx, store.Segment{Number: i, Of: len(segments)}, s.After)
+			mu.Lock()
+			defer mu.Unlock()
+			slots, unreadable = append(slots, some...), append(unreadable, bad...)
+			segments[i] = segment{After: last, Done: last == (store.Key{})}
+			return err
+		})
+	}
+	err = scans.Wait()
+	open := slices.ContainsFunc(segments, func(s segment) bool { return !s.Done })
+	return slots, unreadable, place{Table: true, Segments: segments, Done: !open}, err
+}
+
+// each looks at all, so many at once, and returns what it found. If nothing could be looked at,
 // that is an error: an outage would go through as so many findings.
-func each[T any](ctx context.Context, all []T, look func(context.Context, T) ([]*suspect, error)) ([]*suspect, error) {
+func each[T any](ctx context.Context, atOnce int, all []T, look func(context.Context, T) ([]*suspect, error)) ([]*suspect, error) {
 	var mu sync.Mutex
 	var suspects []*suspect
 	var failed []error
 	var work errgroup.Group
-	work.SetLimit(width)
+	work.SetLimit(atOnce)
 	for _, one := range all {
 		work.Go(func() error {
 			found, err := look(ctx, one)

@@ -81,8 +81,8 @@ var ErrNoDraining error = &credential.ConflictError{Detail: "That provider is no
 // ErrNotDraining: the mode does not say so.
 var ErrNotDraining error = &credential.ConflictError{Detail: "Its mode is not draining: set that first (MANAGED_PROVIDERS), so that nobody gets a new one meanwhile"}
 
-// drainEvery is how long the schedule waits between two invocations that go on with a draining.
-const drainEvery = 5 * time.Minute
+// mostAskedTakes is how long reconcile takes at the fastest with what a walk asks for at once.
+const mostAskedTakes = 3 * time.Minute
 
 // Drain has what all users have at a provider removed, with everything in it: it begins a job, and
 // DrainsDue goes on with it. It is on record in the audit log before.
@@ -214,7 +214,7 @@ func (w *drainer) endPass(ctx context.Context) {
 	run.Passes++
 	run.Found, run.Finding, run.AtLeast = &found, DrainCount{}, ""
 	if found.Left > 0 {
-		run.AtLeast = (time.Duration((found.Left-1)/mostAskedDue+1) * drainEvery).String()
+		run.AtLeast = (time.Duration((found.Left-1)/mostAskedDue+1) * mostAskedTakes).String()
 	}
 	w.cfg.Log.InfoContext(ctx, "a pass over all that is drained has ended", "provider", w.provider, "begun_at", run.BegunAt, "asked", run.Asked,
 		"removed", found.Removed, "remains", found.remains())
@@ -225,7 +225,7 @@ func (w *drainer) endPass(ctx context.Context) {
 
 // page implements walker.
 func (w *drainer) page(ctx context.Context, from store.Key) (int, store.Key, error) {
-	slots, unreadable, next, err := w.cfg.Store.Scan(ctx, from)
+	slots, unreadable, next, err := w.cfg.Store.Scan(ctx, store.Segment{}, from)
 	if err != nil {
 		return 0, from, err
 	}

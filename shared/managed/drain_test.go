@@ -87,7 +87,7 @@ func TestAProviderIsDrainedAndServesUntilThen(t *testing.T) {
 	checkServe(t, w, "user-0", w.Key("user-0"))
 	drain(t, w)
 	s := drainsOn(t, w, 0)
-	if r := s.UnderWay; r == nil || r.Asked != 4 || r.Passes != 1 || *r.Found != (managed.DrainCount{Left: 4}) || r.AtLeast != "5m0s" || r.Finding != (managed.DrainCount{}) {
+	if r := s.UnderWay; r == nil || r.Asked != 4 || r.Passes != 1 || *r.Found != (managed.DrainCount{Left: 4}) || r.AtLeast != "3m0s" || r.Finding != (managed.DrainCount{}) {
 		t.Fatalf("after a pass it stands at %+v %+v", r, r.Found)
 	}
 	if !has(list(t, e, "user-0"), "user-0") {

@@ -60,6 +60,9 @@ type Config struct {
 	// AuditEvery is how long after one audit has begun the next one is due; 0 for none but those
 	// that are asked for.
 	AuditEvery time.Duration
+	// AuditSegments is into how many segments an audit takes the table apart, each of which it looks
+	// at beside the others, eight slots at once; 0 means one.
+	AuditSegments int
 	// MaxKeyAge is how old a key may become before another one is made, some hours at least; 0 for
 	// as old as it likes.
 	MaxKeyAge time.Duration

@@ -249,7 +249,7 @@ func (w *rotator) endPass(ctx context.Context) {
 // page asks for the rotations of a page of the table, and returns of how many it did, and the item
 // after which to go on.
 func (w *rotator) page(ctx context.Context, from store.Key) (int, store.Key, error) {
-	slots, unreadable, next, err := w.cfg.Store.Scan(ctx, from)
+	slots, unreadable, next, err := w.cfg.Store.Scan(ctx, store.Segment{}, from)
 	if err != nil {
 		return 0, from, err
 	}

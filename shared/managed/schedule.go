@@ -45,9 +45,9 @@ type AuditRun struct {
 // counted with each invocation until that is over.
 const Implausible FindingKind = "implausible"
 
-// mostVain is how many invocations in a row an audit is tried at one page before it begins anew:
-// the third party may not know the place any more.
-const mostVain = 12
+// mostVain is how many invocations in a row an audit is tried at one page before it begins anew,
+// an hour's: the third party may not know the place any more.
+const mostVain = 60
 
 // auditJob is the name of the job of a provider's audits.
 func auditJob(provider string) string { return "AUDIT#" + provider }
@@ -79,12 +79,28 @@ func (e *Engine) auditDue(ctx context.Context, p Provider) (AuditStatus, error) 
 	wanted := func(job store.Job) bool { return !blind && e.auditWanted(job) }
 	job, err := e.goOn(ctx, auditJob(p.Name()), wanted, func(ctx context.Context, job *store.Job) { e.goOnAuditing(ctx, p, job) })
 	status := auditStatus(job)
+	if !blind && e.cfg.AuditEvery > 0 && err == nil {
+		e.cfg.Metrics.AuditAge(p.Name(), status.age(e.cfg.Now()))
+	}
 	if !blind && e.cfg.AuditEvery > 0 && status.UnderWay != nil && e.cfg.Now().Sub(status.UnderWay.BegunAt) > e.cfg.AuditEvery {
 		e.cfg.Metrics.Count(telemetry.AuditsOverdue, p.Name(), 1)
 		e.cfg.Log.ErrorContext(ctx, "an audit is not complete, and the next one is due", "provider", p.Name(),
 			"begun_at", status.UnderWay.BegunAt, "stopped", status.UnderWay.Stopped)
 	}
 	return status, err
+}
+
+// age is how long ago the last complete audit began: what went wrong since then, nobody has looked
+// for. Before there was one it is how long the first has been under way.
+func (s AuditStatus) age(now time.Time) time.Duration {
+	switch {
+	case s.Complete != nil:
+		return now.Sub(s.Complete.BegunAt)
+	case s.UnderWay != nil:
+		return now.Sub(s.UnderWay.BegunAt)
+	default:
+		return 0
+	}
 }
 
 // auditWanted reports whether an audit is under way, or to be begun.

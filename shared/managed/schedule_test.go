@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,6 +133,120 @@ func TestAScheduledAuditGoesOnOverInvocationsUntilItIsComplete(t *testing.T) {
 	}
 }
 
+// Both segments of the table are read at once, and an audit that was interrupted goes on in each of
+// them from where it stood.
+func TestAnAuditTakesTheTableApartAndGoesOnInEachSegment(t *testing.T) {
+	t.Parallel()
+	const users = 240 // more than a page in each segment
+	w := managedtest.New(t, managedtest.Options{})
+	many(t, w, users)
+	e := w.EngineWith(func(c *managed.Config) { c.AuditEvery, c.AuditSegments = 24*time.Hour, 2 })
+	var mu sync.Mutex
+	var read []string
+	both := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
+		if c.Op != "Scan" {
+			return nil
+		}
+		var in struct{ Segment, TotalSegments int }
+		err := json.Unmarshal(c.Body, &in)
+		if err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		read = append(read, fmt.Sprintf("%d of %d", in.Segment, in.TotalSegments))
+		n := len(read)
+		mu.Unlock()
+		switch n {
+		case 2:
+			close(both)
+		case 3: // the first of the second pages
+			cancel()
+		}
+		select {
+		case <-both:
+		case <-time.After(30 * time.Second):
+			t.Error("one segment is read after the other")
+		}
+		return nil
+	})
+	w.AgentMail.Reset()
+	all, err := e.AuditsDue(ctx)
+	if err != nil || all[0].UnderWay == nil || all[0].UnderWay.Slots == 0 || all[0].UnderWay.Slots >= users {
+		t.Fatalf("%v, interrupted it stands at %+v", err, all)
+	}
+	all, err = e.AuditsDue(t.Context())
+	if err != nil || all[0].Complete == nil || all[0].Complete.Slots != users || len(all[0].Complete.Findings) > 0 {
+		t.Fatalf("%v, it stands at %+v", err, all)
+	}
+	slices.Sort(read[:2])
+	if !slices.Equal(read[:2], []string{"0 of 2", "1 of 2"}) {
+		t.Errorf("it reads %v", read)
+	}
+	looks := map[string]int{}
+	for _, c := range w.AgentMail.Calls() {
+		if c.Op != "GET /v0/pods" {
+			looks[c.URL.Path]++
+		}
+	}
+	for path, n := range looks {
+		if n != 1 {
+			t.Errorf("%s is looked at %d times", path, n)
+		}
+	}
+	if len(looks) != users {
+		t.Errorf("it looked at %d of %d slots", len(looks), users)
+	}
+}
+
+// The version before knows no segments, and walks the table as one.
+func TestAnAuditThatTheVersionBeforeBeganGoesOn(t *testing.T) {
+	t.Parallel()
+	const users = 130
+	w := managedtest.New(t, managedtest.Options{})
+	many(t, w, users)
+	_, _, half, err := w.Store.Scan(t.Context(), store.Segment{}, store.Key{})
+	if err != nil || half == (store.Key{}) {
+		t.Fatalf("%v, the table is at its end after %v", err, half)
+	}
+	text, err := json.Marshal(map[string]any{"Table": true, "After": half, "Slots": 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := w.EngineWith(func(c *managed.Config) { c.AuditSegments = 3 })
+	report, err := e.Audit(t.Context(), managed.AuditRequest{Provider: managedtest.Provider, Cursor: base64.RawURLEncoding.EncodeToString(text)})
+	if err != nil || report.Next != "" || report.Resources != 0 || report.Slots == 0 || report.Slots >= users {
+		t.Errorf("%v, of %d slots the rest is %+v", err, users, report)
+	}
+}
+
+// How long nobody has looked is told with each invocation, also where none gets to its end.
+func TestTheAgeOfTheLastCompleteAuditIsTold(t *testing.T) {
+	t.Parallel()
+	w := managedtest.New(t, managedtest.Options{})
+	list(t, w.Engine(), alice)
+	tells := func(age string) {
+		t.Helper()
+		if !strings.Contains(w.Logs(), `"AuditAge":`+age+",") {
+			t.Errorf("it does not tell that the age is %s s", age)
+		}
+	}
+	w.AgentMail.SetHook(func(*fault.Call) fault.Fault { return fault.Respond(500, nil, nil) })
+	scheduled(t, w)
+	tells("0")
+	scheduled(t, w)
+	tells("300") // of the first, which is under way
+	w.Heal()
+	scheduled(t, w)
+	tells("600")
+	w.AgentMail.SetHook(func(*fault.Call) fault.Fault { return fault.Respond(500, nil, nil) })
+	w.Clock.Advance(30 * time.Hour)
+	scheduled(t, w) // the next one begins, and does not get on
+	tells("108900")
+}
+
 func TestAnAuditIsDueOnceInItsTime(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{})
@@ -216,18 +332,18 @@ func TestAScheduledAuditThatFindsMoreGoneThanCanBeExplainedWaits(t *testing.T) {
 	many(t, w, 14)
 	lost := fault.Rule{Op: fake.ListKeys, Fault: fault.RespondJSON(200, `{"count":0,"api_keys":[]}`)}
 	w.Mail.Inject(lost)
-	for n := range 15 { // longer than one that is in vain
+	for n := range 61 { // longer than one that is in vain
 		s := scheduled(t, w)
 		if s.UnderWay == nil || s.UnderWay.Resources != 14 || !strings.Contains(s.UnderWay.Stopped, "14 slots") ||
 			findings(s.UnderWay) != fmt.Sprintf("[implausible:%d]", n+1) {
 			t.Fatalf("it stands at %+v", s.UnderWay)
 		}
 	}
-	if n, inAll := counted(t, w, managed.Implausible); n != 15 || inAll != 15 {
+	if n, inAll := counted(t, w, managed.Implausible); n != 61 || inAll != 61 {
 		t.Errorf("it is counted %d times, %d of them in all", n, inAll)
 	}
 	w.Heal()
-	if s := scheduled(t, w); s.Complete == nil || s.Complete.Slots != 14 || findings(s.Complete) != "[implausible:15]" {
+	if s := scheduled(t, w); s.Complete == nil || s.Complete.Slots != 14 || findings(s.Complete) != "[implausible:61]" {
 		t.Errorf("afterwards it stands at %+v", s)
 	}
 }
@@ -240,7 +356,7 @@ func TestAnAuditWhosePlaceIsNotKnownAnyMoreBeginsAnew(t *testing.T) {
 		invocations int
 	}{
 		"of the third party": {base64.RawURLEncoding.EncodeToString([]byte(`{"Resources":"` +
-			base64.RawURLEncoding.EncodeToString([]byte(`{"token":"forgotten"}`)) + `","Slots":3}`)), 13}, // the first one writes it in full
+			base64.RawURLEncoding.EncodeToString([]byte(`{"token":"forgotten"}`)) + `","Slots":3}`)), 61}, // the first one writes it in full
 		"of another version": {"2:forgotten", 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,10 +16,14 @@ const scanLimit = 100
 // scanned is what is read of a slot on a walk over all of them.
 const scanned = projection + ", #unknown_since"
 
-// Scan reads a page of all users' slots, from an item of the table on, and the item after which to
-// go on; the zero Key is the start, and the end. It goes over the whole table and is eventually
-// consistent: it is for work that goes over all users, and for no request.
-func (s *Store) Scan(ctx context.Context, from Key) (slots []Slot, unreadable []Key, next Key, err error) {
+// Segment is one of the parts of the table, of about the same size, that are read side by side. The
+// zero Segment is the whole table.
+type Segment struct{ Number, Of int }
+
+// Scan reads a page of all users' slots in a segment of the table, from an item on, and the item
+// after which to go on there; the zero Key is the start, and the end. It goes over all that is
+// stored and is eventually consistent: it is for work that goes over all users, and for no request.
+func (s *Store) Scan(ctx context.Context, segment Segment, from Key) (slots []Slot, unreadable []Key, next Key, err error) {
 	values := args{}
 	filter := "#autogpt_managed = " + values.flag("managed", true)
 	in := &dynamodb.ScanInput{
@@ -30,6 +34,9 @@ func (s *Store) Scan(ctx context.Context, from Key) (slots []Slot, unreadable []
 		ExpressionAttributeValues: values,
 		Select:                    types.SelectSpecificAttributes, // said aloud, because the role demands it
 		Limit:                     aws.Int32(scanLimit),
+	}
+	if segment.Of > 1 {
+		in.Segment, in.TotalSegments = aws.Int32(int32(segment.Number)), aws.Int32(int32(segment.Of))
 	}
 	if from != (Key{}) {
 		in.ExclusiveStartKey = from.item()

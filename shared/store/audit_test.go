@@ -37,7 +37,7 @@ func TestAScanGoesOverEverySlotOfEverybodyPageByPage(t *testing.T) {
 	var bad []store.Key
 	pages := 0
 	for from, more := (store.Key{}), true; more; more = from != (store.Key{}) {
-		slots, unreadable, next, err := tb.Scan(t.Context(), from)
+		slots, unreadable, next, err := tb.Scan(t.Context(), store.Segment{}, from)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +58,7 @@ func TestAScanThatFailsIsNoEmptyTable(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	tb.on("Scan", fault.Throttled(), fault.Throttled(), fault.Throttled())
-	_, _, _, err := tb.Scan(t.Context(), store.Key{})
+	_, _, _, err := tb.Scan(t.Context(), store.Segment{}, store.Key{})
 	if err == nil {
 		t.Error("no error")
 	}
@@ -128,7 +128,7 @@ func TestWhatTheUserPoolDoesNotKnowIsNotedOnTheSlotAsItWasRead(t *testing.T) {
 	tb.put(key, readyItem)
 	scan := func() store.Slot {
 		t.Helper()
-		slots, _, _, err := tb.Scan(t.Context(), store.Key{})
+		slots, _, _, err := tb.Scan(t.Context(), store.Segment{}, store.Key{})
 		if err != nil || len(slots) != 1 {
 			t.Fatalf("%v, %+v", err, slots)
 		}

@@ -166,7 +166,7 @@ func TestTheRolesAllowWhatTheStoreNames(t *testing.T) {
 			return err
 		}},
 		{"Scan", []string{"Operate ScanAllButSecrets"}, func(tb *table) error {
-			_, _, _, err := tb.Scan(t.Context(), store.Key{})
+			_, _, _, err := tb.Scan(t.Context(), store.Segment{}, store.Key{})
 			return err
 		}},
 		{"Query", []string{"CreateCredential CountOwn"}, func(tb *table) error { return tb.CheckRoom(t.Context(), user, 1, "request") }},

@@ -20,7 +20,7 @@ import (
 // Namespace is the CloudWatch namespace of every metric.
 const Namespace = "ManagedCredentials"
 
-// The metrics, all of them counts but for the last two.
+// The metrics, all of them counts but for the last three.
 const (
 	CredentialsProvisioned = "CredentialsProvisioned"
 	ProvisioningFailed     = "ProvisioningFailed"
@@ -105,6 +105,9 @@ const (
 	// OldestWork: for how many seconds the longest due of them has been due, 0 if none is; by kind,
 	// and the longest of both.
 	OldestWork = "OldestWork"
+	// AuditAge: how many seconds ago the last complete audit of a provider began, or the first one
+	// that is not complete yet; the longest of all providers, too.
+	AuditAge = "AuditAge"
 )
 
 // Logger returns a logger of JSON lines, in the form that Lambda expects, with the request's id in
@@ -179,6 +182,11 @@ func (m *Metrics) CountKind(name, provider, kind string, n int, inAll bool) {
 func (m *Metrics) Backlog(kind string, items int, oldest time.Duration) {
 	m.write(WorkDue, "Count", items, [][]string{{"kind"}}, map[string]any{"kind": kind})
 	m.write(OldestWork, "Seconds", int(oldest.Seconds()), [][]string{{"kind"}, {}}, map[string]any{"kind": kind})
+}
+
+// AuditAge says how long ago the last complete audit of a provider began.
+func (m *Metrics) AuditAge(provider string, age time.Duration) {
+	m.write(AuditAge, "Seconds", int(age.Seconds()), [][]string{{"provider"}, {}}, map[string]any{"provider": provider})
 }
 
 // write writes one metric, with the members beside it that its dimensions name.

@@ -117,6 +117,16 @@ func TestAMetricOfAKindIsCountedInAllOnlyWhereThatIsAsked(t *testing.T) {
 	}
 }
 
+func TestTheAgeOfAnAuditIsToldByProviderAndInAll(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	telemetry.NewMetrics(&out).AuditAge("agent_mail", 90*time.Minute)
+	line := out.String()
+	if !strings.Contains(line, `"AuditAge":5400`) || !strings.Contains(line, `"Dimensions":[["provider"],[]]`) || !strings.Contains(line, `"provider":"agent_mail"`) {
+		t.Errorf("it is told as %s", line)
+	}
+}
+
 func TestABacklogIsToldByItsKind(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -41,6 +41,7 @@ func newEnvironment(override map[string]string) *environment {
 		"AUDIT_GONE_SHARE":             "",
 		"AUDIT_DELETES_UNKNOWN":        "",
 		"AUDIT_EVERY":                  "",
+		"AUDIT_SEGMENTS":               "",
 		"AUDIT_UNKNOWN_AFTER":          "",
 		"JWT_AUDIENCE":                 clientID,
 		"JWT_ISSUER":                   "",

@@ -1192,6 +1192,13 @@ var mutations = []mutation{
 		test: managedDir, run: "ThatDiedIsTakenOver",
 	},
 	{
+		rule: "an audit gets to the end of each segment of the table",
+		file: managedDir + "/audit.go",
+		old:  "segments[i] = segment{After: last, Done: last == (store.Key{})}",
+		new:  "segments[i] = segment{After: last, Done: true}",
+		test: managedDir, run: "TakesTheTableApart",
+	},
+	{
 		rule: "an audit whose place is not known any more begins anew",
 		file: managedDir + "/schedule.go",
 		old:  "run.Vain >= mostVain || ",

@@ -85,7 +85,7 @@ func run(ctx context.Context, stop func(), dist string, out io.Writer) error {
 		AllProviders:   settings.get("MANAGED_PROVIDERS", "") == "",
 		Origins:        origins,
 		ReconcileEvery: time.Minute,
-		AuditEvery:     5 * time.Minute,
+		AuditEvery:     time.Minute,
 		Log:            out,
 	}
 	// The ports come first: it is no use to wait for a database and then to hear that they are
