@@ -9,6 +9,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
+	"managed-credentials/shared/local/stack/stacktest"
 	"managed-credentials/shared/local/standin"
 	"managed-credentials/shared/provider/agentmail"
 )
@@ -77,6 +78,46 @@ func TestWhoIsSuspendedGets403EverywhereAndEverythingBackOnceEnabled(t *testing.
 	s.call("POST", "/local/operate", "", order("enable")).want(t, http.StatusGone, "")
 	if n := len(s.AgentMail.Pods()); n != 0 {
 		t.Errorf("%d pods are left", n)
+	}
+}
+
+func TestTheKeysOfASuspendedUserGoWhereTheOwnerSaysSoAndTheirMailStays(t *testing.T) {
+	t.Parallel()
+	s := start(t, map[string]string{"SUSPENDED_KEYS_LIVE": "168h"})
+	token := s.token(alice)
+	s.list(token)
+	key := func() string {
+		t.Helper()
+		return decode[struct {
+			APIKey string `json:"api_key"`
+		}](t, s.resolve(alice, agentmail.Name, "").body).APIKey
+	}
+	works := func(key string) bool {
+		_, _, accepted := s.AgentMail.Identify(key)
+		return accepted
+	}
+	before := key()
+	pod, _ := s.AgentMail.Pod(alice)
+	order := func(command string) string {
+		return `{"command":"` + command + `","user_id":"` + alice + `","by":"me","reason":"a drill"}`
+	}
+	operate[map[string]bool](t, s, order("suspend"))
+	stacktest.LaterBy(t, s.Stack, alice, 167*time.Hour)
+	s.reconcileLater()
+	if !works(before) {
+		t.Error("the key went before its time")
+	}
+	stacktest.LaterBy(t, s.Stack, alice, 2*time.Hour)
+	s.reconcileLater()
+	s.reconcileLater(alice)
+	if works(before) {
+		t.Error("the key works still")
+	}
+	operate[map[string]bool](t, s, order("enable"))
+	s.list(token)
+	now, _ := s.AgentMail.Pod(alice)
+	if after := key(); after == before || !works(after) || now.ID != pod.ID || len(now.Keys) != 1 {
+		t.Errorf("after that the pod is %+v", now)
 	}
 }
 

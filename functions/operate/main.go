@@ -44,6 +44,8 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		AuditSegments: env.AuditSegments(),
 		MaxKeyAge:     env.MaxKeyAge(),
 		Suspends:      env.Suspends(),
+
+		SuspendedKeysLive: env.SuspendedKeysLive(),
 	}
 	provider.Configure(&c, env)
 	c.OrgKeys = provider.OrgKeys(env, secretsmanager.NewFromConfig(cfg), c.Providers)

@@ -39,6 +39,8 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Holdback: env.Holdback(),
 		Log:      log,
 		Metrics:  telemetry.NewMetrics(os.Stdout),
+
+		SuspendedKeysLive: env.SuspendedKeysLive(),
 	}
 	provider.Configure(&c, env)
 	c.OrgKeys = provider.OrgKeys(env, secretsmanager.NewFromConfig(cfg), c.Providers)

@@ -36,6 +36,8 @@ func wire(ctx context.Context, env *config.Env, log *slog.Logger) (lambda.Handle
 		Suspends: env.Suspends(),
 		Log:      log,
 		Metrics:  telemetry.NewMetrics(os.Stdout),
+
+		SuspendedKeysLive: env.SuspendedKeysLive(),
 	}
 	provider.Configure(&c, env)
 	c.OrgKeys = provider.OrgKeys(env, secretsmanager.NewFromConfig(cfg), c.Providers)

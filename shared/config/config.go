@@ -222,6 +222,19 @@ func (e *Env) SealOpenFields() bool { return e.flag("SEAL_OPEN_FIELDS", e.lookup
 // runs that does not know of it, and would delete their accounts.
 func (e *Env) Suspends() bool { return e.flag("SUSPENSION", e.lookup("SUSPENSION")) }
 
+// MinSuspendedKeysLive is the least for which the keys of a suspended user may live on.
+const MinSuspendedKeysLive = time.Hour
+
+// SuspendedKeysLive is how long after a user's suspension their keys are revoked; 0, if it is not
+// set, for never. It must not be set while a version of this service runs that does not know of it.
+func (e *Env) SuspendedKeysLive() time.Duration {
+	d := e.Duration("SUSPENDED_KEYS_LIVE", 0)
+	if d > 0 && d < MinSuspendedKeysLive {
+		e.errs = append(e.errs, fmt.Errorf("SUSPENDED_KEYS_LIVE has to be at least %v, such as 168h, not %v", MinSuspendedKeysLive, d))
+	}
+	return d
+}
+
 // AgentMailAdopts says whether users may have pods that another service made, so that a deletion
 // has to ask AgentMail for them.
 func (e *Env) AgentMailAdopts() bool { return e.flag("AGENTMAIL_ADOPTS", e.lookup("AGENTMAIL_ADOPTS")) }

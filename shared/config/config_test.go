@@ -40,6 +40,7 @@ func read() error {
 	e.SystemCredentials()
 	e.SealOpenFields()
 	e.Suspends()
+	e.SuspendedKeysLive()
 	e.MaxCredentials()
 	e.BrandName()
 	e.BrandLogoURL()
@@ -53,7 +54,7 @@ func set(t *testing.T, others map[string]string) {
 	t.Helper()
 	all := map[string]string{
 		"TABLE_NAME": "credentials", "KMS_KEY_ID": "key", "USER_POOL_ID": "us-east-1_Example", "PROVISION_BUDGET": "2500ms", "LEASE": "1m30s",
-		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SUSPENSION": "true", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
+		"LOG_LEVEL": "DEBUG", "SEAL_OPEN_FIELDS": "true", "SUSPENSION": "true", "SUSPENDED_KEYS_LIVE": "168h", "SYSTEM_CREDENTIALS": `{"openai": "Use Credits for OpenAI", "groq": ""}`,
 		"MAX_CREDENTIALS": "7", "AUDIT_GONE_FLOOR": "5", "AUDIT_GONE_SHARE": "0.1", "DELETION_HOLDBACK": "24h",
 		"AUDIT_UNKNOWN_AFTER": "48h", "AUDIT_DELETES_UNKNOWN": "true", "AUDIT_EVERY": "168h", "AUDIT_SEGMENTS": "16", "MAX_KEY_AGE": "2160h",
 		"BRAND_NAME": "Acme", "BRAND_LOGO_URL": "https://acme.example/logo.svg", "BRAND_ACCENT": "#00a37a", "SUPPORT_URL": "mailto:help@acme.example",
@@ -83,6 +84,9 @@ func TestVariablesAreRead(t *testing.T) {
 	if week, never := e.AuditEvery(), config.Environ().AuditEvery(); week != 0 || never != 0 {
 		t.Errorf("never is every %v, %v", week, never)
 	}
+	if e.SuspendedKeysLive() != 7*24*time.Hour {
+		t.Errorf("the keys of suspended users live for %v", e.SuspendedKeysLive())
+	}
 	if e.MaxKeyAge() != 90*24*time.Hour {
 		t.Errorf("keys may have an age of %v", e.MaxKeyAge())
 	}
@@ -102,7 +106,7 @@ func TestVariablesAreRead(t *testing.T) {
 
 func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	set(t, map[string]string{"USER_POOL_ID": "", "PROVISION_BUDGET": "", "LEASE": "", "LOG_LEVEL": "", "SYSTEM_CREDENTIALS": "",
-		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "SUSPENSION": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": "",
+		"MAX_CREDENTIALS": "", "SEAL_OPEN_FIELDS": "", "SUSPENSION": "", "SUSPENDED_KEYS_LIVE": "", "AUDIT_GONE_FLOOR": "", "AUDIT_GONE_SHARE": "", "DELETION_HOLDBACK": "", "AUDIT_UNKNOWN_AFTER": "",
 		"AUDIT_DELETES_UNKNOWN": "", "AUDIT_EVERY": "", "AUDIT_SEGMENTS": "", "MAX_KEY_AGE": ""})
 	if held := config.Environ().Holdback(); held != 0 {
 		t.Errorf("what is deleted is held back for %v", held)
@@ -120,7 +124,7 @@ func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	if e.GoneFloor() != 10 || e.GoneShare() != 0.02 {
 		t.Errorf("an audit goes by %d and %v", e.GoneFloor(), e.GoneShare())
 	}
-	if e.SealOpenFields() || e.Suspends() || e.DeletesUnknown() || e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
+	if e.SealOpenFields() || e.Suspends() || e.SuspendedKeysLive() != 0 || e.DeletesUnknown() || e.Optional("USER_POOL_ID") != "" || len(e.SystemCredentials()) != 0 || e.LogLevel() != slog.LevelInfo {
 		t.Error("something has no default")
 	}
 	if e.Budget() != 5*time.Second || e.Lease() != time.Minute || e.Duration("NO_SUCH_VARIABLE", time.Hour) != time.Hour {
@@ -147,6 +151,7 @@ func TestEachWrongVariableIsNamed(t *testing.T) {
 		"MAX_KEY_AGE":           {"90", "23h", "90d", "0h", "-48h", "never"},
 		"SEAL_OPEN_FIELDS":      {"yes", "1", "TRUE", " true"},
 		"SUSPENSION":            {"yes", "1", "TRUE", " true"},
+		"SUSPENDED_KEYS_LIVE":   {"168", "59m", "7d", "0h", "-1h", "never"},
 		"LOG_LEVEL":             {"LOUD", "5", " INFO"},
 		"SYSTEM_CREDENTIALS":    {"openai", "[]", `"openai"`, `{"openai": 5}`, `{"openai": "a"`, `{"OpenAI": "a"}`, `{"": "a"}`, `{"open ai": "a", "openai": "b"}`},
 	} {

@@ -266,6 +266,11 @@ var settings = map[string]setting{
 		good: []string{"true", "false"},
 		bad:  []string{"yes", "True", "1"},
 	},
+	"SUSPENDED_KEYS_LIVE": {
+		read: env((*config.Env).SuspendedKeysLive),
+		good: []string{"", "1h", "24h", "168h", "99999h"},
+		bad:  []string{"0h", "-1h", "30m", "7d", "168", "never"},
+	},
 	"LOG_LEVEL": {
 		read: env((*config.Env).LogLevel),
 		good: []string{"DEBUG", "INFO", "WARN", "ERROR"},

@@ -63,7 +63,7 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) (left
 // burialTime is how long reconcile works on one account before others have their turn.
 const burialTime = 5 * time.Second
 
-// bury goes on with an account whose tombstone is due. It makes no call to a third party: each slot
+// bury goes on with an account whose tombstone is due, or whose suspension is. It makes no call to a third party: each slot
 // is marked, and then due by itself, so that a third party that is slow holds up nothing but its
 // own revocations.
 func (e *Engine) bury(ctx context.Context, user string) error {
@@ -71,6 +71,8 @@ func (e *Engine) bury(ctx context.Context, user string) error {
 	switch {
 	case err != nil:
 		return err
+	case !first.SuspensionDueAt.IsZero() && !first.SuspensionDueAt.After(e.cfg.Now()):
+		return e.endKeys(ctx, user, first.SuspensionDueAt)
 	case !e.isDue(first.Tombstone):
 		return nil // the index was behind
 	case first.Empty():

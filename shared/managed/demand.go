@@ -69,7 +69,7 @@ const staleReads = 3
 // resource, because they ask for it: from then on nobody can use it, and reconcile removes it at
 // the third party. Nothing is made again until they ask for that. It returns how it stands then:
 // StandingRetracting; StandingOffered if all is removed; or StandingProvisioning, and nothing was
-// done, because it is being made just now.
+// done, because somebody works on it just now.
 //
 // It returns ErrNotFound if they have none, ErrKept if the owner does not allow it,
 // ErrAccountDeleted or ErrAccountSuspended. Safe to repeat.
@@ -90,16 +90,18 @@ func (e *Engine) Retract(ctx context.Context, user, provider string) (Standing, 
 			return Standing{}, store.ErrUndecodable
 		}
 		standing := Standing{Provider: provider}
-		switch slot.State {
-		case store.Absent:
+		bySuspension := slot.RetractedBy == store.BySuspension // which leaves the resource
+		switch {
+		case slot.State == store.Absent:
 			return Standing{}, credential.ErrNotFound
-		case store.Off:
+		case slot.State == store.Off && !bySuspension:
 			standing.State = StandingOffered
 			return standing, nil
-		case store.Retracting:
+		case slot.State == store.Retracting && !bySuspension:
 			standing.State = StandingRetracting
 			return standing, nil
-		case store.Ready, store.Failed:
+		case slot.State == store.Ready, slot.State == store.Failed, slot.State == store.Off:
+		case slot.State == store.Retracting && slot.Owner == "":
 		default:
 			standing.State = StandingProvisioning
 			return standing, nil

@@ -251,15 +251,20 @@ func (w *drainer) page(ctx context.Context, from store.Key) (int, store.Key, err
 // asksToDrain reports whether a removal of what the slot has is to be asked for now: not while it
 // is being made, which the next pass sees, nor twice, nor of a suspended user.
 func asksToDrain(slot store.Slot) bool {
-	if slot.State != store.Ready && slot.State != store.Failed {
+	if !hasToDrain(slot) {
 		return false
 	}
 	return slot.DueAt.IsZero() || slot.Reason != store.ReasonDraining && slot.Reason != store.ReasonSuspended
 }
 
+// hasToDrain reports whether something of a living user's may be there that nobody makes or removes.
+func hasToDrain(slot store.Slot) bool {
+	return slot.State == store.Ready || slot.State == store.Failed || slot.Disarmed()
+}
+
 func (c *DrainCount) add(slot store.Slot) {
 	switch {
-	case slot.State == store.Off:
+	case slot.State == store.Off && !slot.Disarmed():
 		c.Removed++
 	case slot.Dead():
 		c.Deleted++
@@ -300,6 +305,6 @@ func (r *round) drained(ctx context.Context, slot store.Slot) error {
 // isToDrain reports whether a draining has asked for the removal of what the slot has, and the
 // provider's mode is still that.
 func (e *Engine) isToDrain(slot store.Slot) bool {
-	return slot.Reason == store.ReasonDraining && e.mode(slot.Provider) == Draining &&
-		(slot.State == store.Ready || slot.State == store.Failed)
+	asked := slot.Disarmed() || slot.Reason == store.ReasonDraining // nothing else makes it due without its keys
+	return asked && e.mode(slot.Provider) == Draining && hasToDrain(slot)
 }

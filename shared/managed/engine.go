@@ -72,6 +72,9 @@ type Config struct {
 	// Suspends: users may be suspended, because no version is at work that would take that for a
 	// deletion.
 	Suspends bool
+	// SuspendedKeysLive is how long after their suspension a user's keys are revoked; 0 for never.
+	// What else is in their resources stays.
+	SuspendedKeysLive time.Duration
 	// Now is the clock; nil means clock.Now.
 	Now func() time.Time
 	// Wait waits for a third party's pace, or until it may be asked again, by the clock Now. An

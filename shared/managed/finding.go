@@ -129,6 +129,8 @@ func (a *audit) resource(ctx context.Context, h Holding) ([]*suspect, error) {
 		return a.leftBehind(ctx, h, f, func(ctx context.Context) error {
 			return a.cfg.Store.Reopen(ctx, store.Slot{User: h.User, Provider: a.provider.Name(), Title: a.provider.Title(), Resource: h.Resource})
 		})
+	case slot.Disarmed() && slot.Resource.ID == h.Resource.ID: // it stays until another key is made in it
+		return nil, nil
 	case slot.State == store.Off && !deleted:
 		return a.leftBehind(ctx, h, f, func(ctx context.Context) error {
 			return a.cfg.Store.Postpone(ctx, slot, store.Wait{State: store.Retracting, Reason: store.ReasonAudit, DueAt: a.cfg.Now()})

@@ -15,7 +15,8 @@ import (
 
 // Disarmer is a provider whose resources hold what cannot be made again, such as mail. Where a
 // platform holds that back for a while after a deletion, the keys are revoked at once, and
-// everything else goes when the time is over.
+// everything else goes when the time is over. Where it has the keys of suspended users revoked,
+// everything else stays.
 type Disarmer interface {
 	// Disarm removes every key of the user's resource, whoever made it, and leaves the rest. It
 	// looks first, finds what is not named, and answers, as Provider.Deprovision does: nil if it
@@ -34,10 +35,12 @@ func (e *Engine) heldUntil() time.Time {
 	return e.cfg.Now().Add(e.cfg.Holdback)
 }
 
-// removal is what a revocation does at the third party, and whether it leaves what is held back.
+// removal is what a revocation does at the third party, and whether it leaves what is held back, or
+// what stays because its user is suspended.
 func (c *claim) removal() (remove func(context.Context, credential.Secret, *Attempt) error, holds bool) {
 	d, ok := c.provider.(Disarmer)
-	if ok && c.slot.HeldUntil.After(c.e.cfg.Now()) {
+	suspended := c.slot.State == store.Retracting && c.slot.RetractedBy == store.BySuspension
+	if ok && (suspended || c.slot.HeldUntil.After(c.e.cfg.Now())) {
 		return d.Disarm, true
 	}
 	return c.provider.Deprovision, false

@@ -63,7 +63,9 @@ func (e *Engine) keeps(provider string, slot store.Slot) bool {
 	switch e.mode(provider) {
 	case Auto:
 		return has || slot.RetractedBy != store.ByUser
-	case OnDemand, Frozen, Draining:
+	case OnDemand, Frozen:
+		return has || slot.Disarmed()
+	case Draining:
 		return has
 	default:
 		return false

@@ -234,11 +234,11 @@ func (r *round) item(ctx context.Context, key store.Key) error {
 		return r.setAside(ctx, key)
 	case slot.DueAt.IsZero() || slot.DueAt.After(r.cfg.Now()):
 		return nil // the index was behind
-	case errors.Is(err, credential.ErrAccountSuspended):
+	case errors.Is(err, credential.ErrAccountSuspended) && r.waitsForEnabling(slot):
 		return r.postponeSuspended(ctx, slot)
 	case slot.Dead():
 		return r.revoke(ctx, slot)
-	case err != nil: // deleted
+	case errors.Is(err, credential.ErrAccountDeleted):
 		return r.markAndRevoke(ctx, key)
 	case slot.State == store.Retracting:
 		return r.revoke(ctx, slot)

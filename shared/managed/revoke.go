@@ -67,12 +67,12 @@ func (c *claim) revoked(ctx context.Context, gone error, holds bool) error {
 	removed := gone == nil || c.attempt.hasFound() // be it what its own look for more has made
 	settled := c.attempt.Settled()                 // or a create of this pass may still take effect
 	confirmed := settled && !removed && c.confirms(gone)
-	if confirmed && holds {
-		c.hold(ctx)
+	if confirmed && c.slot.State == store.Retracting {
+		c.off(ctx, holds)
 		return nil
 	}
-	if confirmed && c.slot.State == store.Retracting {
-		c.off(ctx)
+	if confirmed && holds {
+		c.hold(ctx)
 		return nil
 	}
 	if confirmed {
@@ -110,11 +110,17 @@ func goesOn(slot store.Slot) store.State {
 	return slot.State
 }
 
-// off ends a living user's revocation that is complete. The slot stays, and names nothing.
-func (c *claim) off(ctx context.Context) {
+// off ends a living user's revocation that is complete. The slot stays, and names nothing but the
+// resource, where that stays without its keys.
+func (c *claim) off(ctx context.Context, stays bool) {
 	c.e.cfg.Metrics.Count(telemetry.CredentialsRevoked, c.slot.Provider, 1)
 	c.log.InfoContext(ctx, "revoked, and off", "by", c.slot.RetractedBy)
-	c.release(ctx, store.Release{State: store.Off, Settled: true})
+	r := store.Release{State: store.Off, Settled: true}
+	if stays {
+		r.Resource = c.attempt.Resource()
+		r.Resource.KeyID = ""
+	}
+	c.release(ctx, r)
 }
 
 // remove ends a revocation that is complete.

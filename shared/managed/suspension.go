@@ -40,7 +40,11 @@ func (e *Engine) suspend(ctx context.Context, user string, by store.Suspender, o
 	if err != nil {
 		return err
 	}
-	return e.cfg.Store.Suspend(ctx, user, by, o.By, o.Reason)
+	s := store.Suspension{By: by, OrderedBy: o.By, Reason: o.Reason}
+	if e.cfg.SuspendedKeysLive > 0 {
+		s.KeysEnd = e.cfg.Now().Add(e.cfg.SuspendedKeysLive)
+	}
+	return e.cfg.Store.Suspend(ctx, user, s)
 }
 
 // Enable ends an operator's suspension of a user, and has all go on that waited for it. It is on

@@ -257,7 +257,7 @@ func TestASuspendedUsersKeyThatIsNotStoredIsDiscarded(t *testing.T) {
 			"owner":   &types.AttributeValueMemberS{Value: "somebody else"},
 			"attempt": &types.AttributeValueMemberN{Value: "2"},
 		})
-		err := w.Store.Suspend(t.Context(), alice, store.ByOperator, "the operator", "a drill")
+		err := w.Store.Suspend(t.Context(), alice, store.Suspension{By: store.ByOperator, OrderedBy: "the operator", Reason: "a drill"})
 		if err != nil {
 			t.Error(err)
 		}
@@ -370,7 +370,7 @@ func TestWhoIsDisabledInTheUserPoolIsEnabledThere(t *testing.T) {
 	w := managedtest.New(t, managedtest.Options{})
 	list(t, w.Engine(), alice)
 	suspend(t, w, alice)
-	err := w.Store.Suspend(t.Context(), alice, store.ByCognito, "", "")
+	err := w.Store.Suspend(t.Context(), alice, store.Suspension{By: store.ByCognito})
 	if err != nil {
 		t.Fatal(err)
 	}

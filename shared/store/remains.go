@@ -20,6 +20,9 @@ type Remains struct {
 	ReadAt time.Time
 	// Tombstone is the account's, on the first page alone. A suspended account has none.
 	Tombstone Tombstone
+	// SuspensionDueAt is when the keys of a suspended account are to be revoked, on the first page
+	// alone; zero if they are not to, or it is not suspended.
+	SuspensionDueAt time.Time
 	// Slots have their user, provider, state, reason and due time, and nothing else. One that
 	// cannot be decoded is among them.
 	Slots []Slot
@@ -64,7 +67,9 @@ func (s *Store) Remains(ctx context.Context, user string, from Cursor) (Remains,
 	for _, item := range out.Items {
 		key, r := keyOf(item), reader{item: item}
 		switch {
-		case key.IsTombstone() && r.has(attrStatus):
+		case key.IsTombstone() && r.textOrEmpty(attrStatus) == statusSuspended:
+			remains.SuspensionDueAt = r.timeOrZero(attrDueAt)
+		case key.IsTombstone() && r.has(attrStatus): // a later version's
 		case key.IsTombstone():
 			remains.Tombstone = Tombstone{
 				User:      user,

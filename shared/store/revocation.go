@@ -39,12 +39,7 @@ func (s *Store) MarkRevoking(ctx context.Context, key Key, heldUntil time.Time) 
 func (s *Store) Retract(ctx context.Context, slot Slot, by Retractor) error {
 	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
-	expression := "SET #state = " + values.str("retracting", string(Retracting)) +
-		", #due_at = " + values.time("now", s.now()) +
-		", #due_shard = " + values.str("shard", shard(living, slot.Key().PK)) +
-		", #tries = " + values.num("zero", 0) +
-		", #retracted_by = " + values.str("by", string(by)) +
-		" REMOVE #secret, #reason, #gone_since, #rotate"
+	expression := s.retract(slot, by, values)
 	err := s.whileServed(ctx, slot.User, types.TransactWriteItem{Update: &types.Update{
 		TableName:                 &s.table,
 		Key:                       slot.Key().item(),
@@ -54,6 +49,16 @@ func (s *Store) Retract(ctx context.Context, slot Slot, by Retractor) error {
 		ExpressionAttributeValues: values,
 	}})
 	return outcome(err, ErrStale, "retracting the slot")
+}
+
+// retract is the update that turns a living user's slot to retracting.
+func (s *Store) retract(slot Slot, by Retractor, values args) string {
+	return "SET #state = " + values.str("retracting", string(Retracting)) +
+		", #due_at = " + values.time("now", s.now()) +
+		", #due_shard = " + values.str("shard", shard(living, slot.Key().PK)) +
+		", #tries = " + values.num("zero", 0) +
+		", #retracted_by = " + values.str("by", string(by)) +
+		" REMOVE #secret, #reason, #gone_since, #rotate"
 }
 
 // EndHoldback makes a slot whose resource is held back due at once, with nothing held back any

@@ -198,19 +198,20 @@ func TestTheRolesAllowWhatTheStoreNames(t *testing.T) {
 		}},
 		{"ConditionCheckItem", []string{"Reconcile CheckAccount"}, func(tb *table) error {
 			slot := tb.slot(claimedItem)
-			return errors.Join(tb.Suspend(t.Context(), user, store.ByOperator, "me", "a drill"), tb.PostponeSuspended(t.Context(), slot, now))
+			return errors.Join(tb.Suspend(t.Context(), user, store.Suspension{By: store.ByOperator, OrderedBy: "me", Reason: "a drill"}), tb.PostponeSuspended(t.Context(), slot, now))
 		}},
 		{"ConditionCheckItem", []string{"UserCleanup CheckAccount", "Operate CheckAccount"}, func(tb *table) error {
 			tb.bury()
 			return tb.Reopen(t.Context(), store.Slot{User: user, Provider: provider})
 		}},
 		{"UpdateItem", []string{"Operate Suspend"}, func(tb *table) error {
-			err := errors.Join(tb.past(now).Suspend(t.Context(), user, store.ByCognito, "", ""), tb.Suspend(t.Context(), user, store.ByOperator, "me", "a drill"))
+			err := errors.Join(tb.past(now).Suspend(t.Context(), user, store.Suspension{By: store.ByCognito}),
+				tb.Suspend(t.Context(), user, store.Suspension{By: store.ByOperator, OrderedBy: "me", Reason: "a drill", KeysEnd: now}))
 			_, enabling := tb.Enable(t.Context(), user, store.ByOperator)
 			return errors.Join(err, enabling)
 		}},
 		{"DeleteItem", []string{"Operate Enable"}, func(tb *table) error {
-			err := tb.Suspend(t.Context(), user, store.ByOperator, "me", "a drill")
+			err := tb.Suspend(t.Context(), user, store.Suspension{By: store.ByOperator, OrderedBy: "me", Reason: "a drill"})
 			_, enabling := tb.Enable(t.Context(), user, store.ByOperator)
 			return errors.Join(err, enabling)
 		}},

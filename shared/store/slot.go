@@ -34,6 +34,9 @@ const (
 	// ByDraining: the owner had it removed from all users. A list makes it again where the owner
 	// offers it to everybody.
 	ByDraining Retractor = "drained"
+	// BySuspension: the user was suspended for so long that their keys were revoked. A list makes
+	// another key once they are enabled.
+	BySuspension Retractor = "suspended"
 )
 
 // SkewMargin is how long past its lease a slot is left alone, for clocks that are apart by ±5 s.
@@ -197,6 +200,10 @@ func (s Slot) Dead() bool { return s.State == Revoking || s.State == Parked }
 // Ends reports whether all that was made under the slot is to go: it is dead, or retracting.
 func (s Slot) Ends() bool { return s.Dead() || s.State == Retracting }
 
+// Disarmed reports whether the slot's keys were revoked because its user was suspended for so long.
+// Its resource may still be there.
+func (s Slot) Disarmed() bool { return s.State == Off && s.RetractedBy == BySuspension }
+
 // Metadata is the slot as a credential of its user.
 func (s Slot) Metadata() credential.Metadata {
 	m := credential.Metadata{
@@ -274,7 +281,7 @@ func decodeSlot(item map[string]types.AttributeValue) (Slot, error) {
 	switch s.State {
 	case Provisioning, Ready, Failed, Revoking, Parked:
 	case Retracting, Off:
-		r.bad = r.bad || s.RetractedBy != ByUser && s.RetractedBy != ByDraining
+		r.bad = r.bad || s.RetractedBy != ByUser && s.RetractedBy != ByDraining && s.RetractedBy != BySuspension
 	default:
 		r.bad = true
 	}

@@ -37,21 +37,48 @@ func (s Suspender) marks() (own, others string) {
 	return attrByOperator, attrByCognito
 }
 
-// Suspend notes that the party has the user suspended, and for an operator who ordered it, and why.
-// From then on no claim, create, change or deletion of that user's can succeed, and nothing of
-// theirs is handed out. It returns ErrAccountDeleted if the tombstone stands. Safe to repeat: since
-// when it stands does not change.
-func (s *Store) Suspend(ctx context.Context, user string, by Suspender, orderedBy, reason string) error {
-	own, _ := by.marks()
+// Suspension is a party's suspension of a user.
+type Suspension struct {
+	By Suspender
+	// OrderedBy is who ordered an operator's, and Reason why.
+	OrderedBy, Reason string
+	// KeysEnd is when the user's keys are to be revoked; zero if they live on.
+	KeysEnd time.Time
+}
+
+// Suspend notes a suspension of the user. From then on no claim, create, change or deletion of that
+// user's can succeed, and nothing of theirs is handed out. It is due when the keys are to be
+// revoked; one that is due earlier stays so. It returns ErrAccountDeleted if the tombstone stands.
+// Safe to repeat: since when it stands does not change.
+func (s *Store) Suspend(ctx context.Context, user string, n Suspension) error {
+	own, _ := n.By.marks()
+	key := tombstoneKey(user)
 	values := args{}
 	suspended := values.str("suspended", statusSuspended)
 	expression := "SET #v = " + values.num("v", version) + ", #status = " + suspended +
 		", #" + own + " = if_not_exists(#" + own + ", " + values.time("now", s.now()) + ")"
-	if by == ByOperator {
-		expression += ", #ordered_by = " + values.str("ordered_by", orderedBy) + ", #reason = " + values.str("reason", reason)
+	if n.By == ByOperator {
+		expression += ", #ordered_by = " + values.str("ordered_by", n.OrderedBy) + ", #reason = " + values.str("reason", n.Reason)
 	}
-	err := s.update(ctx, tombstoneKey(user), expression, "attribute_not_exists(#pk) OR #status = "+suspended, values)
+	if !n.KeysEnd.IsZero() {
+		expression += ", #due_at = if_not_exists(#due_at, " + values.time("keys_end", n.KeysEnd) + ")" +
+			", #due_shard = " + values.str("shard", shard(living, key.PK))
+	}
+	err := s.update(ctx, key, expression, "attribute_not_exists(#pk) OR #status = "+suspended, values)
 	return outcome(err, credential.ErrAccountDeleted, "suspending the user")
+}
+
+// PostponeSuspension says when a suspension that was read as due at was is due again; zero if there
+// is nothing left to do for it. Refused, which is no error, where it is not due then any more.
+func (s *Store) PostponeSuspension(ctx context.Context, user string, was, dueAt time.Time) error {
+	values := args{}
+	condition := "(attribute_exists(#" + attrByOperator + ") OR attribute_exists(#" + attrByCognito + ")) AND #due_at = " + values.time("was", was)
+	expression := "REMOVE #due_at, #due_shard"
+	if !dueAt.IsZero() {
+		expression = "SET #due_at = " + values.time("due", dueAt)
+	}
+	err := s.update(ctx, tombstoneKey(user), expression, condition, values)
+	return outcome(err, nil, "postponing the suspension")
 }
 
 // Enable ends the party's suspension of the user, and returns who else still has them suspended, ""
@@ -116,12 +143,28 @@ func (s Suspender) other() Suspender {
 func (s *Store) PostponeSuspended(ctx context.Context, slot Slot, dueAt time.Time) error {
 	waiting := slot
 	waiting.Reason = ReasonSuspended
-	values, checked := args{}, args{}
-	suspended := "#status = " + checked.str("suspended", statusSuspended)
+	values := args{}
 	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
 	expression := "SET #due_at = " + values.time("due", dueAt) +
 		", #due_shard = " + values.str("shard", waiting.shard()) +
 		", #reason = " + values.str("reason", waiting.Reason)
+	return s.whileSuspended(ctx, slot, expression, condition, values, "postponing a suspended user's slot")
+}
+
+// RetractSuspended turns a suspended user's slot to retracting, as Retract does for one who is not,
+// if it still is as it was read, and if the user is still suspended. It returns ErrStale if not, as
+// a repeat does.
+func (s *Store) RetractSuspended(ctx context.Context, slot Slot) error {
+	values := args{}
+	condition := slot.asRead(values) + " AND attribute_exists(#pk)"
+	return s.whileSuspended(ctx, slot, s.retract(slot, BySuspension, values), condition, values, "retracting a suspended user's slot")
+}
+
+// whileSuspended updates a slot in a transaction with the condition that its user is suspended. It
+// returns ErrStale if they are not, or the update's own condition refuses it.
+func (s *Store) whileSuspended(ctx context.Context, slot Slot, expression, condition string, values args, doing string) error {
+	checked := args{}
+	suspended := "#status = " + checked.str("suspended", statusSuspended)
 	_, err := s.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
 		{ConditionCheck: &types.ConditionCheck{
 			TableName:                 &s.table,
@@ -143,7 +186,7 @@ func (s *Store) PostponeSuspended(ctx context.Context, slot Slot, dueAt time.Tim
 		return ErrStale
 	}
 	if err != nil {
-		return fmt.Errorf("postponing a suspended user's slot: %w", err)
+		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil
 }

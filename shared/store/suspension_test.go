@@ -17,7 +17,7 @@ var suspendedItem = attributes{"v": 1, "status": "suspended", "by_operator": ms(
 // suspend has an operator suspend the user.
 func (tb *table) suspend() {
 	tb.t.Helper()
-	err := tb.Suspend(context.Background(), user, store.ByOperator, "the operator", "a drill")
+	err := tb.Suspend(context.Background(), user, store.Suspension{By: store.ByOperator, OrderedBy: "the operator", Reason: "a drill"})
 	if err != nil {
 		tb.t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestWhateverHasAStatusIsNoTombstone(t *testing.T) {
 	_, err := tb.Slots(t.Context(), user, provider)
 	wantError(t, "slots", err, credential.ErrAccountSuspended)
 	remains, err := tb.Remains(t.Context(), user, nil)
-	if err != nil || remains.Tombstone != (store.Tombstone{User: user}) {
+	if err != nil || remains.Tombstone != (store.Tombstone{User: user}) || !remains.SuspensionDueAt.IsZero() {
 		t.Errorf("what is left is %+v, %v", remains, err)
 	}
 	wantError(t, "reopen", tb.Reopen(t.Context(), store.Slot{User: user, Provider: provider}), store.ErrStale)
@@ -118,7 +118,7 @@ func TestADeletionReplacesASuspension(t *testing.T) {
 	}
 	tb.wantItem(tombKey, tombItem)
 	for _, by := range []store.Suspender{store.ByOperator, store.ByCognito} {
-		wantError(t, "suspending", tb.Suspend(t.Context(), user, by, "me", "late"), credential.ErrAccountDeleted)
+		wantError(t, "suspending", tb.Suspend(t.Context(), user, store.Suspension{By: by, OrderedBy: "me", Reason: "late"}), credential.ErrAccountDeleted)
 		_, err = tb.Enable(t.Context(), user, by)
 		wantError(t, "enabling", err, credential.ErrAccountDeleted)
 	}
@@ -143,7 +143,7 @@ func TestAUserIsSuspendedUntilEveryPartyHasEnabledThem(t *testing.T) {
 			}
 		}
 		check("nobody", by, "")
-		err := errors.Join(tb.Suspend(t.Context(), user, by, "me", "why"), tb.past(later).Suspend(t.Context(), user, by, "me", "why"))
+		err := errors.Join(tb.Suspend(t.Context(), user, store.Suspension{By: by, OrderedBy: "me", Reason: "why"}), tb.past(later).Suspend(t.Context(), user, store.Suspension{By: by, OrderedBy: "me", Reason: "why"}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestAUserIsSuspendedUntilEveryPartyHasEnabledThem(t *testing.T) {
 			t.Errorf("suspended since %v", at)
 		}
 		check("by the other party", other, by)
-		err = tb.Suspend(t.Context(), user, other, "me", "why")
+		err = tb.Suspend(t.Context(), user, store.Suspension{By: other, OrderedBy: "me", Reason: "why"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +170,7 @@ func TestAnEnablingGoesOnWhereTheOtherPartyWasFaster(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	tb.suspend()
-	err := tb.Suspend(t.Context(), user, store.ByCognito, "", "")
+	err := tb.Suspend(t.Context(), user, store.Suspension{By: store.ByCognito})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,4 +206,72 @@ func TestASuspendedUsersSlotWaitsOnlyWhileTheyAreSuspended(t *testing.T) {
 	wantError(t, "of another attempt", tb.PostponeSuspended(t.Context(), stale, leaseEnd), store.ErrStale)
 	tb.bury()
 	wantError(t, "of a deleted account", tb.PostponeSuspended(t.Context(), slot, now), store.ErrStale)
+}
+
+func TestASuspensionIsDueWhenTheKeysAreToBeRevoked(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	end, later := now.Add(time.Hour), now.Add(2*time.Hour)
+	due := func() time.Time {
+		t.Helper()
+		remains, err := tb.Remains(t.Context(), user, nil)
+		if err != nil || remains.Tombstone != (store.Tombstone{User: user}) {
+			t.Fatalf("what is left is %+v, %v", remains, err)
+		}
+		return remains.SuspensionDueAt
+	}
+	suspend := func(keysEnd time.Time) {
+		t.Helper()
+		err := tb.Suspend(t.Context(), user, store.Suspension{By: store.ByOperator, OrderedBy: "the operator", Reason: "a drill", KeysEnd: keysEnd})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	postpone := func(was, dueAt time.Time) {
+		t.Helper()
+		err := tb.PostponeSuspension(t.Context(), user, was, dueAt)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	suspend(time.Time{})
+	tb.wantItem(tombKey, suspendedItem)
+	suspend(end)
+	suspend(later) // the earlier one counts
+	tb.wantItem(tombKey, suspendedItem.with(attributes{"due_at": ms(end), "due_shard": "live"}))
+	postpone(later, now) // as it is not
+	if at := due(); !at.Equal(end) {
+		t.Errorf("it is due at %v", at)
+	}
+	postpone(end, later)
+	if at := due(); !at.Equal(later) {
+		t.Errorf("it is due at %v", at)
+	}
+	postpone(later, time.Time{})
+	tb.wantItem(tombKey, suspendedItem)
+	deleted := tombItem.with(attributes{"due_at": ms(end)})
+	tb.put(tombKey, deleted)
+	postpone(end, time.Time{})
+	tb.wantItem(tombKey, deleted)
+}
+
+func TestASuspendedUsersSlotIsRetractedOnlyWhileTheyAreSuspended(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	slot := tb.slot(readyItem)
+	before := tb.get(slotKey)
+	wantError(t, "of a user who lives", tb.RetractSuspended(t.Context(), slot), store.ErrStale)
+	tb.suspend()
+	stale := slot
+	stale.Attempt++
+	wantError(t, "of another attempt", tb.RetractSuspended(t.Context(), stale), store.ErrStale)
+	tb.wantItem(slotKey, before)
+	err := tb.RetractSuspended(t.Context(), slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tb.wantItem(slotKey, before.with(attributes{
+		"state": "retracting", "retracted_by": "suspended", "due_at": ms(now), "due_shard": "live", "tries": 0, "secret": nil, "gone_since": nil,
+	}))
+	wantError(t, "a repeat", tb.RetractSuspended(t.Context(), slot), store.ErrStale)
 }

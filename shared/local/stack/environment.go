@@ -57,6 +57,7 @@ func newEnvironment(override map[string]string) *environment {
 		"ORG_KEYS_SECRET_ID":           "managed-credentials/org-keys",
 		"PROVISION_BUDGET":             "",
 		"SEAL_OPEN_FIELDS":             "",
+		"SUSPENDED_KEYS_LIVE":          "",
 		"SUSPENSION":                   "true",
 		"SIGN_IN_AS":                   "/local/token",
 		"SUPPORT_URL":                  "",

@@ -114,6 +114,8 @@ type Options struct {
 	Beside *World
 	// MaxKeyAge is how old keys may become; 0 for as old as they like.
 	MaxKeyAge time.Duration
+	// SuspendedKeysLive is how long after a suspension the user's keys are revoked; 0 for never.
+	SuspendedKeysLive time.Duration
 	// OptOut lets the engines' users have their credential at Provider removed.
 	OptOut bool
 	// Unnamed leaves it to the engines to give the deployment its id.
@@ -305,11 +307,14 @@ func (w *World) config(now func() time.Time, url func(*fault.Proxy) string) mana
 		GoneFloor: config.DefaultGoneFloor,
 		GoneShare: config.DefaultGoneShare,
 		MaxKeyAge: w.options.MaxKeyAge,
-		Suspends:  true,
-		Now:       now,
-		Wait:      w.wait,
-		Log:       telemetry.Logger(w.logs, slog.LevelDebug),
-		Metrics:   telemetry.NewMetrics(w.logs),
+
+		SuspendedKeysLive: w.options.SuspendedKeysLive,
+
+		Suspends: true,
+		Now:      now,
+		Wait:     w.wait,
+		Log:      telemetry.Logger(w.logs, slog.LevelDebug),
+		Metrics:  telemetry.NewMetrics(w.logs),
 	}
 }
 

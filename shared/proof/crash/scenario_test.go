@@ -49,6 +49,8 @@ type scenario struct {
 	apart bool
 	// age is how old keys may become; 0 for as old as they like.
 	age time.Duration
+	// keysLive is how long after a suspension the user's keys are revoked; 0 for never.
+	keysLive time.Duration
 	// several: one process does several things at a time, so that it cannot be held as a whole.
 	several bool
 }
@@ -280,6 +282,28 @@ var scenarios = []*scenario{
 		r.before(p, "TransactWriteItems", func() { r.process().enable(alice) })
 		p.reconcile()
 	}, after: enabled},
+	{name: "the keys of a suspended user are revoked", apart: true, keysLive: keysLive, users: []string{alice}, before: forLong, do: func(r *run) {
+		r.round(0)
+		r.round(0)
+		r.round(managed.LastLook)
+	}, after: enabled},
+	{name: "enabling while a suspended user's keys are revoked", keysLive: keysLive, users: []string{alice}, before: forLong, do: func(r *run) {
+		p := r.process()
+		r.before(p, "TransactWriteItems", func() { r.process().enable(alice) })
+		p.reconcile()
+		r.round(0)
+	}, after: enabled},
+	{name: "a list after a suspended user's keys were revoked", keysLive: keysLive, users: []string{alice}, before: func(r *run) {
+		forLong(r)
+		r.recover()
+		r.process().enable(alice)
+	}, do: func(r *run) { r.process().list(alice) }},
+	{name: "deletion while a suspended user's keys are revoked", apart: true, keysLive: keysLive, deleted: []string{alice}, before: forLong, do: func(r *run) {
+		r.round(0)
+		p := r.process()
+		r.before(p, "/api-keys", func() { r.process().remove(alice) })
+		p.reconcile()
+	}},
 	{name: "look at the user pool that is overtaken", pool: true, users: []string{alice}, before: reported(nil), do: func(r *run) {
 		r.switchInPool(false)
 		p := r.process()
@@ -635,6 +659,16 @@ func suspendedDuring(op string) func(*run) {
 	}
 }
 
+// keysLive is how long a suspended user's keys live on in the scenarios that have them revoked.
+const keysLive = time.Hour
+
+// forLong has a user suspended until it is time for their keys to be revoked.
+func forLong(r *run) {
+	listed(r)
+	r.process().suspend(alice)
+	r.advance(keysLive)
+}
+
 // enabled enables the user, whom a fault may have left suspended.
 func enabled(r *run) {
 	p := r.process()
@@ -669,7 +703,7 @@ func threeKeys(r *run) {
 
 // inWorld are the options of the world in which the scenario happens.
 func (s *scenario) inWorld(t testing.TB) managedtest.Options {
-	o := managedtest.Options{Lease: lease, Budget: budget, UserPool: s.leave || s.pool, OptOut: true, MaxKeyAge: s.age}
+	o := managedtest.Options{Lease: lease, Budget: budget, UserPool: s.leave || s.pool, OptOut: true, MaxKeyAge: s.age, SuspendedKeysLive: s.keysLive}
 	if s.budget > 0 {
 		o.Budget = s.budget
 	}

@@ -122,6 +122,7 @@ func newWorld(t *testing.T, database *dynamodb.Server, definition *awsdynamodb.C
 		"SYSTEM_CREDENTIALS":           `{"openai":"Use Credits for OpenAI"}`,
 		"SEAL_OPEN_FIELDS":             "true",
 		"SUSPENSION":                   "true",
+		"SUSPENDED_KEYS_LIVE":          "168h",
 		"AGENTMAIL_ADOPTS":             "true",
 		"MANAGED_PROVIDERS":            `{"agent_mail":{"mode":"auto","opt_out":true,"replace":"1h"}}`,
 		"USER_POOL_ID":                 poolID,
@@ -420,7 +421,7 @@ func (w *world) suspended() {
 // disabled has a user suspended because they are disabled in the user pool.
 func (w *world) disabled(user string) {
 	w.t.Helper()
-	err := w.table.Suspend(w.t.Context(), user, store.ByCognito, "", "")
+	err := w.table.Suspend(w.t.Context(), user, store.Suspension{By: store.ByCognito})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -35,6 +35,8 @@ type config struct {
 	leak time.Duration
 	// aging is from when on walks look for keys that are too old, as all of them are; 0 for never.
 	aging time.Duration
+	// keysLive is how long after a suspension the user's keys are revoked; 0 for never.
+	keysLive time.Duration
 }
 
 // The ways in which a call goes wrong.

@@ -17,6 +17,7 @@ import (
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/managed"
+	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/store"
 )
 
@@ -87,6 +88,12 @@ func (w *world) isSuspended(user string) bool {
 	return w.table.Item("USER#"+user, "ACCOUNT")["status"] != nil
 }
 
+// keysEnd reports whether it is time to revoke the keys of a suspended user.
+func (w *world) keysEnd(user string) bool {
+	at, due := dueAt(w.table.Item("USER#"+user, "ACCOUNT"))
+	return due && !at.After(w.now().Add(apart))
+}
+
 // stores notes the key that a slot stores; and is I5 of a slot that is marked: only a deleted
 // account's is, whatever else refuses what its user wants.
 func (w *world) stores(in *dynamodb.UpdateItemInput) {
@@ -114,7 +121,7 @@ func (w *world) claimOf(user, provider string) (slot store.Slot, deleted bool) {
 	slot = store.Slot{User: user, Provider: provider, State: store.State(textOf(item["state"])), Owner: textOf(item["owner"])}
 	slot.Resource.KeyID = textOf(item["key_id"])
 	slot.LeaseUntil, slot.GoneSince = timeOf(item["lease_until"]), timeOf(item["gone_since"])
-	slot.Rotates = item["rotate"] != nil
+	slot.Rotates, slot.RetractedBy = item["rotate"] != nil, store.Retractor(textOf(item["retracted_by"]))
 	slot.Retiring = store.Retiring{KeyID: textOf(item["retiring_key_id"]), At: timeOf(item["retire_at"])}
 	return slot, w.buried(user)
 }
@@ -157,6 +164,9 @@ func (w *world) watchParty(c *call, t transport, method string, parts []string) 
 	if !p.owners[slot.Owner] && !p.keys[key] {
 		w.violated("I4: %s sends %s without a claim: %+v", p.name(), c.op, slot)
 	}
+	if suspended := slot.State == store.Retracting && slot.RetractedBy == store.BySuspension; suspended && !deleted && t.provider == agentmail.Name && key == "" {
+		w.violated("I4: %s sends %s, and only keys go for a suspension: %+v", p.name(), c.op, slot)
+	}
 	if !deleted && slot.State != store.Retracting && method == http.MethodDelete && (key == "" || key == slot.Resource.KeyID || key == w.stored[slotText(slot)] || p.serves(slot, key)) {
 		w.violated("I4: %s sends %s of a living user: %+v", p.name(), c.op, slot)
 	}
@@ -166,22 +176,25 @@ func slotText(slot store.Slot) string { return slot.Key().PK + "|" + slot.Key().
 
 // transact is I5: once the tombstone stands, no transaction succeeds that makes something of its
 // user's, whatever its conditions say; and while they are suspended, none but that which puts off
-// what is due of theirs.
+// what is due of theirs, or has their keys revoked when it is time.
 func (w *world) transact(in *dynamodb.TransactWriteItemsInput) (any, error) {
 	var dead []string
 	for _, item := range in.TransactItems {
-		pk, putsOff := "", false
+		pk, waits, ends := "", false, false
 		switch {
 		case item.Delete != nil:
 			pk = textOf(item.Delete.Key["pk"])
 		case item.Update != nil:
 			pk = textOf(item.Update.Key["pk"])
-			putsOff = textOf(item.Update.ExpressionAttributeValues[":reason"]) == store.ReasonSuspended
+			values := item.Update.ExpressionAttributeValues
+			waits = textOf(values[":reason"]) == store.ReasonSuspended
+			ends = textOf(values[":by"]) == string(store.BySuspension)
 		case item.Put != nil && textOf(item.Put.Item["state"]) != string(store.Revoking):
 			pk = textOf(item.Put.Item["pk"])
 		}
-		if user := userOf(pk); pk != "" && (w.buried(user) || w.isSuspended(user) && !putsOff) {
-			dead = append(dead, userOf(pk))
+		user := userOf(pk)
+		if pk != "" && (w.buried(user) || w.isSuspended(user) && !waits && !(ends && w.keysEnd(user)) || ends && !w.isSuspended(user)) {
+			dead = append(dead, user)
 		}
 	}
 	before := w.table.Writes()

@@ -20,6 +20,7 @@ import (
 	"managed-credentials/shared/proof/sim/table"
 	"managed-credentials/shared/provider/agentmail"
 	"managed-credentials/shared/provider/agentmail/fake"
+	"managed-credentials/shared/provider/ayrshare"
 	"managed-credentials/shared/store"
 )
 
@@ -404,6 +405,7 @@ func (w *world) play() {
 	}
 	w.note("faults are over")
 	w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+	w.endKeys()
 	w.enableInPool()
 	w.enableAll()
 	w.recover()
@@ -504,6 +506,38 @@ func (w *world) checkFollowsPool(user string) {
 
 func (w *world) suspendedInPool(user string) bool {
 	return w.table.Item("USER#"+user, "ACCOUNT")["by_cognito"] != nil
+}
+
+// longestKeysLive is the most that config.keysLive is above its least.
+const longestKeysLive = 2 * time.Minute
+
+// endKeys lets rounds go on, where the keys of suspended users are to be revoked, until it is time
+// for all of them, and checks that each of these users' slots is as it has to be then.
+func (w *world) endKeys() {
+	if w.config.keysLive == 0 {
+		return
+	}
+	p := w.process()
+	for range 7 {
+		w.passed(time.Minute)
+		w.reconcile(p)
+		w.until(func() bool { return w.quiet() && len(w.events) == 0 })
+	}
+	for _, user := range users {
+		item := w.table.Item("USER#"+user, "ACCOUNT")
+		if item["status"] == nil {
+			continue
+		}
+		if _, due := dueAt(item); due {
+			w.violated("liveness: the keys of %s are not revoked, who has been suspended for longer than %v:\n%s", user, w.config.keysLive, w.dump())
+		}
+		for _, provider := range w.config.providers {
+			slot, _ := w.claimOf(user, provider)
+			if provider != ayrshare.Name && slot.State != store.Absent && slot.State != store.Retracting && slot.State != store.Off {
+				w.violated("%s has been suspended for longer than %v, and has a slot %+v", user, w.config.keysLive, slot)
+			}
+		}
+	}
 }
 
 // enableAll enables whoever was suspended, also those of whom an operator cannot know whether an
@@ -826,7 +860,7 @@ func (w *world) allReplaced(p *process, again func(string, func(context.Context)
 // isOff reports whether the user gave up what they had at a provider.
 func (w *world) isOff(user, provider string) bool {
 	slot, _ := w.claimOf(user, provider)
-	return slot.State == store.Off
+	return slot.State == store.Off && slot.RetractedBy != store.BySuspension
 }
 
 // kept is at how many providers the user has to have something.

@@ -250,9 +250,12 @@ func newWorld(s schedule, heard heard) *world {
 		w.config.providers = [][]string{{openai.Name}, {ayrshare.Name}, {openai.Name, ayrshare.Name}, {agentmail.Name, openai.Name}}[others.IntN(4)]
 		w.config.listsLag = []time.Duration{0, 0, 20 * time.Second, 5 * time.Minute}[others.IntN(4)]
 	}
+	if live := rand.New(rand.NewPCG(s.seed, 41)); s.bug == nil && live.IntN(3) == 0 {
+		w.config.keysLive = 30*time.Second + time.Duration(live.Int64N(int64(longestKeysLive)))
+	}
 	if s.recorded {
 		w.config.adopts, w.config.holdback, w.config.lingers, w.config.plain = false, 0, 0, true
-		w.config.leak, w.config.switches, w.config.aging = 0, 0, 0
+		w.config.leak, w.config.switches, w.config.aging, w.config.keysLive = 0, 0, 0, 0
 	}
 	if s.recorded || s.bug != nil {
 		w.config.providers = []string{agentmail.Name}
@@ -421,6 +424,7 @@ func (w *world) process() *process {
 		Store: p.table, Providers: providers, OptOut: w.optOut(), Replace: w.replace(), OrgKeys: newKeys(p), Seal: w.bug.seals(p.sealer), Users: userPool{p},
 		Lease: lease, Budget: budget, Holdback: w.config.holdback, Suspends: true, GoneFloor: 10, GoneShare: 0.02, Now: p.now, Wait: p.wait,
 		Log: slog.New(logs{w: w, p: p}), Metrics: telemetry.NewMetrics(logs{w: w, p: p}), MaxKeyAge: w.maxKeyAge(),
+		SuspendedKeysLive: w.config.keysLive,
 	})
 	if err != nil {
 		panic(err)

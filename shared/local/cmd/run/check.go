@@ -49,6 +49,7 @@ func (s settings) values() error {
 	e.AgentMailRate()
 	e.SealOpenFields()
 	e.Suspends()
+	e.SuspendedKeysLive()
 	e.AgentMailAdopts()
 	e.LogLevel()
 	e.SystemCredentials()

@@ -35,28 +35,34 @@ func Items(t testing.TB, s *stack.Stack, user string) []string {
 	return all
 }
 
-// ages are the attributes that Later makes older.
-var ages = []string{"created_at", "due_at", "lease_until", "gone_since", "report_from", "retire_at"}
+// ages are the attributes that LaterBy makes older.
+var ages = []string{"created_at", "committed_at", "expires_at", "due_at", "lease_until", "gone_since", "report_from", "retire_at"}
 
-// Later makes all that the table notes of a user's time older, as if Passed had passed. Functions
-// may go on with what is there meanwhile.
+// Later is LaterBy with Passed.
 func Later(t testing.TB, s *stack.Stack, user string) {
 	t.Helper()
+	LaterBy(t, s, user, Passed)
+}
+
+// LaterBy makes all that the table notes of a user's time older, as if so much had passed.
+// Functions may go on with what is there meanwhile.
+func LaterBy(t testing.TB, s *stack.Stack, user string, passed time.Duration) {
+	t.Helper()
 	for _, sk := range Items(t, s, user) {
-		for !older(t, s, map[string]types.AttributeValue{"pk": text("USER#" + user), "sk": text(sk)}) {
+		for !older(t, s, map[string]types.AttributeValue{"pk": text("USER#" + user), "sk": text(sk)}, passed) {
 		}
 	}
 }
 
 // older makes an item older, unless it has changed since it was read.
-func older(t testing.TB, s *stack.Stack, key map[string]types.AttributeValue) bool {
+func older(t testing.TB, s *stack.Stack, key map[string]types.AttributeValue, passed time.Duration) bool {
 	t.Helper()
 	out, err := s.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &s.Table, Key: key, ConsistentRead: aws.Bool(true)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var set, same []string
-	values := map[string]types.AttributeValue{":passed": &types.AttributeValueMemberN{Value: strconv.FormatInt(Passed.Milliseconds(), 10)}}
+	values := map[string]types.AttributeValue{":passed": &types.AttributeValueMemberN{Value: strconv.FormatInt(passed.Milliseconds(), 10)}}
 	for _, name := range ages {
 		at, ok := out.Item[name]
 		if !ok {
