@@ -303,7 +303,7 @@ var expectations = map[string]map[string]expectation{
 		"drain-due": {
 			given: (*world).drains,
 			answer: `{"audits":*,"rotations":*,"drainings":[{"provider":"agent_mail","under_way":{"begun_at":"*","by":"somebody",*"asked":1,"passes":1,` +
-				`"found":{"removed":0,"removing":0,"left":1,"suspended":0,"deleted":0,"parked":0,"unreadable":0},*"at_least":"5m0s"},"ended":null}*]}`,
+				`"found":{"removed":0,"removing":0,"left":1,"suspended":0,"deleted":0,"parked":0,"unreadable":0},*"at_least":"3m0s"},"ended":null}*]}`,
 			then: func(w *world) {
 				slot := w.read().Slots[agentmail.Name]
 				if slot.State != store.Ready || slot.Reason != store.ReasonDraining {
