@@ -24,6 +24,8 @@ type Figure struct {
 const (
 	milliseconds = "ms"
 	megabytes    = "MB"
+	perSecond    = "/s"
+	count        = "calls"
 )
 
 // value is a value of the figure's, to be read.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -31,8 +32,9 @@ import (
 func main() {
 	out := flag.String("out", "dist/bench.json", "the file that the figures are written to")
 	short := flag.Bool("short", false, "measure each figure a few times only, to see that all of it works")
+	only := flag.String("only", "", "the parts to measure, with commas between them: sizes, starts, lists, first, creations, races, deletions, rounds, soak; all if empty")
 	flag.Parse()
-	err := run(context.Background(), *out, *short)
+	err := run(context.Background(), *out, *only, *short)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -57,9 +59,11 @@ type bench struct {
 	short bool
 	// users counts those who were made up.
 	users int
+	// tables counts the tables that were made beside the stack's own.
+	tables int
 }
 
-func run(ctx context.Context, out string, short bool) error {
+func run(ctx context.Context, out, only string, short bool) error {
 	root, err := template.Root(".")
 	if err != nil {
 		return err
@@ -74,8 +78,24 @@ func run(ctx context.Context, out string, short bool) error {
 	defer b.Close()
 	defer b.host.Close()
 	report := Report{At: time.Now().UTC().Truncate(time.Second), On: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Go: runtime.Version(), Short: short}
-	for _, part := range []func(context.Context) ([]Figure, error){b.sizes, b.coldStarts, b.hotLists, b.firstLists, b.soak} {
-		figures, err := part(ctx)
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) ([]Figure, error)
+	}{
+		{"sizes", b.sizes},
+		{"starts", b.coldStarts},
+		{"lists", b.hotLists},
+		{"first", b.firstLists},
+		{"creations", b.creations},
+		{"races", b.races},
+		{"deletions", b.deletions},
+		{"rounds", b.reconciles},
+		{"soak", b.soak},
+	} {
+		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
+			continue
+		}
+		figures, err := part.measure(ctx)
 		if err != nil {
 			return err
 		}

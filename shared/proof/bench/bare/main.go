@@ -4,11 +4,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strconv"
@@ -23,14 +20,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"managed-credentials/shared/credential"
+	"managed-credentials/shared/proof/bench/byhand"
 )
 
-const provider = "agent_mail"
-
 type function struct {
-	db                            *dynamodb.Client
-	kms                           *kms.Client
-	table, keyID, mailURL, orgKey string
+	db    *dynamodb.Client
+	table string
+	maker byhand.Maker
 }
 
 func main() {
@@ -39,9 +35,11 @@ func main() {
 		panic(err)
 	}
 	f := function{
-		db: dynamodb.NewFromConfig(cfg), kms: kms.NewFromConfig(cfg),
-		table: os.Getenv("TABLE_NAME"), keyID: os.Getenv("KMS_KEY_ID"),
-		mailURL: os.Getenv("AGENTMAIL_BASE_URL"), orgKey: os.Getenv("ORG_KEY"),
+		db: dynamodb.NewFromConfig(cfg), table: os.Getenv("TABLE_NAME"),
+		maker: byhand.Maker{
+			KMS: kms.NewFromConfig(cfg), KeyID: os.Getenv("KMS_KEY_ID"),
+			URL: os.Getenv("AGENTMAIL_BASE_URL"), OrgKey: os.Getenv("ORG_KEY"), HTTP: http.DefaultClient,
+		},
 	}
 	lambda.Start(f.list)
 }
@@ -179,10 +177,10 @@ func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{V
 
 // provision makes a pod and a key, with a claim before and a commit after.
 func (f function) provision(ctx context.Context, user string) (shown, error) {
-	id := credential.ManagedID(provider, user)
+	id := credential.ManagedID(byhand.Provider, user)
 	now := time.Now()
 	item := map[string]types.AttributeValue{
-		"pk": text("USER#" + user), "sk": text("CRED#" + provider + "#" + id), "type": text("api_key"), "title": text("bare"),
+		"pk": text("USER#" + user), "sk": text("CRED#" + byhand.Provider + "#" + id), "type": text("api_key"), "title": text("bare"),
 		"autogpt_managed": &types.AttributeValueMemberBOOL{Value: true}, "state": text("provisioning"),
 		"created_at": &types.AttributeValueMemberN{Value: strconv.FormatInt(now.UnixMilli(), 10)},
 	}
@@ -196,24 +194,7 @@ func (f function) provision(ctx context.Context, user string) (shown, error) {
 	if err != nil {
 		return shown{}, err
 	}
-	var pod struct {
-		ID string `json:"pod_id"`
-	}
-	err = f.post(ctx, "/v0/pods", map[string]string{"name": user, "client_id": user}, &pod)
-	if err != nil {
-		return shown{}, err
-	}
-	var key struct {
-		Key string `json:"api_key"`
-	}
-	err = f.post(ctx, "/v0/pods/"+pod.ID+"/api-keys", map[string]string{"name": user + "-key"}, &key)
-	if err != nil {
-		return shown{}, err
-	}
-	sealed, err := f.kms.Encrypt(ctx, &kms.EncryptInput{
-		KeyId: &f.keyID, Plaintext: []byte(key.Key),
-		EncryptionContext: map[string]string{"user": user, "provider": provider, "credential": id},
-	})
+	made, err := f.maker.Make(ctx, user)
 	if err != nil {
 		return shown{}, err
 	}
@@ -222,37 +203,11 @@ func (f function) provision(ctx context.Context, user string) (shown, error) {
 		UpdateExpression: aws.String("SET #state = :ready, secret = :secret"), ConditionExpression: aws.String("#state = :was"),
 		ExpressionAttributeNames: map[string]string{"#state": "state"},
 		ExpressionAttributeValues: map[string]types.AttributeValue{
-			":ready": text("ready"), ":was": text("provisioning"), ":secret": &types.AttributeValueMemberB{Value: sealed.CiphertextBlob},
+			":ready": text("ready"), ":was": text("provisioning"), ":secret": &types.AttributeValueMemberB{Value: made.Sealed},
 		},
 	})
 	if err != nil {
 		return shown{}, err
 	}
 	return decode(item), nil
-}
-
-func (f function) post(ctx context.Context, path string, body, answer any) error {
-	sent, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.mailURL+path, bytes.NewReader(sent))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+f.orgKey)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("POST %s: %s: %s", path, resp.Status, got)
-	}
-	return json.Unmarshal(got, answer)
 }
