@@ -131,6 +131,8 @@ type listing struct {
 	standing map[string]Standing
 	// owner is this list's own claim, if it made one.
 	owner string
+	// readAt is when the slots were read again last; zero if they were not.
+	readAt time.Time
 	// passes are what this list may make, by provider.
 	passes map[string]*pass
 }
@@ -165,9 +167,10 @@ func (l *listing) ensure(ctx context.Context) error {
 	return err
 }
 
-// claim takes all that is to be provisioned, in one transaction. After a refusal it reads again,
-// and claims once more what is still claimable: at once, and then with growing pauses, for as long
-// as enough of the budget is left to make something. Its only errors are ErrAccountDeleted and
+// claim takes all that is to be provisioned, in one transaction. After a refusal it pauses, reads
+// again, and claims once more what is still claimable, with growing pauses, for as long as enough
+// of the budget is left to make something. Whoever refused it is at work now as a rule, so that the
+// first of these reads is the first look at what they do. Its only errors are ErrAccountDeleted and
 // ErrAccountSuspended.
 func (l *listing) claim(ctx context.Context) ([]*claim, error) {
 	trying, cancel := context.WithTimeout(ctx, l.cfg.Budget*4/5)
@@ -175,6 +178,7 @@ func (l *listing) claim(ctx context.Context) ([]*claim, error) {
 	var was, claimed []store.Slot
 	var at time.Time
 	var err error
+	firstClaimAgain := l.part(again)
 	for pause := firstClaimAgain; ; pause = min(2*pause, longestClaimAgain) {
 		was = l.missing(trying)
 		if len(was) == 0 {
@@ -185,12 +189,12 @@ func (l *listing) claim(ctx context.Context) ([]*claim, error) {
 		if !errors.Is(err, store.ErrStale) {
 			break
 		}
+		if sleep(trying, jittered(pause)) != nil {
+			break
+		}
 		gone := l.reread(ctx)
 		if gone != nil {
 			return nil, gone
-		}
-		if sleep(trying, jittered(pause)) != nil {
-			break
 		}
 	}
 	switch {
@@ -220,11 +224,8 @@ func (l *listing) claim(ctx context.Context) ([]*claim, error) {
 	return claims, nil
 }
 
-// The pauses before a claim is sent again.
-const (
-	firstClaimAgain   = 20 * time.Millisecond
-	longestClaimAgain = 400 * time.Millisecond
-)
+// longestClaimAgain is the longest pause before a claim is sent again.
+const longestClaimAgain = 400 * time.Millisecond
 
 // missing are the slots that a list may claim: those that are absent, or failed cleanly and are
 // due. An expired lease is reconcile's: a page that polls would start over for ever. A provider in
@@ -300,18 +301,28 @@ func (l *listing) may(ctx context.Context, p Provider) bool {
 }
 
 // waits are the moments, as parts of the budget, at which a list looks again for what others are
-// provisioning.
-var waits = []float64{0.04, 0.12, 0.40, 0.95}
+// provisioning: close together at first, because most keys are made within a tenth of the budget.
+var waits = []float64{0.04, 0.08, 0.12, 0.16, 0.32, 0.95}
+
+// again is the part of the budget after which a list first reads again, and claims again, whose
+// claim was refused.
+const again = 0.02
+
+// part is a part of the budget.
+func (l *listing) part(of float64) time.Duration { return time.Duration(of * float64(l.cfg.Budget)) }
 
 // await reads the slots that others are provisioning again until they are done, at most len(waits)
-// times.
+// times. A look that would follow right after another read is left out.
 func (l *listing) await(ctx context.Context) error {
 	start := l.deadline.Add(-l.cfg.Budget)
-	for _, part := range waits {
+	for _, wait := range waits {
 		if !slices.ContainsFunc(l.wanted, l.othersWork) {
 			return nil
 		}
-		at := start.Add(time.Duration(part * float64(l.cfg.Budget)))
+		at := start.Add(l.part(wait))
+		if at.Sub(l.readAt) < l.part(again/2) {
+			continue
+		}
 		timer := time.NewTimer(at.Sub(l.cfg.Now()))
 		select {
 		case <-timer.C:
@@ -351,6 +362,7 @@ func (l *listing) reread(ctx context.Context) error {
 		return nil
 	}
 	maps.Copy(l.slots, slots)
+	l.readAt = l.cfg.Now()
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,7 +122,7 @@ func TestConcurrentFirstListsMakeOneKeyAndAllShowIt(t *testing.T) {
 	}
 }
 
-func TestAListWaitsForWhatAnotherProvisionsWithFourReadsAtMost(t *testing.T) {
+func TestAListWaitsForWhatAnotherProvisionsWithSixReadsAtMost(t *testing.T) {
 	t.Parallel()
 	w := managedtest.New(t, managedtest.Options{Lease: 20 * time.Second, Budget: 5 * time.Second})
 	held := w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fault.Hold(nil)})
@@ -139,11 +140,68 @@ func TestAListWaitsForWhatAnotherProvisionsWithFourReadsAtMost(t *testing.T) {
 	if !has(one, alice) || !has(two, alice) {
 		t.Errorf("the lists are %+v and %+v", one, two)
 	}
-	if n := w.DynamoDB.Count(batchGet); n < 2 || n > 4 {
+	if n := w.DynamoDB.Count(batchGet); n < 2 || n > 6 {
 		t.Errorf("%d reads again", n)
 	}
 	if n := w.DynamoDB.Count(transact); n != 0 {
 		t.Errorf("the second list claimed")
+	}
+}
+
+// What a refused claim reads is a look at what others provision: no look of the schedule follows
+// right after it.
+func TestAListThatWasRefusedItsClaimLooksNoMoreOften(t *testing.T) {
+	t.Parallel()
+	const budget = 5 * time.Second
+	w := managedtest.New(t, managedtest.Options{Lease: 20 * time.Second, Budget: budget})
+	held := w.Mail.Inject(fault.Rule{Op: fake.CreateKey, Fault: fault.Hold(nil)})
+	one, two := w.EngineAt(time.Now), w.EngineAt(time.Now)
+	var both sync.WaitGroup
+	var claims atomic.Int32
+	var mu sync.Mutex
+	var reads []time.Time
+	w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
+		switch c.Op {
+		case transact:
+			switch claims.Add(1) {
+			case 1, 2:
+				return fault.TransactionConflict()
+			case 3: // the other list is first
+				return first(func() {
+					both.Go(func() { list(t, one, alice) })
+					err := w.Mail.Await(t.Context(), fake.CreateKey, 1)
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		case batchGet:
+			if !strings.Contains(string(c.Body), alice) { // the deployment's id
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			reads = append(reads, time.Now())
+			if len(reads) == 4 {
+				w.Mail.RemoveFault(held)
+			}
+		}
+		return nil
+	})
+	both.Go(func() {
+		l := list(t, two, alice)
+		if !has(l, alice) {
+			t.Errorf("the list is %+v", l)
+		}
+	})
+	both.Wait()
+	if claims.Load() != 4 || len(reads) < 4 {
+		t.Fatalf("%d claims, and reads at %v", claims.Load(), reads)
+	}
+	for i, at := range reads[1:] {
+		if at.Sub(reads[i]) < budget/100-5*time.Millisecond {
+			t.Errorf("it reads again after %v", at.Sub(reads[i]))
+		}
 	}
 }
 

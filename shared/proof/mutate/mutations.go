@@ -473,7 +473,7 @@ var mutations = []mutation{
 	{
 		rule: "a list waits for what another one is provisioning",
 		file: managedDir + "/list.go",
-		old:  "var waits = []float64{0.04, 0.12, 0.40, 0.95}",
+		old:  "var waits = []float64{0.04, 0.08, 0.12, 0.16, 0.32, 0.95}",
 		new:  "var waits = []float64{}",
 		test: managedDir, run: "AListWaits",
 	},
