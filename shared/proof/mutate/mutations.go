@@ -372,10 +372,17 @@ var mutations = []mutation{
 		test: agentMailDir, run: "DocumentedAnswer",
 	},
 	{
+		rule: "a pod that holds more than our key is looked through",
+		file: agentMailDir + "/deprovision.go",
+		old:  "\tif holdsMore(err) {",
+		new:  "\tif false {",
+		test: agentMailDir, run: "KeysGoFirst",
+	},
+	{
 		rule: "the stored key goes first, by its own id",
 		file: agentMailDir + "/deprovision.go",
-		old:  "\tif pod.KeyID != \"\" {\n",
-		new:  "\tif false {\n",
+		old:  "\tif pod.KeyID == \"\" {\n",
+		new:  "\tif true {\n",
 		test: agentMailDir, run: "404OfAList|Conforms$/one_thing",
 	},
 	{

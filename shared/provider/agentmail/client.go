@@ -49,6 +49,12 @@ func isDeleting(err error) bool {
 	return errors.As(err, &refusal) && refusal.Code == "resource_deleting"
 }
 
+// holdsMore reports whether AgentMail refused to delete a pod for what is in it.
+func holdsMore(err error) bool {
+	var refusal *rest.Refusal
+	return errors.As(err, &refusal) && refusal.Status == http.StatusConflict && refusal.Code == "cannot_delete"
+}
+
 // isLimited reports whether AgentMail has had too many calls.
 func isLimited(err error) bool {
 	var refusal *rest.Refusal

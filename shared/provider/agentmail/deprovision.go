@@ -149,14 +149,15 @@ func (r *removal) claims(ctx context.Context, a *managed.Attempt, found pod) (bo
 // What comes of that POST keeps nothing else from being deleted.
 func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
 	stored := a.Resource()
-	if there {
-		r.empty(ctx, stored, families)
-	}
 	if stored.ID != "" && !a.Inherited() {
-		if there {
+		if there && !r.removeBare(ctx, stored) {
+			r.emptyOf(ctx, stored, families)
 			r.deletePod(ctx, stored)
 		}
 		return
+	}
+	if there {
+		r.empty(ctx, stored, families)
 	}
 	found, err := r.pod(ctx, r.org, a)
 	done := !there || found.PodID != stored.ID && r.deletePod(ctx, stored)
@@ -175,6 +176,24 @@ func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
 		r.empty(ctx, more, families)
 	}
 	r.deletePod(ctx, more)
+}
+
+// removeBare deletes the stored key, and then the pod if it holds nothing else, as most do: AgentMail
+// refuses to delete one that does, so that nobody has to look what is in it first. It reports whether
+// the pass is done: if not, everything is to be looked for.
+func (r *removal) removeBare(ctx context.Context, pod credential.Resource) bool {
+	r.deleteKey(ctx, pod)
+	if len(r.errs) > 0 {
+		return false
+	}
+	err := r.client.Remove(ctx, r.org, podPath(pod.ID), nil, http.StatusNoContent)
+	if holdsMore(err) {
+		return false
+	}
+	if !r.podDeleted(ctx, pod, err) {
+		r.emptyOf(ctx, pod, families) // what works in it goes, whatever is wrong with the pod
+	}
+	return true
 }
 
 // family is one kind of what a pod can hold.
@@ -200,14 +219,25 @@ const pagesAtOnce = 10
 
 // empty deletes all of the given families that the pod holds, the stored key first.
 func (r *removal) empty(ctx context.Context, pod credential.Resource, families []family) {
-	if pod.KeyID != "" {
-		err := r.client.Remove(ctx, r.org, keysPath(pod.ID)+"/"+url.PathEscape(pod.KeyID), nil, http.StatusNoContent)
-		if err == nil {
-			r.removed++
-		} else if !rest.IsGone(err) { // the list has it, too, if it is there
-			r.note(fmt.Errorf("deleting the stored key: %w", err))
-		}
+	r.deleteKey(ctx, pod)
+	r.emptyOf(ctx, pod, families)
+}
+
+// deleteKey deletes the stored key.
+func (r *removal) deleteKey(ctx context.Context, pod credential.Resource) {
+	if pod.KeyID == "" {
+		return
 	}
+	err := r.client.Remove(ctx, r.org, keysPath(pod.ID)+"/"+url.PathEscape(pod.KeyID), nil, http.StatusNoContent)
+	if err == nil {
+		r.removed++
+	} else if !rest.IsGone(err) { // the list has it, too, if it is there
+		r.note(fmt.Errorf("deleting the stored key: %w", err))
+	}
+}
+
+// emptyOf deletes all of the given families that the pod holds.
+func (r *removal) emptyOf(ctx context.Context, pod credential.Resource, families []family) {
 	for _, f := range families {
 		path := podPath(pod.ID) + f.path
 		items := rest.NewWalk(pages[map[string]any](r.client, r.org, path, f.list))
@@ -285,7 +315,11 @@ func (r *removal) over(ctx context.Context) bool { return r.limited || ctx.Err()
 
 // deletePod deletes an emptied pod, and reports whether it is gone.
 func (r *removal) deletePod(ctx context.Context, pod credential.Resource) bool {
-	err := r.client.Remove(ctx, r.org, podPath(pod.ID), nil, http.StatusNoContent)
+	return r.podDeleted(ctx, pod, r.client.Remove(ctx, r.org, podPath(pod.ID), nil, http.StatusNoContent))
+}
+
+// podDeleted takes the answer to a pod's deletion, and reports whether it is gone.
+func (r *removal) podDeleted(ctx context.Context, pod credential.Resource, err error) bool {
 	if err == nil {
 		r.deleted = true
 		r.errs = nil // it held nothing any more, whatever was said of that

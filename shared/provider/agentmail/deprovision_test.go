@@ -3,7 +3,9 @@ package agentmail_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -45,7 +47,8 @@ func TestAPodIsEmptiedOfWhateverItHolds(t *testing.T) {
 	}
 }
 
-// A key that still works can make more of everything else.
+// A key that still works can make more of everything else. The first pod's deletion is refused for
+// what is in it.
 func TestKeysGoFirstAndThePodLast(t *testing.T) {
 	t.Parallel()
 	m := start(t)
@@ -66,9 +69,28 @@ func TestKeysGoFirstAndThePodLast(t *testing.T) {
 	}
 	last := len(order) - 1
 	for i, what := range order {
-		if (what == "key") != (i == 0) || (what == "pod") != (i == last) {
+		if (what == "key") != (i == 0) || (what == "pod") != (i == 1 || i == last) {
 			t.Fatalf("deleted in the order %v", order)
 		}
+	}
+}
+
+// Most pods hold nothing but our key, and a mass deletion is made of them.
+func TestAPodThatHoldsOurKeyAloneIsRemovedByThreeCalls(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	g := m.ready()
+	m.proxy.Reset()
+	m.mustDeprovision(attempt(2, g.Resource, false))
+	m.wantNoPods()
+	pod := "/v0/pods/" + g.Resource.ID
+	var got []string
+	for _, c := range m.proxy.Calls() {
+		got = append(got, c.Op)
+	}
+	want := []string{"GET " + pod, "DELETE " + pod + "/api-keys/" + g.Resource.KeyID, "DELETE " + pod}
+	if !slices.Equal(got, want) {
+		t.Errorf("the calls are %v", got)
 	}
 }
 
@@ -125,8 +147,8 @@ func TestAKeyThatOutlivesItsRevocation(t *testing.T) {
 	m.SetSwitches(fake.Switches{KeyOutlives: 5 * time.Minute})
 	g := m.ready()
 	m.proxy.SetHook(func(c *fault.Call) fault.Fault {
-		if deletePod(c) && c.Nth == 1 {
-			m.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: "late@agentmail.to"}}})
+		if deletePod(c) && c.Nth <= 2 { // before the pod is looked through, and after that
+			m.SeedPod(fake.Pod{ClientID: alice, Inboxes: []fake.Inbox{{Address: fmt.Sprintf("late-%d@agentmail.to", c.Nth)}}})
 		}
 		return nil
 	})
