@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -295,7 +298,7 @@ func (b *bench) reconciles(ctx context.Context) ([]Figure, error) {
 		return nil, err
 	}
 	var figures []Figure
-	for _, of := range []struct{ due, rounds int }{{100, 20}, {1_000, 4}, {10_000, 1}} {
+	for _, of := range []struct{ due, rounds int }{{100, 10}, {1_000, 4}, {10_000, 1}} {
 		progress("rounds with %d due", of.due)
 		figure, err := b.reconcileOf(ctx, ours, other, of.due, of.rounds)
 		if err != nil {
@@ -316,75 +319,94 @@ func (b *bench) reconcileOf(ctx context.Context, ours, other *side, due, rounds 
 			if err != nil {
 				return 0, err
 			}
-			err = s.finish(ctx, e)
+			owed := s.owe(due)
+			err = s.write(ctx, owed)
 			if err != nil {
 				return 0, err
 			}
-			err = s.owe(ctx, due)
-			if err != nil {
-				return 0, err
-			}
-			return timed(func() error {
+			took, err := timed(func() error {
 				report, err := e.Reconcile(ctx)
-				if err == nil && (report.Done < due || report.Failed > 0 || report.More) {
+				if err == nil && (report.Done != due || report.Failed > 0 || report.More) {
 					err = fmt.Errorf("the round of %d reports %+v", due, report)
 				}
 				return err
 			})
+			if err != nil {
+				return 0, err
+			}
+			return took, s.forget(ctx, owed) // it would be due in a later round
 		}
 	}
 	return pairs(fmt.Sprintf("a round with %d due, beside one without idle users", due), b.rounds(rounds), round(ours), round(other))
 }
 
+type item = map[string]types.AttributeValue
+
+func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+
+func number(n int64) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
+
+func slotOf(user string) item {
+	return item{"pk": text("USER#" + user), "sk": text("CRED#" + byhand.Provider + "#" + credential.ManagedID(byhand.Provider, user))}
+}
+
 // settle puts so many users into the table of whom nothing is due.
 func (s *side) settle(ctx context.Context, n int) error {
-	var batches [][]types.WriteRequest
+	var all []item
 	for range n {
 		user, _ := s.user()
-		if len(batches) == 0 || len(batches[len(batches)-1]) == store.DeleteBatch {
-			batches = append(batches, nil)
-		}
-		last := &batches[len(batches)-1]
-		*last = append(*last, types.WriteRequest{PutRequest: &types.PutRequest{Item: map[string]types.AttributeValue{
-			"pk":     &types.AttributeValueMemberS{Value: "USER#" + user},
-			"sk":     &types.AttributeValueMemberS{Value: "CRED#" + byhand.Provider + "#" + credential.ManagedID(byhand.Provider, user)},
-			"secret": &types.AttributeValueMemberB{Value: make([]byte, 300)},
-		}}})
+		slot := slotOf(user)
+		slot["secret"] = &types.AttributeValueMemberB{Value: make([]byte, 300)}
+		all = append(all, slot)
 	}
-	return eight(batches, func(batch []types.WriteRequest) error {
-		out, err := s.db.BatchWriteItem(ctx, &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{s.table: batch}})
+	return s.write(ctx, all)
+}
+
+// owe makes up so much due work: half of it deleted accounts, and the other half a slot of each of
+// them, whose pod has gone already.
+func (s *side) owe(n int) []item {
+	now := number(s.now().UnixMilli())
+	shards := slices.DeleteFunc(store.Shards(), func(shard string) bool { return !strings.HasPrefix(shard, "dead") })
+	var all []item
+	for i := range n / 2 {
+		user, _ := s.user()
+		due := item{"v": number(1), "created_at": now, "due_at": now, "due_shard": text(shards[i%len(shards)])}
+		tombstone := maps.Clone(due)
+		tombstone["pk"], tombstone["sk"] = text("USER#"+user), text("ACCOUNT")
+		slot := slotOf(user)
+		maps.Copy(slot, due)
+		maps.Copy(slot, item{
+			"type": text("api_key"), "title": text("due"), "autogpt_managed": &types.AttributeValueMemberBOOL{Value: true},
+			"state": text(string(store.Revoking)), "attempt": number(1), "resource_id": text(uuid.NewString()), "org_id": text(fake.OrganizationID),
+		})
+		all = append(all, tombstone, slot)
+	}
+	return all
+}
+
+// write writes items, and forget deletes them.
+func (s *side) write(ctx context.Context, items []item) error {
+	return s.batches(ctx, items, func(i item) types.WriteRequest { return types.WriteRequest{PutRequest: &types.PutRequest{Item: i}} })
+}
+
+func (s *side) forget(ctx context.Context, items []item) error {
+	return s.batches(ctx, items, func(i item) types.WriteRequest {
+		return types.WriteRequest{DeleteRequest: &types.DeleteRequest{Key: item{"pk": i["pk"], "sk": i["sk"]}}}
+	})
+}
+
+func (s *side) batches(ctx context.Context, items []item, request func(item) types.WriteRequest) error {
+	return eight(slices.Collect(slices.Chunk(items, store.DeleteBatch)), func(batch []item) error {
+		var requests []types.WriteRequest
+		for _, i := range batch {
+			requests = append(requests, request(i))
+		}
+		out, err := s.db.BatchWriteItem(ctx, &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{s.table: requests}})
 		if err == nil && len(out.UnprocessedItems) > 0 {
-			err = errors.New("DynamoDB Local left items unwritten")
+			err = errors.New("DynamoDB Local left items of a batch")
 		}
 		return err
 	})
-}
-
-// owe puts so much due work into the table: half of it deleted accounts, and the other half a slot
-// of each of them, whose pod has gone already.
-func (s *side) owe(ctx context.Context, n int) error {
-	t := store.New(s.db, s.table, s.now)
-	var users []string
-	for range n / 2 {
-		user, _ := s.user()
-		users = append(users, user)
-	}
-	return eight(users, func(user string) error {
-		_, err := t.Bury(ctx, user, "")
-		if err != nil {
-			return err
-		}
-		return t.Reopen(ctx, store.Slot{User: user, Provider: byhand.Provider, Resource: credential.Resource{ID: uuid.NewString(), OrgID: fake.OrganizationID}})
-	})
-}
-
-// finish lets time pass, and rounds, until nothing is left to do.
-func (s *side) finish(ctx context.Context, e *managed.Engine) error {
-	for {
-		s.ahead.Add(int64(10 * time.Minute))
-		report, err := e.Reconcile(ctx)
-		if err != nil || report.Done == 0 {
-			return err
-		}
-	}
 }
