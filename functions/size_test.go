@@ -67,7 +67,11 @@ func TestNoFunctionIsMuchLargerThanABareOneWithTheSameClients(t *testing.T) {
 		}
 		ours, least := size(t, "./"+name), size(t, source(t, clients))
 		t.Logf("%-20s %8d bytes, %.2f times a bare one", name, ours, float64(ours)/float64(least))
-		if 10*ours > 12*least {
+		most := least // which finds out by itself where it runs
+		if len(clients) == 0 {
+			most = least * 6 / 5
+		}
+		if ours > most {
 			t.Errorf("%s has %d bytes, a bare function with its clients %d", name, ours, least)
 		}
 	}

@@ -2,23 +2,13 @@
 package config
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
 
 	"managed-credentials/shared/credential"
 )
@@ -279,87 +269,4 @@ func (e *Env) SystemCredentials() map[string]string {
 		}
 	}
 	return titles
-}
-
-const (
-	// callTimeout bounds one HTTP exchange with an AWS service, so that one that hangs leaves time
-	// for the SDK's retries.
-	callTimeout = 3 * time.Second
-	dialTimeout = time.Second
-)
-
-// AWS loads the SDK's standard configuration, endpoints included. What the SDK itself has to say
-// goes to log.
-func AWS(ctx context.Context, log *slog.Logger) (aws.Config, error) {
-	client := awshttp.NewBuildableClient().WithTimeout(callTimeout).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
-	c, err := awsconfig.LoadDefaultConfig(ctx,
-		awsconfig.WithHTTPClient(client),
-		awsconfig.WithLogger(sdkLog{context.Background(), log}),
-		awsconfig.WithRetryer(func() aws.Retryer { return resigning{retry.NewStandard()} }),
-	)
-	if err != nil {
-		return aws.Config{}, fmt.Errorf("loading the AWS configuration: %w", err)
-	}
-	return c, nil
-}
-
-// Resign repeats a call that AWS refused for the time of its signature, once, and no other: for
-// calls that must not run twice.
-func Resign() aws.Retryer {
-	return resigning{retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.Retryables = 2, nil })}
-}
-
-// resigning also repeats, at once, what AWS refused for the time of its signature. Nothing was
-// done, and each repeat is signed anew.
-type resigning struct{ aws.RetryerV2 }
-
-// IsErrorRetryable implements aws.Retryer.
-func (r resigning) IsErrorRetryable(err error) bool {
-	return mistimed(err) || r.RetryerV2.IsErrorRetryable(err)
-}
-
-// RetryDelay implements aws.Retryer.
-func (r resigning) RetryDelay(attempt int, err error) (time.Duration, error) {
-	if mistimed(err) {
-		return 0, nil
-	}
-	return r.RetryerV2.RetryDelay(attempt, err)
-}
-
-// mistimed reports whether AWS refused a call because its signature was not of this moment. A
-// process that is frozen between signing a request and sending it sends an old signature:
-// https://github.com/aws/aws-sdk-js-v3/issues/7605. The SDK itself repeats a call only if the
-// clocks differ by minutes, and signs by AWS's clock then. After a freeze they agree again.
-func mistimed(err error) bool {
-	var refused smithy.APIError
-	if !errors.As(err, &refused) {
-		return false
-	}
-	switch refused.ErrorCode() {
-	case "RequestTimeTooSkewed", "RequestExpired":
-		return true
-	case "InvalidSignatureException", "SignatureDoesNotMatch": // a wrong key gets them, too
-		message := refused.ErrorMessage()
-		return strings.HasPrefix(message, "Signature expired") || strings.HasPrefix(message, "Signature not yet current")
-	default:
-		return false
-	}
-}
-
-// sdkLog has the SDK's own words logged like all others, where it would write plain text.
-type sdkLog struct {
-	ctx context.Context
-	log *slog.Logger
-}
-
-// WithContext implements logging.ContextLogger: the context of a call holds its request's id.
-func (l sdkLog) WithContext(ctx context.Context) logging.Logger { return sdkLog{ctx, l.log} }
-
-// Logf implements logging.Logger.
-func (l sdkLog) Logf(class logging.Classification, format string, values ...any) {
-	level := slog.LevelDebug
-	if class == logging.Warn {
-		level = slog.LevelWarn
-	}
-	l.log.Log(l.ctx, level, "the AWS SDK reports", "text", fmt.Sprintf(format, values...))
 }

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	awssecrets "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"managed-credentials/shared/config"
@@ -199,13 +201,54 @@ func TestTheAWSConfigurationTakesTheStandardVariables(t *testing.T) {
 	}
 }
 
-// alone keeps what stands on this machine for AWS's own tools out of a test.
+func TestTheAWSConfigurationIsThatOfTheEnvironment(t *testing.T) {
+	alone(t)
+	for name, value := range map[string]string{
+		"AWS_REGION": "", "AWS_DEFAULT_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret",
+		"AWS_SESSION_TOKEN": "token", "AWS_MAX_ATTEMPTS": "7", "AWS_USE_FIPS_ENDPOINT": "true", "AWS_USE_DUALSTACK_ENDPOINT": "true",
+		"AWS_ENDPOINT_URL": "http://all.example", "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://one.example",
+	} {
+		t.Setenv(name, value)
+	}
+	c, err := config.AWS(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.Credentials.Retrieve(t.Context())
+	if err != nil || got.AccessKeyID != "id" || got.SecretAccessKey != "secret" || got.SessionToken != "token" {
+		t.Errorf("the credentials are %+v, %v", got, err)
+	}
+	one, other := awssecrets.NewFromConfig(c).Options(), awskms.NewFromConfig(c).Options()
+	if *one.BaseEndpoint != "http://one.example" || *other.BaseEndpoint != "http://all.example" {
+		t.Errorf("the endpoints are %s and %s", *one.BaseEndpoint, *other.BaseEndpoint)
+	}
+	if one.Region != "eu-central-1" || one.Retryer.MaxAttempts() != 7 {
+		t.Errorf("%d tries in %s", one.Retryer.MaxAttempts(), one.Region)
+	}
+	if one.EndpointOptions.UseFIPSEndpoint != aws.FIPSEndpointStateEnabled || one.EndpointOptions.UseDualStackEndpoint != aws.DualStackEndpointStateEnabled {
+		t.Errorf("the endpoints' options are %+v", one.EndpointOptions)
+	}
+}
+
+func TestWithoutCredentialsNothingIsSent(t *testing.T) {
+	alone(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	c, err := config.AWS(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Credentials.Retrieve(t.Context())
+	if err == nil {
+		t.Error("there are credentials")
+	}
+}
+
+// alone keeps what stands in this machine's environment out of a test.
 func alone(t *testing.T) {
 	t.Helper()
-	nothing := filepath.Join(t.TempDir(), "nothing")
 	for name, value := range map[string]string{
-		"AWS_CONFIG_FILE": nothing, "AWS_SHARED_CREDENTIALS_FILE": nothing, "AWS_PROFILE": "", "AWS_CA_BUNDLE": "", "AWS_ENDPOINT_URL": "",
-		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CA_BUNDLE": "", "AWS_ENDPOINT_URL": "", "AWS_MAX_ATTEMPTS": "", "AWS_SESSION_TOKEN": "",
+		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
 	} {
 		t.Setenv(name, value)
 	}
@@ -228,10 +271,21 @@ func TestTheAWSConfigurationBoundsEachCall(t *testing.T) {
 }
 
 func TestAnAWSConfigurationThatCannotBeLoadedIsAnError(t *testing.T) {
-	alone(t)
-	t.Setenv("AWS_CA_BUNDLE", filepath.Join(t.TempDir(), "missing.pem"))
-	_, err := config.AWS(t.Context(), slog.New(slog.DiscardHandler))
-	if err == nil {
-		t.Error("a missing CA bundle is no error")
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	err := os.WriteFile(empty, []byte("no certificate"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range [][2]string{
+		{"AWS_CA_BUNDLE", filepath.Join(t.TempDir(), "missing.pem")}, {"AWS_CA_BUNDLE", empty}, {"AWS_MAX_ATTEMPTS", "many"}, {"AWS_MAX_ATTEMPTS", "0"},
+	} {
+		t.Run(strings.Join(wrong[:], "="), func(t *testing.T) {
+			alone(t)
+			t.Setenv(wrong[0], wrong[1])
+			_, err := config.AWS(t.Context(), slog.New(slog.DiscardHandler))
+			if err == nil || !strings.Contains(err.Error(), wrong[0]) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }

@@ -17,7 +17,7 @@ import (
 // What no machine changes of a function's start: how large its binary is, and how much our packages
 // allocate before main, such as by regular expressions that most processes never use.
 const (
-	mostMB    = 14
+	mostMB    = 12
 	mostBytes = 1 << 20
 )
 
