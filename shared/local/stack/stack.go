@@ -475,9 +475,13 @@ func (s *Stack) startGateway(cfg Config, deployed *template.Template, host *lamb
 	if s.ES256 != nil {
 		es256Token = s.ES256.AccessToken
 	}
-	board, err := dashboard.Parse(deployed.Dashboard, telemetry.Namespace)
-	if err != nil {
-		return "", err
+	board := http.NotFoundHandler()
+	if deployed.Dashboard != "" { // an earlier version has none
+		parsed, err := dashboard.Parse(deployed.Dashboard, telemetry.Namespace)
+		if err != nil {
+			return "", err
+		}
+		board = s.metrics.Page(parsed)
 	}
 	api, err := gateway.New(gateway.Config{
 		Functions: deployed.Functions,
@@ -495,7 +499,7 @@ func (s *Stack) startGateway(cfg Config, deployed *template.Template, host *lamb
 			AddUser:    func(sub, username string) { s.Cognito.AddUser(standin.User{Username: username, Sub: sub}) },
 			RemoveUser: s.removeUser,
 			SwitchUser: s.Cognito.Switch,
-			Dashboard:  s.metrics.Page(board),
+			Dashboard:  board,
 		},
 	})
 	if err != nil {
