@@ -92,12 +92,14 @@ func TestWhateverIsUnderWayTheKeysOfASuspendedUserGo(t *testing.T) {
 	for name, begin := range map[string]func(*testing.T, *managedtest.World){
 		"a check": func(_ *testing.T, w *managedtest.World) { w.Report(alice) },
 		"a rotation": func(t *testing.T, w *managedtest.World) {
-			if err := w.Engine().Rotate(t.Context(), order(alice, time.Hour)); err != nil {
+			err := w.Engine().Rotate(t.Context(), order(alice, time.Hour))
+			if err != nil {
 				t.Fatal(err)
 			}
 		},
 		"an overlap": func(t *testing.T, w *managedtest.World) {
-			if err := w.Engine().Rotate(t.Context(), order(alice, 720*time.Hour)); err != nil {
+			err := w.Engine().Rotate(t.Context(), order(alice, 720*time.Hour))
+			if err != nil {
 				t.Fatal(err)
 			}
 			reconcile(t, w.Engine())
@@ -290,9 +292,9 @@ func TestADrainingRemovesWhatASuspensionLeft(t *testing.T) {
 	w := ending(t)
 	ended(t, w)
 	drain(t, w)
-	s := drainsOn(t, w, 0)
+	drainsOn(t, w, 0)
 	rounds(t, w)
-	s = drainsOn(t, w, 0)
+	s := drainsOn(t, w, 0)
 	if s.UnderWay == nil || s.UnderWay.Found == nil || s.UnderWay.Found.Suspended != 1 || s.UnderWay.Found.Removed != 0 {
 		t.Errorf("it stands at %+v", s)
 	}

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"managed-credentials/shared/credential"
 	"managed-credentials/shared/local/fault"
@@ -155,16 +156,19 @@ func start(t *testing.T, this, before map[string]string) *pair {
 }
 
 // eachWay runs a test once for each of the two to come first.
-func eachWay(t *testing.T, test func(p *pair, one, other version)) {
+func eachWay(t *testing.T, test func(p *pair, one, other version)) { eachWayWith(t, nil, test) }
+
+// eachWayWith is eachWay with values of this version's variables.
+func eachWayWith(t *testing.T, this map[string]string, test func(p *pair, one, other version)) {
 	t.Parallel()
 	t.Run("the last release first", func(t *testing.T) {
 		t.Parallel()
-		p := start(t, nil, nil)
+		p := start(t, this, nil)
 		test(p, p.last, p.this)
 	})
 	t.Run("this version first", func(t *testing.T) {
 		t.Parallel()
-		p := start(t, nil, nil)
+		p := start(t, this, nil)
 		test(p, p.this, p.last)
 	})
 }
@@ -443,10 +447,7 @@ func TestAReplacedKeyRetiresUnderEitherVersion(t *testing.T) {
 		before := p.resolves(alice)
 		p.rotate("10m")
 		p.this.reconcile()
-		now := p.resolves(alice)
-		if now.ID != before.ID || now.APIKey == before.APIKey || p.keys(alice) != 2 {
-			t.Errorf("%s became %s, and AgentMail has %d keys", before.ID, now.ID, p.keys(alice))
-		}
+		now := p.replaced(alice, before)
 		other.lists(alice, ready)
 		other.reconcileUntil("one key is left", func() bool { return p.keys(alice) == 1 }, alice)
 		if p.resolves(alice) != now {
@@ -496,6 +497,86 @@ func TestAnAccountIsDeletedByEitherVersionWhileAKeyRetires(t *testing.T) {
 			t.Errorf("left are %v", left)
 		}
 	})
+}
+
+// The key is in use in both all the while; the last release may end the overlap early.
+func TestAKeyThatIsTooOldIsReplacedBesideTheLastRelease(t *testing.T) {
+	eachWayWith(t, map[string]string{"MAX_KEY_AGE": "24h"}, func(p *pair, one, other version) {
+		one.lists(alice, ready)
+		before := p.resolves(alice)
+		other.lists(bob, ready) // whose key is young
+		stacktest.LaterBy(p.t, p.Stack, alice, 24*time.Hour)
+		p.this.call(http.StatusOK, "POST", "/local/operate", "", `{"command":"audit_due"}`)
+		p.this.reconcile()
+		if p.keys(bob) != 1 {
+			p.t.Errorf("a young key is replaced: AgentMail has %d", p.keys(bob))
+		}
+		now := p.replaced(alice, before)
+		other.lists(alice, ready)
+		stacktest.LaterBy(p.t, p.Stack, alice, 7*time.Hour)
+		other.reconcileUntil("one key is left", func() bool { return p.keys(alice) == 1 }, alice)
+		p.sound(alice, bob)
+		if p.resolves(alice) != now || p.keys(alice) != 1 {
+			p.t.Errorf("AgentMail has %d keys", p.keys(alice))
+		}
+	})
+}
+
+func TestAKeyThatExpiresIsReplacedBesideTheLastRelease(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, nil)
+	before := p.expires()
+	p.last.lists(alice, ready)
+	p.last.reconcile() // before it is time
+	stacktest.LaterBy(t, p.Stack, alice, 3*time.Hour+30*time.Minute)
+	p.this.reconcile()
+	now := p.replaced(alice, before)
+	p.last.lists(alice, ready)
+	stacktest.LaterBy(t, p.Stack, alice, time.Hour)
+	p.last.reconcileUntil("one key is left", func() bool { return p.keys(alice) == 1 }, alice)
+	p.sound(alice)
+	if p.resolves(alice) != now || p.keys(alice) != 1 {
+		t.Errorf("AgentMail has %d keys", p.keys(alice))
+	}
+}
+
+// A round of the last release takes the plan to replace a key for a check of it. Then it is replaced
+// when an executor is refused with it.
+func TestAPlanToReplaceAKeyHarmsNothingUnderTheLastRelease(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, nil)
+	before := p.expires()
+	stacktest.LaterBy(t, p.Stack, alice, 3*time.Hour+30*time.Minute)
+	p.last.reconcile()
+	if p.resolves(alice) != before {
+		t.Error("the key was replaced by a version that does not know how")
+	}
+	p.this.call(http.StatusAccepted, "POST", "/local/resolve", "", fmt.Sprintf(`{"sub":%q,"provider":"agent_mail","rejected_attempt":1}`, alice))
+	p.this.reconcileUntil("another key took the place of the first", func() bool { return p.resolves(alice).APIKey != before.APIKey }, alice)
+	stacktest.LaterBy(t, p.Stack, alice, 24*time.Hour)
+	p.sound(alice)
+	if p.keys(alice) != 1 {
+		t.Errorf("AgentMail has %d keys", p.keys(alice))
+	}
+}
+
+// expires has this version make alice a key that lives for four hours, as later ones do not.
+func (p *pair) expires() resolved {
+	p.t.Helper()
+	p.AgentMail.ExpireOrgKey(fake.OrgKey, time.Now().Add(4*time.Hour))
+	p.this.lists(alice, ready)
+	p.AgentMail.ExpireOrgKey(fake.OrgKey, time.Now().Add(1000*time.Hour))
+	return p.resolves(alice)
+}
+
+// replaced fails the test unless the user has another key under the same id, beside the one before.
+func (p *pair) replaced(user string, before resolved) resolved {
+	p.t.Helper()
+	now := p.resolves(user)
+	if now.ID != before.ID || now.APIKey == before.APIKey || p.keys(user) != 2 {
+		p.t.Errorf("%s became %s, and AgentMail has %d keys", before.ID, now.ID, p.keys(user))
+	}
+	return now
 }
 
 // In this version's mode on_demand who asks gets it, while the last release still makes it for
