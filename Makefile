@@ -291,12 +291,12 @@ sbom: build ## write what each function is made of into dist/sbom, as CycloneDX
 .PHONY: prove
 prove: export _JAVA_OPTIONS := -XX:TieredStopAtLevel=4
 prove: export GOGC := 400
-prove: build ## search pairs of faults, many random schedules, and more of everything (two hours)
+prove: build ## search pairs of faults, many random schedules, and more of everything (three hours)
 	@# First what real clocks judge, then what only takes long.
 	cd shared/proof/processes && go test -count=1 -timeout 30m -chaos=2m
 	cd shared/proof/latency && go test -count=1 -timeout 30m -prove
 	cd shared/proof/sim && go test -count=1 -timeout 60m -schedules=1000000 -within=30m -seed=1000000 -twice=1000
-	cd shared/proof/crash && go test -count=1 -timeout 120m -run 'Pair|RandomSchedule' -prove -rapid.checks=500
+	cd shared/proof/crash && go test -count=1 -timeout 180m -run 'Pair|RandomSchedule' -prove -rapid.checks=500
 	$(MAKE) spec HISTORIES=20000
 
 .PHONY: mutate
