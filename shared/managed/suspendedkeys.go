@@ -44,13 +44,13 @@ func (e *Engine) endKeys(ctx context.Context, user string, due time.Time) error 
 		case readable && slot.State != store.Ready && slot.State != store.Failed && slot.State != store.Provisioning:
 			continue
 		case !readable || e.byName[name] == nil: // until somebody mends that
-			next = e.cfg.Now().Add(jittered(slowRetry))
+			next = earliest(e.cfg.Now().Add(jittered(slowRetry)), next)
 			continue
 		}
 		err := e.cfg.Store.RetractSuspended(ctx, slot)
 		switch {
 		case errors.Is(err, store.ErrStale):
-			next = e.cfg.Now().Add(backoffBase)
+			next = earliest(e.cfg.Now().Add(backoffBase), next)
 		case err != nil:
 			return err
 		default:

@@ -913,7 +913,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "what AWS refuses for the time of its signature is signed anew",
-		file: "shared/config/config.go",
+		file: "shared/config/aws.go",
 		old:  "return mistimed(err) || r.RetryerV2",
 		new:  "return r.RetryerV2",
 		test: "shared/config", run: "Signature",
@@ -1495,7 +1495,7 @@ var mutations = []mutation{
 	{
 		rule: "keys that cannot be revoked yet are revoked later",
 		file: managedDir + "/suspendedkeys.go",
-		old:  "\t\tcase !readable || e.byName[name] == nil: // until somebody mends that\n\t\t\tnext = e.cfg.Now().Add(jittered(slowRetry))\n",
+		old:  "\t\tcase !readable || e.byName[name] == nil: // until somebody mends that\n\t\t\tnext = earliest(e.cfg.Now().Add(jittered(slowRetry)), next)\n",
 		new:  "\t\tcase !readable || e.byName[name] == nil:\n",
 		test: managedDir, run: "CannotBeRevokedYet",
 	},
