@@ -628,7 +628,7 @@ var mutations = []mutation{
 		rule: "a claim that is cancelled is sent again",
 		file: managedDir + "/list.go",
 		old:  "\t\tif sleep(trying, jittered(pause)) != nil {",
-		new:  "\t\tif pause > firstClaimAgain {",
+		new:  "\t\tif pause >= firstClaimAgain {",
 		test: managedDir, run: "Cancelled",
 	},
 	{
