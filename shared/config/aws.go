@@ -42,11 +42,12 @@ func AWS(_ context.Context, log *slog.Logger) (aws.Config, error) {
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("reading AWS_CA_BUNDLE: %w", err)
 	}
-	if authorities != nil {
-		client = client.WithTransportOptions(func(t *http.Transport) {
+	client = client.WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConnsPerHost = t.MaxIdleConns // nearly all calls are to one host; the SDK would keep ten
+		if authorities != nil {
 			t.TLSClientConfig = &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}
-		})
-	}
+		}
+	})
 	c := aws.Config{
 		Region:        cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")),
 		Credentials:   credentials.NewStaticCredentialsProvider(os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")),

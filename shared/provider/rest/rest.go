@@ -93,6 +93,7 @@ func New(c Config) (*Client, error) {
 	if c.Transport == nil {
 		own := http.DefaultTransport.(*http.Transport).Clone()
 		own.IdleConnTimeout = mostIdle
+		own.MaxIdleConnsPerHost = own.MaxIdleConns // there is one host; Go would keep two
 		c.Transport = own
 	}
 	if c.Explain == nil {

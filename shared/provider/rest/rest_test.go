@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -271,5 +273,42 @@ func TestNotFoundIsGoneUnlessSomethingMoreIsKnown(t *testing.T) {
 		if rest.IsGone(err) != want {
 			t.Errorf("%v: gone is %t", err, !want)
 		}
+	}
+}
+
+// Whoever works on many users at once would else connect anew for nearly each call.
+func TestConnectionsAreUsedAgainByAsManyAsAreAtWorkAtOnce(t *testing.T) {
+	t.Parallel()
+	const most = 64
+	var all sync.WaitGroup
+	var connections atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		all.Done()
+		all.Wait()
+		_, _ = w.Write([]byte("{}"))
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	c := newClient(t, server.URL)
+	for range 3 {
+		all.Add(most)
+		var calls sync.WaitGroup
+		for range most {
+			calls.Go(func() {
+				_, err := c.Send(t.Context(), orgKey, http.MethodGet, "/", nil, nil)
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+	}
+	if got := connections.Load(); got != most {
+		t.Errorf("%d calls at once, three times, took %d connections", most, got)
 	}
 }
