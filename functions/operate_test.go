@@ -1,11 +1,15 @@
 package functions_test
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -282,6 +286,45 @@ func TestADeletionThatFailedForGoodIsRedriven(t *testing.T) {
 	}
 	if pods := s.AgentMail.Pods(); len(pods) != 0 {
 		t.Errorf("the pods are %+v", pods)
+	}
+}
+
+// Five at once, so that the queue of an outage is not gone through for hours.
+func TestDeletionsAreRedrivenSideBySide(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	const messages, sideBySide = 12, 5
+	for i := range messages {
+		s.Queues.Send(stack.DeadLetters, fmt.Sprintf(`{"user_id":"user-%d"}`, i))
+	}
+	var under, most atomic.Int32
+	together := make(chan struct{})
+	meet := sync.OnceFunc(func() { close(together) })
+	s.Faults.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
+		if c.Op != "PutItem" { // the tombstone
+			return nil
+		}
+		return func(ctx context.Context, c *fault.Call) (*fault.Answer, error) {
+			now := under.Add(1)
+			defer under.Add(-1)
+			for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {
+			}
+			if now == sideBySide {
+				meet()
+			}
+			select {
+			case <-together:
+			case <-time.After(2 * time.Second):
+			}
+			return c.Forward(ctx)
+		}
+	})
+	r := operate[map[string]any](t, s, `{"command":"redrive"}`)
+	if r["done"] != float64(messages) || len(s.Queues.Bodies(stack.DeadLetters)) != 0 {
+		t.Errorf("redriven was %v", r)
+	}
+	if most.Load() != sideBySide {
+		t.Errorf("%d deletions were under way at once", most.Load())
 	}
 }
 

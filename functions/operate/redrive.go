@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"golang.org/x/sync/errgroup"
 
 	"managed-credentials/shared/clock"
 	"managed-credentials/shared/credential"
@@ -43,42 +45,76 @@ type failedAgain struct {
 }
 
 const (
+	// sideBySide is how many deletions are under way at once: with operate itself six of the ten
+	// invocations that a new account has.
+	sideBySide = 5
 	// oneDeletion is more than one deletion takes.
 	oneDeletion = 35 * time.Second
 	// hidden is how long a message is away that fails again: longer than this function runs.
 	hidden = 90 * time.Second
 )
 
-// redrive goes through the queue once. Safe to repeat, and to run twice at once: a deletion may be.
+// redrive goes through the queue once, with some of its messages side by side. Safe to repeat, and
+// to run twice at once: a deletion may be.
 func (d deadLetters) redrive(ctx context.Context) (redriven, error) {
-	r := redriven{Failed: []failedAgain{}}
+	r := redriving{deadLetters: d, report: redriven{Failed: []failedAgain{}}}
+	var lanes errgroup.Group
+	for range sideBySide {
+		lanes.Go(func() error { return r.lane(ctx) })
+	}
+	err := lanes.Wait()
+	if err != nil {
+		return redriven{}, err
+	}
+	return r.report, nil
+}
+
+// redriving is one redrive.
+type redriving struct {
+	deadLetters
+
+	mu     sync.Mutex
+	report redriven
+}
+
+// lane takes one message after the other, until the queue is empty or time runs out.
+func (r *redriving) lane(ctx context.Context) error {
 	for {
 		deadline, ok := ctx.Deadline()
 		if ok && clock.Until(deadline) < oneDeletion {
-			r.More = true
-			return r, nil
+			r.note(func(report *redriven) { report.More = true })
+			return nil
 		}
-		out, err := d.queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-			QueueUrl:            &d.url,
+		out, err := r.queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+			QueueUrl:            &r.url,
 			MaxNumberOfMessages: 1,
 			VisibilityTimeout:   int32(hidden.Seconds()),
 			WaitTimeSeconds:     1, // or a server that has none passes for an empty queue
 		})
 		if err != nil {
-			return redriven{}, fmt.Errorf("receiving from the dead-letter queue: %w", err)
+			return fmt.Errorf("receiving from the dead-letter queue: %w", err)
 		}
 		if len(out.Messages) == 0 {
-			return r, nil
+			return nil
 		}
 		m := out.Messages[0]
 		event := eventOf(aws.ToString(m.Body))
-		err = d.again(ctx, m, event)
-		if err != nil {
-			r.Failed = append(r.Failed, failedAgain{aws.ToString(m.MessageId), err.Error(), string(event)})
-			continue
-		}
-		r.Done++
+		err = r.again(ctx, m, event)
+		r.note(func(report *redriven) {
+			if err != nil {
+				report.Failed = append(report.Failed, failedAgain{aws.ToString(m.MessageId), err.Error(), string(event)})
+				return
+			}
+			report.Done++
+		})
 	}
+}
+
+// note changes the report.
+func (r *redriving) note(change func(*redriven)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.report)
 }
 
 // again has the function work on a message's event, and takes the message off the queue if it did.
