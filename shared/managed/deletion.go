@@ -63,9 +63,9 @@ func (e *Engine) DeleteAccount(ctx context.Context, user, username string) (left
 // burialTime is how long reconcile works on one account before others have their turn.
 const burialTime = 5 * time.Second
 
-// bury goes on with an account whose tombstone is due, or whose suspension is. It makes no call to a third party: each slot
+// bury goes on with an account whose tombstone is due. It makes no call to a third party: each slot
 // is marked, and then due by itself, so that a third party that is slow holds up nothing but its
-// own revocations.
+// own revocations. Of an account that is suspended it has the keys revoked, if these are due.
 func (e *Engine) bury(ctx context.Context, user string) error {
 	first, err := e.cfg.Store.Remains(ctx, user, nil)
 	switch {

@@ -257,7 +257,8 @@ func asksToDrain(slot store.Slot) bool {
 	return slot.DueAt.IsZero() || slot.Reason != store.ReasonDraining && slot.Reason != store.ReasonSuspended
 }
 
-// hasToDrain reports whether something of a living user's may be there that nobody makes or removes.
+// hasToDrain reports whether something of a living user's may be there that nobody makes or
+// removes.
 func hasToDrain(slot store.Slot) bool {
 	return slot.State == store.Ready || slot.State == store.Failed || slot.Disarmed()
 }

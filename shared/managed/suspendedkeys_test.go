@@ -275,6 +275,32 @@ func TestWhatIsWorkedOnIsNotGivenUp(t *testing.T) {
 	again(t, w, w.Engine())
 }
 
+// What was read before the user gave it up is not claimed after that: only keys would go.
+func TestWhatIsGivenUpBetweenALookAndItsClaimGoesWhole(t *testing.T) {
+	t.Parallel()
+	w := ending(t)
+	suspend(t, w, alice)
+	w.Clock.Advance(keysLive)
+	reconcile(t, w.Engine())
+	enable(t, w, alice)
+	reconcile(t, w.Engine())
+	w.Clock.Advance(managed.LastLook + time.Millisecond) // the last look at the keys is due
+	given := false
+	w.DynamoDB.SetHook(func(c *fault.Call) fault.Fault {
+		if c.Op == "UpdateItem" && !given { // the claim
+			given = true
+			retract(t, w)
+		}
+		return nil
+	})
+	reconcile(t, w.Engine())
+	w.Converge()
+	if s := slot(t, w, alice); !given || s.State != store.Off || s.RetractedBy != store.ByUser {
+		t.Errorf("the slot is %+v", s)
+	}
+	w.CheckNoPod(alice)
+}
+
 // Whoever had one has one made again, also where nobody else gets one.
 func TestWhoeverWasSuspendedHasTheirKeyMadeAgainInEveryModeThatKeeps(t *testing.T) {
 	t.Parallel()

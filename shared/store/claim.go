@@ -71,10 +71,14 @@ func (s *Store) Claim(ctx context.Context, slots []Slot, next State, leaseUntil 
 }
 
 // ClaimDead takes one slot of which all is to go, a deleted account's or one that is retracting,
-// which keeps its state. Like Claim, but one conditional update without the tombstone's check.
+// which keeps its state. Like Claim, but one conditional update without the tombstone's check. Who
+// had it removed has to be as it was read, too: that says whether the resource stays.
 func (s *Store) ClaimDead(ctx context.Context, slot Slot, leaseUntil time.Time) (Slot, error) {
 	values := args{}
 	condition := slot.asRead(values)
+	if slot.RetractedBy != "" {
+		condition += " AND #retracted_by = " + values.str("was_retracted_by", string(slot.RetractedBy))
+	}
 	claimed := slot.claimed(uuid.NewString(), slot.State, leaseUntil)
 	err := s.update(ctx, slot.Key(), s.claim(claimed, values), condition, values)
 	if !isRefused(err) {

@@ -50,18 +50,19 @@ type Suspension struct {
 // user's can succeed, and nothing of theirs is handed out. It is due when the keys are to be
 // revoked; one that is due earlier stays so. It returns ErrAccountDeleted if the tombstone stands.
 // Safe to repeat: since when it stands does not change.
-func (s *Store) Suspend(ctx context.Context, user string, n Suspension) error {
-	own, _ := n.By.marks()
+func (s *Store) Suspend(ctx context.Context, user string, suspension Suspension) error {
+	own, _ := suspension.By.marks()
 	key := tombstoneKey(user)
 	values := args{}
 	suspended := values.str("suspended", statusSuspended)
 	expression := "SET #v = " + values.num("v", version) + ", #status = " + suspended +
 		", #" + own + " = if_not_exists(#" + own + ", " + values.time("now", s.now()) + ")"
-	if n.By == ByOperator {
-		expression += ", #ordered_by = " + values.str("ordered_by", n.OrderedBy) + ", #reason = " + values.str("reason", n.Reason)
+	if suspension.By == ByOperator {
+		expression += ", #ordered_by = " + values.str("ordered_by", suspension.OrderedBy) +
+			", #reason = " + values.str("reason", suspension.Reason)
 	}
-	if !n.KeysEnd.IsZero() {
-		expression += ", #due_at = if_not_exists(#due_at, " + values.time("keys_end", n.KeysEnd) + ")" +
+	if !suspension.KeysEnd.IsZero() {
+		expression += ", #due_at = if_not_exists(#due_at, " + values.time("keys_end", suspension.KeysEnd) + ")" +
 			", #due_shard = " + values.str("shard", shard(living, key.PK))
 	}
 	err := s.update(ctx, key, expression, "attribute_not_exists(#pk) OR #status = "+suspended, values)
@@ -72,6 +73,7 @@ func (s *Store) Suspend(ctx context.Context, user string, n Suspension) error {
 // is nothing left to do for it. Refused, which is no error, where it is not due then any more.
 func (s *Store) PostponeSuspension(ctx context.Context, user string, was, dueAt time.Time) error {
 	values := args{}
+	// By what a tombstone lacks, and not by the status, which reconcile's role may not write.
 	condition := "(attribute_exists(#" + attrByOperator + ") OR attribute_exists(#" + attrByCognito + ")) AND #due_at = " + values.time("was", was)
 	expression := "REMOVE #due_at, #due_shard"
 	if !dueAt.IsZero() {

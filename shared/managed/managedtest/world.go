@@ -307,14 +307,13 @@ func (w *World) config(now func() time.Time, url func(*fault.Proxy) string) mana
 		GoneFloor: config.DefaultGoneFloor,
 		GoneShare: config.DefaultGoneShare,
 		MaxKeyAge: w.options.MaxKeyAge,
+		Suspends:  true,
+		Now:       now,
+		Wait:      w.wait,
+		Log:       telemetry.Logger(w.logs, slog.LevelDebug),
+		Metrics:   telemetry.NewMetrics(w.logs),
 
 		SuspendedKeysLive: w.options.SuspendedKeysLive,
-
-		Suspends: true,
-		Now:      now,
-		Wait:     w.wait,
-		Log:      telemetry.Logger(w.logs, slog.LevelDebug),
-		Metrics:  telemetry.NewMetrics(w.logs),
 	}
 }
 

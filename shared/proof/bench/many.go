@@ -53,6 +53,20 @@ func provide(ctx context.Context, e *managed.Engine, user string) error {
 // patience is how long all callers together may take.
 const patience = time.Minute
 
+// workers are what one process has of the service, and one beside it of a lock, and how to let them
+// go.
+func workers(ctx context.Context, ours, other *side) (e *managed.Engine, l *locked, release func(), err error) {
+	e, err = ours.engine()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	l, err = other.locked()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return e, l, func() { _ = l.locks.CloseWithContext(ctx) }, nil
+}
+
 // creations are those of a new user's key, each by one caller: guarded by a claim, and beside that
 // by a lock of dynamolock's.
 func (b *bench) creations(ctx context.Context) ([]Figure, error) {
@@ -62,15 +76,11 @@ func (b *bench) creations(ctx context.Context) ([]Figure, error) {
 		return nil, err
 	}
 	defer closes()
-	e, err := ours.engine()
+	e, l, release, err := workers(ctx, ours, other)
 	if err != nil {
 		return nil, err
 	}
-	l, err := other.locked()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = l.locks.CloseWithContext(ctx) }()
+	defer release()
 	another := func(provide func(context.Context, string) error) func() (time.Duration, error) {
 		return func() (time.Duration, error) {
 			user, _ := b.user()
@@ -105,15 +115,11 @@ func (b *bench) race(ctx context.Context, n int) ([]Figure, error) {
 	defer closes()
 	var providers [2][]func(context.Context, string) error
 	for range n {
-		e, err := ours.engine()
+		e, l, release, err := workers(ctx, ours, other)
 		if err != nil {
 			return nil, err
 		}
-		l, err := other.locked()
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.locks.CloseWithContext(ctx) }()
+		defer release()
 		providers[0] = append(providers[0], func(ctx context.Context, user string) error { return provide(ctx, e, user) })
 		providers[1] = append(providers[1], l.provide)
 	}
@@ -183,15 +189,11 @@ func (b *bench) deletions(ctx context.Context) ([]Figure, error) {
 		return nil, err
 	}
 	defer closes()
-	e, err := ours.engine()
+	e, l, release, err := workers(ctx, ours, other)
 	if err != nil {
 		return nil, err
 	}
-	l, err := other.locked()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = l.locks.CloseWithContext(ctx) }()
+	defer release()
 	const accounts = 32
 	byService := func(users []string) error {
 		err := eight(users, func(user string) error {

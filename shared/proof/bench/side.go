@@ -19,6 +19,7 @@ import (
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	awssecrets "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"managed-credentials/shared/clock"
 	"managed-credentials/shared/config"
 	"managed-credentials/shared/local/dynamodb"
 	"managed-credentials/shared/local/standin"
@@ -109,7 +110,7 @@ func (s *side) aws() aws.Config {
 }
 
 // now is the side's clock.
-func (s *side) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+func (s *side) now() time.Time { return clock.Now().Add(time.Duration(s.ahead.Load())) }
 
 // engine is what a process of the service would have.
 func (s *side) engine() (*managed.Engine, error) {

@@ -1439,8 +1439,8 @@ var mutations = []mutation{
 	{
 		rule: "a repeated suspension does not lengthen the life of the keys",
 		file: storeDir + "/suspension.go",
-		old:  "if_not_exists(#due_at, \" + values.time(\"keys_end\", n.KeysEnd) + \")\"",
-		new:  "if_not_exists(#tries, \" + values.time(\"keys_end\", n.KeysEnd) + \")\"",
+		old:  "if_not_exists(#due_at, \" + values.time(\"keys_end\", suspension.KeysEnd) + \")\"",
+		new:  "if_not_exists(#tries, \" + values.time(\"keys_end\", suspension.KeysEnd) + \")\"",
 		test: storeDir, run: "DueWhenTheKeys",
 	},
 	{
@@ -1505,6 +1505,13 @@ var mutations = []mutation{
 		old:  "slot.State == store.Retracting && slot.Owner == \"\"",
 		new:  "slot.State == store.Retracting",
 		test: managedDir, run: "WhatIsWorkedOn",
+	},
+	{
+		rule: "what is given up is not claimed as it was before that",
+		file: storeDir + "/claim.go",
+		old:  "\tif slot.RetractedBy != \"\" {\n\t\tcondition +=",
+		new:  "\tif slot.RetractedBy == \"nobody\" {\n\t\tcondition +=",
+		test: managedDir, run: "BetweenALook",
 	},
 	{
 		rule: "what a suspension has left can be given up",

@@ -540,8 +540,8 @@ func TestAKeyThatExpiresIsReplacedBesideTheLastRelease(t *testing.T) {
 	}
 }
 
-// A round of the last release takes the plan to replace a key for a check of it. Then it is replaced
-// when an executor is refused with it.
+// A round of the last release takes the plan to replace a key for a check of it. Then the key is
+// replaced when an executor is refused with it.
 func TestAPlanToReplaceAKeyHarmsNothingUnderTheLastRelease(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil, nil)

@@ -178,9 +178,9 @@ func (r *removal) remove(ctx context.Context, a *managed.Attempt, there bool) {
 	r.deletePod(ctx, more)
 }
 
-// removeBare deletes the stored key, and then the pod if it holds nothing else, as most do: AgentMail
-// refuses to delete one that does, so that nobody has to look what is in it first. It reports whether
-// the pass is done: if not, everything is to be looked for.
+// removeBare deletes the stored key, and then the pod if it holds nothing else, as is true of most:
+// AgentMail refuses to delete one that does, so that nobody has to look at what is in it first. It
+// reports whether the pass is done: if not, everything is to be looked for.
 func (r *removal) removeBare(ctx context.Context, pod credential.Resource) bool {
 	r.deleteKey(ctx, pod)
 	if len(r.errs) > 0 {
