@@ -404,7 +404,7 @@ func (r *run) finish(s *scenario) {
 	}
 	for _, user := range s.off {
 		slot, _, err := r.w.Slot(user, agent)
-		if err == nil && slot.State != store.Off { // as with the deletions
+		if err == nil && (slot.State != store.Off || slot.Disarmed()) { // as with the deletions
 			r.process().retract(user)
 			r.recover()
 		}

@@ -298,6 +298,17 @@ var scenarios = []*scenario{
 		r.recover()
 		r.process().enable(alice)
 	}, do: func(r *run) { r.process().list(alice) }},
+	{name: "what a suspended user's keys were in is given up", keysLive: keysLive, off: []string{alice}, before: func(r *run) {
+		forLong(r)
+		r.round(0)
+		r.round(0)
+		r.process().enable(alice)
+		r.advance(managed.LastLook)
+	}, do: func(r *run) {
+		p := r.process()
+		r.before(p, "UpdateItem", func() { r.process().retract(alice) }) // the claim of the last look at the keys
+		p.reconcile()
+	}},
 	{name: "deletion while a suspended user's keys are revoked", apart: true, keysLive: keysLive, deleted: []string{alice}, before: forLong, do: func(r *run) {
 		r.round(0)
 		p := r.process()
